@@ -1,0 +1,26 @@
+"""Journeyman: from pairs of (input, ideal output) to a model id that is called just like the original.
+
+    import journeyman
+    model = journeyman.load("ft:starter-1:local::Ab12Cd34")
+    print(model.ask("My mug arrived with a chip."))
+
+Importing the package imports nothing heavy; torch is imported when a model is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from journeyman.workspace import Model, Workspace, load
+
+__version__ = "0.1.0"
+__all__ = ["Model", "Workspace", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Model", "Workspace", "load"):
+        from journeyman import workspace
+
+        return getattr(workspace, name)
+    raise AttributeError(f"module 'journeyman' has no attribute {name!r}")

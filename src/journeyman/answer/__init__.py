@@ -1,0 +1,1 @@
+"""Anything that can answer looks the same."""

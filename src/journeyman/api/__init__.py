@@ -1,0 +1,1 @@
+"""The HTTP face: parse, one workspace call, show."""

@@ -1,0 +1,1 @@
+"""The terminal's face: parse, one workspace call, show."""

@@ -1,0 +1,1 @@
+"""Rows in, a frozen dataset out. No torch, no tokenizer."""

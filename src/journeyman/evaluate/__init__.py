@@ -1,0 +1,1 @@
+"""Answerers on held-out rows, scores, statistics."""

@@ -1,0 +1,1 @@
+"""Answering: sampling, batches, adapters on one base."""

@@ -1,0 +1,1 @@
+"""Grader objects in OpenAI's form, and what score they give."""

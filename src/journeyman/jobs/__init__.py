@@ -1,0 +1,1 @@
+"""Jobs: their states, their rows, the process that runs one."""

@@ -1,0 +1,1 @@
+"""Bases, model ids and the registry of what came out."""

@@ -1,0 +1,1 @@
+"""What will be done and why, before a weight is loaded."""

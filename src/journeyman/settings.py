@@ -1,0 +1,55 @@
+"""The only reader of environment variables: where things live, and the limits.
+
+| variable                 | default          | meaning                                                        |
+|--------------------------|------------------|----------------------------------------------------------------|
+| JOURNEYMAN_HOME          | ~/.journeyman    | registry, jobs, datasets                                       |
+| JOURNEYMAN_ORG           | local            | the third part of every fine-tuned model id                    |
+| JOURNEYMAN_DATABASE_URL  | SQLite in HOME   | a SQLAlchemy URL                                               |
+| JOURNEYMAN_API_KEY       | (none)           | keys the server accepts, separated by commas                   |
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from journeyman.errors import JourneymanError
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""A single row above this is refused: no training pair is that long, and reading it would only cost memory."""
+
+MAX_FILE_BYTES = 8 * 1024**3
+"""OpenAI's limit for an assembled upload (8 GB); larger files are refused before they are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where things live on this machine."""
+
+    home: Path
+    org: str
+    database_url: str
+    api_keys: tuple[str, ...]
+
+    @property
+    def jobs_folder(self) -> Path:
+        """One folder a job: its dataset, plan, events and checkpoints."""
+        return self.home / "jobs"
+
+
+def load(home: Path | None = None) -> Settings:
+    """Read the environment. `home` overrides JOURNEYMAN_HOME (tests and embedding programs)."""
+    folder = (home or Path(os.environ.get("JOURNEYMAN_HOME") or "~/.journeyman")).expanduser().absolute()
+    org = os.environ.get("JOURNEYMAN_ORG") or "local"
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", org):
+        raise JourneymanError(
+            f"JOURNEYMAN_ORG is {org!r}; it becomes a part of every model id",
+            where="JOURNEYMAN_ORG",
+            fix="use 1 to 64 letters, digits, - or _",
+            code="settings",
+        )
+    url = os.environ.get("JOURNEYMAN_DATABASE_URL") or f"sqlite:///{folder / 'journeyman.db'}"
+    keys = tuple(k.strip() for k in os.environ.get("JOURNEYMAN_API_KEY", "").split(",") if k.strip())
+    return Settings(home=folder, org=org, database_url=url, api_keys=keys)

@@ -1,0 +1,1 @@
+"""A plan and a dataset in, checkpoints out. torch starts here."""
