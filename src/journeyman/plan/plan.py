@@ -1,0 +1,334 @@
+"""The plan: every value of a training with its reason, made before a weight is loaded, and kept as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from journeyman.errors import PlanError
+from journeyman.files import read_json, write_json
+from journeyman.plan import memory, rules
+from journeyman.plan.machine import Machine
+from journeyman.plan.shape import ModelShape
+from journeyman.records import Choice
+
+FORMAT = 1
+T = TypeVar("T")
+
+CPU_EFFICIENCY = 0.45
+"""Share of the measured matrix-product rate that a training step reaches on a CPU (benchmarks/results/speed.md)."""
+GPU_FLOPS_S = 120e12
+"""A cautious rate for one data-centre GPU in bf16, used only for the time estimate before the first step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user asked for; None leaves the choice to the rules."""
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    learning_rate_multiplier: float | None = None
+    rank: int | None = None
+    full: bool = False
+    max_tokens: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What the plan must know of the encoded data. Token counts are of the training rows, over one epoch."""
+
+    rows: int
+    tokens: int
+    learned_tokens: int
+    longest_row_tokens: int
+    validation_rows: int
+    validation_tokens: int
+    truncated_rows: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training, completely decided. Training reads this and nothing else."""
+
+    base: str
+    base_hash: str
+    dataset_hash: str
+    method: Choice[Literal["lora", "full"]]
+    epochs: Choice[int]
+    batch_size: Choice[int]
+    learning_rate: Choice[float]
+    rank: Choice[int]
+    alpha: Choice[int]
+    precision: Choice[str]
+    max_tokens: Choice[int]
+    micro_batch_tokens: Choice[int]
+    warmup_steps: Choice[int]
+    evaluate_every: Choice[int]
+    checkpoint_every: Choice[int]
+    patience: Choice[int]
+    seed: Choice[int]
+    threads: Choice[int]
+    device: Choice[str]
+    steps: int
+    facts: DataFacts
+    shape: ModelShape
+    memory_bytes: int
+    time_s: float
+    notes: tuple[str, ...] = ()
+
+    def choices(self) -> dict[str, Choice[Any]]:
+        """Every chosen value by name, in the order of the plan."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: v for name, v in values.items() if isinstance(v, Choice)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as it stands in plan.json."""
+        return {
+            "format": FORMAT,
+            "base": self.base,
+            "base_hash": self.base_hash,
+            "dataset_hash": self.dataset_hash,
+            "choices": {name: choice.as_dict() for name, choice in self.choices().items()},
+            "steps": self.steps,
+            "facts": asdict(self.facts),
+            "shape": self.shape.as_dict(),
+            "estimate": {"memory_bytes": self.memory_bytes, "time_s": self.time_s},
+            "notes": list(self.notes),
+        }
+
+    def write(self, path: Path) -> None:
+        """Keep the plan."""
+        write_json(path, self.as_dict())
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Read a plan that `write` kept. Raises PlanError for another format version."""
+        value = read_json(path)
+        if value.get("format") != FORMAT:
+            raise PlanError(
+                f"plan format {value.get('format')!r}, but this version reads {FORMAT}", where=str(path)
+            )
+        choices = {n: Choice(c["value"], c["reason"], c["source"]) for n, c in value["choices"].items()}
+        return cls(
+            base=value["base"],
+            base_hash=value["base_hash"],
+            dataset_hash=value["dataset_hash"],
+            **choices,
+            steps=value["steps"],
+            facts=DataFacts(**value["facts"]),
+            shape=ModelShape(**value["shape"]),
+            memory_bytes=value["estimate"]["memory_bytes"],
+            time_s=value["estimate"]["time_s"],
+            notes=tuple(value["notes"]),
+        )
+
+
+def make_plan(
+    *,
+    base: str,
+    base_hash: str,
+    dataset_hash: str,
+    facts: DataFacts,
+    shape: ModelShape,
+    machine: Machine,
+    wishes: Wishes,
+) -> Plan:
+    """Decide everything. Raises PlanError with all problems at once where wishes, data or machine don't fit."""
+    problems = _problems(facts, shape, wishes)
+    if problems:
+        raise PlanError("this training can't start", problems=problems)
+    method: Literal["lora", "full"] = "full" if wishes.full else "lora"
+    epochs = _wish(wishes.epochs, rules.epochs(facts.rows))
+    batch_size = _wish(wishes.batch_size, rules.batch_size(facts.rows, epochs.value))
+    steps_per_epoch = -(-facts.rows // batch_size.value)
+    steps = steps_per_epoch * epochs.value
+    rate = _learning_rate(rules.learning_rate(shape, method), wishes)
+    rank = _wish(wishes.rank, rules.rank(shape, facts.learned_tokens))
+    precision = rules.precision(machine) if method == "lora" else _full_precision()
+    max_tokens = _wish(wishes.max_tokens, rules.max_tokens(facts.longest_row_tokens, shape))
+    bytes_per_weight = 2 if precision.value == "bf16" else 4
+    micro, need = _micro_batch(shape, machine, method, rank.value, bytes_per_weight, max_tokens.value, facts)
+    evaluate_every = rules.evaluate_every(steps_per_epoch)
+    time_s = _time_s(shape, facts, epochs.value, steps, evaluate_every.value, method, machine)
+    return Plan(
+        base=base,
+        base_hash=base_hash,
+        dataset_hash=dataset_hash,
+        method=_method(method),
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=rate,
+        rank=rank,
+        alpha=Choice(32, "with scaling alpha/rank the best learning rate hardly depends on the rank", rules.LORA_BLOG),
+        precision=precision,
+        max_tokens=max_tokens,
+        micro_batch_tokens=micro,
+        warmup_steps=rules.warmup_steps(steps),
+        evaluate_every=evaluate_every,
+        checkpoint_every=_checkpoint_every(steps, time_s),
+        patience=Choice(4, "stop after 4 validations (two epochs) without a new best", "Journeyman's default"),
+        seed=_wish(wishes.seed, Choice(0, "the same data and plan give the same weights", "Journeyman's default")),
+        threads=Choice(machine.cores, "all cores this process may use; kept for a resume", "the machine"),
+        device=Choice(machine.device, machine.gpu or "no GPU found; the CPU is used", "the machine"),
+        steps=steps,
+        facts=facts,
+        shape=shape,
+        memory_bytes=need,
+        time_s=time_s,
+        notes=_notes(facts, max_tokens.value),
+    )
+
+
+def _wish(wish: T | None, choice: Choice[T]) -> Choice[T]:
+    """The user's wish where there is one; the rule's own value stays visible in the reason."""
+    if wish is None:
+        return choice
+    return Choice(wish, f"your wish (the rule would take {choice.value}: {choice.reason})", "user")
+
+
+def _learning_rate(choice: Choice[float], wishes: Wishes) -> Choice[float]:
+    if wishes.learning_rate is not None:
+        return _wish(wishes.learning_rate, choice)
+    if wishes.learning_rate_multiplier is not None:
+        value = choice.value * wishes.learning_rate_multiplier
+        reason = f"your multiplier {wishes.learning_rate_multiplier} x the rule's {choice.value}: {choice.reason}"
+        return Choice(value, reason, "user")
+    return choice
+
+
+def _method(method: Literal["lora", "full"]) -> Choice[Literal["lora", "full"]]:
+    if method == "full":
+        return Choice(method, "your wish: all weights are trained", "user")
+    return Choice(method, "adapters on all linear layers: as good as full for small sets, and small files", rules.LORA_BLOG)
+
+
+def _full_precision() -> Choice[str]:
+    return Choice("fp32", "full fine-tuning keeps fp32 weights: small updates would vanish in bf16", "Journeyman's default")
+
+
+def _checkpoint_every(steps: int, time_s: float) -> Choice[int]:
+    """About every 20 seconds, so that a crash costs little and writing costs less."""
+    value = max(1, min(steps, round(20 * steps / max(time_s, 1.0))))
+    return Choice(value, "about every 20 seconds: a crash loses no more", "Journeyman's default")
+
+
+def _micro_batch(
+    shape: ModelShape,
+    machine: Machine,
+    method: Literal["lora", "full"],
+    rank: int,
+    bytes_per_weight: int,
+    max_tokens: int,
+    facts: DataFacts,
+) -> tuple[Choice[int], int]:
+    """The largest micro-batch up to 4,096 tokens that the memory holds; at least one longest row must fit."""
+    free = machine.gpu_free_bytes if machine.gpu else machine.free_memory_bytes
+    share = facts.learned_tokens / max(1, facts.tokens)
+
+    def need(tokens: int) -> int:
+        return memory.estimate(
+            shape,
+            method=method,
+            rank=rank,
+            bytes_per_weight=bytes_per_weight,
+            micro_batch_tokens=tokens,
+            learned_share=share,
+        ).total_bytes
+
+    tokens = 4096
+    while tokens > max_tokens and need(tokens) > 0.8 * free:
+        tokens //= 2
+    tokens = max(tokens, max_tokens)
+    if need(tokens) > 0.9 * free:
+        raise PlanError(
+            f"needs about {need(tokens) / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free",
+            fix=_what_would_fit(need, max_tokens, free, method),
+            code="does_not_fit",
+        )
+    reason = f"{need(tokens) / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free; rows of like length together"
+    return Choice(tokens, reason, "plan/memory.py"), need(tokens)
+
+
+def _what_would_fit(need: Any, max_tokens: int, free: int, method: str) -> str:
+    tokens = max_tokens
+    while tokens > 64 and need(tokens) > 0.9 * free:
+        tokens //= 2
+    if need(tokens) <= 0.9 * free:
+        return f"--max-tokens {tokens} would fit"
+    return "take a smaller base" if method == "lora" else "leave out --full, or take a smaller base"
+
+
+def _time_s(
+    shape: ModelShape,
+    facts: DataFacts,
+    epochs: int,
+    steps: int,
+    evaluate_every: int,
+    method: Literal["lora", "full"],
+    machine: Machine,
+) -> float:
+    """FLOPs over rate: 4 (LoRA) or 6 (full) a body parameter and token, 2 for validation; plus 20 ms a step."""
+    head_share = facts.learned_tokens / max(1, facts.tokens)
+    work = shape.body_params + head_share * shape.head_params
+    train = (4 if method == "lora" else 6) * work * facts.tokens * epochs
+    validate = 2 * work * facts.validation_tokens * (steps // evaluate_every + 1)
+    rate = GPU_FLOPS_S if machine.gpu else CPU_EFFICIENCY * machine.matmul_flops_s
+    return (train + validate) / rate + 0.02 * steps + 5.0
+
+
+def _problems(facts: DataFacts, shape: ModelShape, wishes: Wishes) -> list[str]:
+    """Every wish that can't be granted, each with the value and the range."""
+    ranges: Sequence[tuple[str, float | None, float, float]] = (
+        ("epochs", wishes.epochs, 1, 50),
+        ("batch_size", wishes.batch_size, 1, 256),
+        ("learning_rate", wishes.learning_rate, 1e-9, 1.0),
+        ("learning_rate_multiplier", wishes.learning_rate_multiplier, 1e-6, 1e6),
+        ("rank", wishes.rank, 1, 1024),
+        ("seed", wishes.seed, 0, 2**31 - 1),
+        ("max_tokens", wishes.max_tokens, 8, shape.context_tokens),
+    )
+    problems = [
+        f"{name} is {value}, but must be from {low:g} to {high:g}"
+        for name, value, low, high in ranges
+        if value is not None and not low <= value <= high
+    ]
+    if facts.rows == 0:
+        problems.append("no training rows are left")
+    elif facts.learned_tokens == 0:
+        problems.append("nothing would be learned: no token of any row carries weight")
+    return problems
+
+
+def _notes(facts: DataFacts, max_tokens: int) -> tuple[str, ...]:
+    notes = []
+    if facts.truncated_rows:
+        notes.append(f"{facts.truncated_rows} row(s) are longer than {max_tokens} tokens and are cut at the end")
+    if facts.validation_rows == 0:
+        notes.append("no validation rows: no early stop, and the last step is kept")
+    elif facts.validation_rows < 20:
+        notes.append(f"only {facts.validation_rows} validation rows: the best checkpoint is chosen by a noisy number")
+    return tuple(notes)
+
+
+def explain(plan: Plan) -> list[tuple[str, str, str]]:
+    """(name, value, reason) for every choice, for a table."""
+    return [(name, _show(choice.value), choice.reason) for name, choice in plan.choices().items()]
+
+
+def _show(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def from_hyperparameters(values: Mapping[str, Any]) -> Wishes:
+    """OpenAI's hyperparameters object as wishes; "auto" and absence leave the choice to the rules."""
+    names = ("n_epochs", "batch_size", "learning_rate_multiplier")
+    wanted = {n: values[n] for n in names if values.get(n) not in (None, "auto")}
+    return Wishes(
+        epochs=wanted.get("n_epochs"),
+        batch_size=wanted.get("batch_size"),
+        learning_rate_multiplier=wanted.get("learning_rate_multiplier"),
+    )

@@ -1,0 +1,109 @@
+"""Each hyperparameter's rule: facts in, a Choice (value, reason, source) out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from journeyman.plan.machine import Machine
+from journeyman.plan.shape import ModelShape
+from journeyman.records import Choice
+
+LORA_BLOG = "LoRA Without Regret, Thinking Machines Lab 2025, thinkingmachines.ai/blog/lora"
+OPENAI_COOKBOOK = "OpenAI cookbook, Chat_finetuning_data_prep: the rule behind n_epochs='auto'"
+SWEEP = "benchmarks/results/hyperparameters.md"
+
+Method = Literal["lora", "full"]
+
+
+def epochs(rows: int) -> Choice[int]:
+    """OpenAI's rule: 3 passes, more for few rows (at least 100 examples seen), fewer for very many (25,000)."""
+    value = 3
+    if 3 * rows < 100:
+        value = min(25, max(1, 100 // rows))
+        reason = f"{rows} rows are few: {value} passes so that about 100 examples are seen"
+    elif 3 * rows > 25_000:
+        value = max(1, 25_000 // rows)
+        reason = f"{rows:,} rows are many: {value} pass(es), about 25,000 examples seen"
+    else:
+        reason = f"{rows:,} rows: the usual 3 passes"
+    return Choice(value, reason, OPENAI_COOKBOOK)
+
+
+def batch_size(rows: int, passes: int) -> Choice[int]:
+    """The largest power of two up to 16 that still leaves at least 150 optimizer steps."""
+    value = 1
+    while value < 16 and rows * passes // (2 * value) >= 150:
+        value *= 2
+    steps = -(-rows // value) * passes
+    return Choice(
+        value,
+        f"{rows:,} rows x {passes} passes make {steps:,} steps of {value}; LoRA loses quality in large batches "
+        "and a short run needs enough steps",
+        LORA_BLOG,
+    )
+
+
+def learning_rate(shape: ModelShape, method: Method) -> Choice[float]:
+    """5e-5 x (2000 / hidden)^0.781 for full fine-tuning, ten times that for LoRA of any rank (alpha 32)."""
+    full = 5e-5 * (2000 / shape.hidden) ** 0.781
+    value = full * (10 if method == "lora" else 1)
+    rounded = float(f"{value:.2g}")
+    if method == "lora":
+        reason = f"hidden size {shape.hidden}: {full:.2g} for full fine-tuning, and LoRA wants ten times that"
+    else:
+        reason = f"hidden size {shape.hidden}: narrower models take larger steps"
+    return Choice(rounded, reason, f"{LORA_BLOG}; checked in {SWEEP}")
+
+
+def rank(shape: ModelShape, learned_tokens: int) -> Choice[int]:
+    """The smallest of 8, 16, 32, 64 whose parameters hold the data's information, and at least 16.
+
+    An example's information is bounded by its learned tokens: about one bit a token is left to learn in a
+    fine-tuning set, and a parameter stores about two bits.
+    """
+    needed = learned_tokens / 2
+    for value in (16, 32, 64):
+        if value * shape.lora_width >= needed or value == 64:
+            break
+    params = value * shape.lora_width
+    return Choice(
+        value,
+        f"{params:,} adapter parameters for {learned_tokens:,} learned tokens",
+        LORA_BLOG,
+    )
+
+
+def precision(machine: Machine) -> Choice[str]:
+    """bf16 for the frozen base where the hardware multiplies it natively, else fp32."""
+    if machine.gpu:
+        return Choice("bf16", f"{machine.gpu} multiplies bf16 natively", "measured on the machine")
+    if machine.cpu_bf16:
+        return Choice("bf16", "this CPU multiplies bf16 natively", "processor flags avx512_bf16 / amx_bf16")
+    return Choice("fp32", "this CPU would only emulate bf16, which is slower than fp32", "processor flags")
+
+
+def max_tokens(longest_row_tokens: int, shape: ModelShape) -> Choice[int]:
+    """As long as the longest row, within the model's context."""
+    if longest_row_tokens <= shape.context_tokens:
+        return Choice(
+            longest_row_tokens,
+            f"the longest row has {longest_row_tokens:,} tokens; the model's context is {shape.context_tokens:,}",
+            "the data",
+        )
+    return Choice(
+        shape.context_tokens,
+        f"the model's context; longer rows (up to {longest_row_tokens:,} tokens) are cut at the end",
+        "config.json, max_position_embeddings",
+    )
+
+
+def evaluate_every(steps_per_epoch: int) -> Choice[int]:
+    """Validation twice an epoch."""
+    value = max(1, -(-steps_per_epoch // 2))
+    return Choice(value, "twice an epoch, and at each epoch's end", "Journeyman's default")
+
+
+def warmup_steps(steps: int) -> Choice[int]:
+    """5% of the steps, at least one."""
+    value = max(1, round(0.05 * steps))
+    return Choice(value, f"5% of {steps:,} steps, then linear decay to zero", "Journeyman's default")

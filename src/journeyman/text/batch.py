@@ -1,0 +1,62 @@
+"""Batches: which rows make an optimizer step, and how a step is cut into micro-batches of about equal cost.
+
+Everything here is a pure function of its arguments, so that a resumed run sees the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from journeyman.text.encode import Encoded
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows padded on the right to the longest: `ids_BT`, and `weights_BT` (0 on padding).
+
+    Padding on the right never reaches a real token in a causal model, so no attention mask is needed.
+    """
+
+    ids_BT: npt.NDArray[np.int64]
+    weights_BT: npt.NDArray[np.float32]
+    lengths_B: npt.NDArray[np.int64]
+
+
+def epoch_steps(rows: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """The row numbers of every optimizer step of one epoch: each row exactly once, shuffled anew each epoch.
+
+    The last step may be smaller; its gradient is divided by its own number of learned tokens, so no row counts
+    less than another.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    return [order[start : start + batch_size].tolist() for start in range(0, rows, batch_size)]
+
+
+def micro_batches(rows: Sequence[Encoded], max_tokens: int) -> list[MicroBatch]:
+    """Cut one step's rows into micro-batches of at most `max_tokens` padded tokens, rows of like length together.
+
+    A row longer than `max_tokens` travels alone. The count of learned tokens is conserved.
+    """
+    by_length = sorted(rows, key=len, reverse=True)
+    groups: list[list[Encoded]] = []
+    for row in by_length:
+        if groups and (len(groups[-1]) + 1) * len(groups[-1][0]) <= max_tokens:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return [pad(group) for group in groups]
+
+
+def pad(rows: Sequence[Encoded]) -> MicroBatch:
+    """Pad rows on the right with token 0, which carries weight 0."""
+    width = max(len(row) for row in rows)
+    ids_BT = np.zeros((len(rows), width), dtype=np.int64)
+    weights_BT = np.zeros((len(rows), width), dtype=np.float32)
+    for index, row in enumerate(rows):
+        ids_BT[index, : len(row)] = row.ids_T
+        weights_BT[index, : len(row)] = row.weights_T
+    return MicroBatch(ids_BT, weights_BT, np.array([len(row) for row in rows], dtype=np.int64))

@@ -1,0 +1,36 @@
+"""Base weights into a torch module. Safetensors only; no code from a model's folder is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from journeyman.errors import BaseNotFound
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu") -> nn.Module:
+    """Load any decoder-only causal model transformers knows, ready for exact work: no dropout surprises, no cache.
+
+    Raises BaseNotFound with transformers' own words where the folder can't be loaded.
+    """
+    try:
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=DTYPES[precision],
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise BaseNotFound(
+            f"transformers can't load this model: {str(error).splitlines()[0]}",
+            where=str(folder),
+            fix="give a decoder-only causal model in safetensors format that this transformers version knows",
+        ) from error
+    return model.to(device).eval()

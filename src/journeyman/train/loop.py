@@ -1,0 +1,244 @@
+"""The training loop, start to end: batch, loss, one division, clip, step, validate, checkpoint.
+
+The loop knows nothing of jobs, registries or terminals: it is given `on_event` and `should_stop`, and it writes
+only below its folder. Given the same plan, rows and machine it writes the same bytes, interrupted or not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from journeyman.errors import NonFiniteStep, TrainingError
+from journeyman.plan.plan import Plan
+from journeyman.text.batch import MicroBatch, epoch_steps, micro_batches
+from journeyman.text.encode import Encoded
+from journeyman.train import checkpoint, lora
+from journeyman.train.checkpoint import Progress
+from journeyman.train.loss import check_head, token_loss
+from journeyman.train.schedule import learning_rate
+
+MAX_GRADIENT_NORM = 1.0
+"""Gradients are clipped to this norm, the common default for fine-tuning (transformers' max_grad_norm)."""
+
+Event = Mapping[str, Any]
+"""What happened: a `type` ("step", "validation", "checkpoint", "resumed", "early_stop") and its numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. `best` is the checkpoint to keep; None only if the run was paused before its first one."""
+
+    status: Literal["finished", "paused"]
+    step: int
+    trained_tokens: int
+    best: Path | None
+    best_step: int | None
+    best_loss: float | None
+
+
+def prepare(model: nn.Module, plan: Plan) -> None:
+    """Make the model trainable as the plan says: a fresh adapter on a frozen base, or all weights."""
+    torch.set_num_threads(plan.threads.value)
+    torch.manual_seed(plan.seed.value)
+    difference = check_head(model)
+    if not difference < (1e-3 if plan.precision.value == "fp32" else 0.1):
+        raise TrainingError(
+            f"this family changes its logits in a way we don't know (difference {difference:.3g})",
+            fix="report the model family; training it would minimise a wrong loss",
+        )
+    if plan.method.value == "lora":
+        lora.add_adapter(
+            model, checkpoint.ADAPTER, rank=plan.rank.value, alpha=plan.alpha.value, seed=plan.seed.value
+        )
+    else:
+        model.requires_grad_(True)
+
+
+def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+    """AdamW without weight decay: there is too little training in a fine-tune for decay to matter."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, lr=plan.learning_rate.value, betas=(0.9, 0.999), weight_decay=0.0, fused=True)
+
+
+def train(
+    plan: Plan,
+    model: nn.Module,
+    rows: Sequence[Encoded],
+    validation_rows: Sequence[Encoded],
+    folder: Path,
+    *,
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train to the plan's end, to an early stop, or until `should_stop()`; resume where `folder` has a checkpoint.
+
+    `model` has been through `prepare`. `should_stop` is asked after every step; a stop writes a checkpoint first.
+    Raises NonFiniteStep, naming the step, before a loss or gradient that is not finite reaches the weights.
+    """
+    optimizer = make_optimizer(model, plan)
+    checkpoints = folder / "checkpoints"
+    progress = Progress(0, 0, None, None, 0)
+    if found := checkpoint.latest(checkpoints):
+        progress = checkpoint.resume(found, model, optimizer)
+        on_event({"type": "resumed", "step": progress.step, "checkpoint": found.name})
+    steps_per_epoch = math.ceil(len(rows) / plan.batch_size.value)
+    device = plan.device.value
+    trained = [p for p in model.parameters() if p.requires_grad]
+    model.train()
+    stopped = _is_patience_over(plan, progress)
+
+    while progress.step < plan.steps and not stopped:
+        step = progress.step + 1
+        epoch, index = divmod(progress.step, steps_per_epoch)
+        started_s = time.perf_counter()
+
+        # ── one optimizer step ────────────────────────────────────────────────────────────────────────────────
+        batch = [rows[i] for i in _rows_of_step(plan, len(rows), epoch, index)]
+        micros = micro_batches(batch, plan.micro_batch_tokens.value)
+        learned_tokens = sum(row.learned_tokens for row in batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss_sum, correct = 0.0, 0
+        for micro in micros:
+            loss, _, right = token_loss(model, *_tensors(micro, device))
+            (loss / learned_tokens).backward()  # type: ignore[no-untyped-call]
+            loss_sum += loss.item()
+            correct += right
+        loss_mean = loss_sum / learned_tokens
+        norm = float(torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM))
+        if not (math.isfinite(loss_mean) and math.isfinite(norm)):
+            raise _refused(step, loss_mean, norm, batch)
+        rate = learning_rate(
+            step, peak=plan.learning_rate.value, warmup_steps=plan.warmup_steps.value, steps=plan.steps
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        # ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+        tokens = sum(len(row) for row in batch)
+        progress = Progress(
+            step,
+            progress.trained_tokens + tokens,
+            progress.best_step,
+            progress.best_loss,
+            progress.validations_without_best,
+        )
+        on_event(
+            {
+                "type": "step",
+                "step": step,
+                "steps": plan.steps,
+                "epoch": epoch + 1,
+                "train_loss": loss_mean,
+                "train_mean_token_accuracy": correct / learned_tokens,
+                "gradient_norm": norm,
+                "learning_rate": rate,
+                "learned_tokens": learned_tokens,
+                "tokens": tokens,
+                "seconds": time.perf_counter() - started_s,
+            }
+        )
+
+        epoch_ends = index + 1 == steps_per_epoch
+        if validation_rows and (step % plan.evaluate_every.value == 0 or epoch_ends or step == plan.steps):
+            valid_loss, valid_accuracy = validate(model, validation_rows, plan)
+            better = progress.best_loss is None or valid_loss < progress.best_loss
+            progress = Progress(
+                step,
+                progress.trained_tokens,
+                step if better else progress.best_step,
+                valid_loss if better else progress.best_loss,
+                0 if better else progress.validations_without_best + 1,
+            )
+            on_event(
+                {
+                    "type": "validation",
+                    "step": step,
+                    "epoch": epoch + 1,
+                    "full": epoch_ends,
+                    "valid_loss": valid_loss,
+                    "valid_mean_token_accuracy": valid_accuracy,
+                    "best": better,
+                }
+            )
+            stopped = _is_patience_over(plan, progress)
+        pause = should_stop()
+        if (
+            progress.best_step == step
+            or epoch_ends
+            or step % plan.checkpoint_every.value == 0
+            or step == plan.steps
+            or stopped
+            or pause
+        ):
+            written = checkpoint.write(checkpoints, model, optimizer, progress, base=plan.base)
+            checkpoint.prune(checkpoints, keep=_steps_to_keep(progress, steps_per_epoch))
+            on_event({"type": "checkpoint", "step": step, "checkpoint": written.name})
+        if stopped:
+            on_event({"type": "early_stop", "step": step, "best_step": progress.best_step})
+        elif pause and step < plan.steps:
+            return _outcome("paused", progress, checkpoints)
+    return _outcome("finished", progress, checkpoints)
+
+
+@torch.no_grad()
+def validate(model: nn.Module, rows: Sequence[Encoded], plan: Plan) -> tuple[float, float]:
+    """Mean loss (nats) and top-1 accuracy over all learned tokens of `rows`: summed, divided once."""
+    model.eval()
+    loss_sum, correct, learned_tokens = 0.0, 0, 0
+    for micro in micro_batches(rows, plan.micro_batch_tokens.value):
+        loss, learned, right = token_loss(model, *_tensors(micro, plan.device.value))
+        loss_sum += loss.item()
+        learned_tokens += learned
+        correct += right
+    model.train()
+    return loss_sum / learned_tokens, correct / learned_tokens
+
+
+def _rows_of_step(plan: Plan, rows: int, epoch: int, index: int) -> list[int]:
+    return epoch_steps(rows, plan.batch_size.value, seed=plan.seed.value, epoch=epoch)[index]
+
+
+def _tensors(micro: MicroBatch, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(micro.ids_BT).to(device), torch.from_numpy(micro.weights_BT).to(device)
+
+
+def _is_patience_over(plan: Plan, progress: Progress) -> bool:
+    return progress.validations_without_best >= plan.patience.value
+
+
+def _steps_to_keep(progress: Progress, steps_per_epoch: int) -> set[int]:
+    """The newest (to resume from), the best, and the last three epochs' ends (callable, as OpenAI keeps them)."""
+    ends = range(steps_per_epoch, progress.step + 1, steps_per_epoch)
+    keep = {progress.step, *list(ends)[-3:]}
+    return keep if progress.best_step is None else keep | {progress.best_step}
+
+
+def _refused(step: int, loss: float, norm: float, batch: Sequence[Encoded]) -> NonFiniteStep:
+    places = ", ".join(str(row.place) for row in batch[:4])
+    return NonFiniteStep(
+        f"step {step}: loss {loss} and gradient norm {norm} are not both finite; the step was refused",
+        where=f"rows {places}" + (" and others" if len(batch) > 4 else ""),
+        fix="lower the learning rate, or look at these rows; the last checkpoint is intact",
+    )
+
+
+def _outcome(status: Literal["finished", "paused"], progress: Progress, checkpoints: Path) -> Outcome:
+    step = progress.best_step if progress.best_step is not None else progress.step
+    best = checkpoints / f"step-{step:06d}"
+    return Outcome(
+        status=status,
+        step=progress.step,
+        trained_tokens=progress.trained_tokens,
+        best=best if best.is_dir() else None,
+        best_step=step,
+        best_loss=progress.best_loss,
+    )

@@ -1,0 +1,203 @@
+"""LoRA on linear layers, kept in PEFT's file format.
+
+y = W x + (alpha / r) B A x with A: r x in, B: out x r (Hu et al. 2021, arXiv:2106.09685, section 4.1). B starts
+at zero, so that a fresh adapter changes nothing; A starts as PEFT's does (uniform Kaiming). Adapters are fp32
+whatever the base's precision. One layer can carry several adapters, of which one or none is active.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+from torch.nn import functional as F  # noqa: N812  (the field's usual name)
+from transformers.pytorch_utils import Conv1D
+
+from journeyman.errors import CheckpointError
+from journeyman.files import read_json, write_bytes, write_json
+
+ADAPTER_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+_PREFIX = "base_model.model."
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with adapters beside it."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+        self.lora_A = nn.ParameterDict()
+        self.lora_B = nn.ParameterDict()
+        self.scaling: dict[str, float] = {}
+        self.active: str | None = None
+
+    def add(self, name: str, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
+        """Put a fresh adapter beside the layer: A random, B zero."""
+        inputs, outputs = linear_sizes(self.base)
+        device = self.base.weight.device
+        bound = 1 / math.sqrt(inputs)  # kaiming_uniform with a = sqrt(5), as PEFT initialises A
+        a = torch.empty(rank, inputs).uniform_(-bound, bound, generator=generator)
+        self.lora_A[name] = nn.Parameter(a.to(device))
+        self.lora_B[name] = nn.Parameter(torch.zeros(outputs, rank, device=device))
+        self.scaling[name] = alpha / rank
+
+    def remove(self, name: str) -> None:
+        """Drop an adapter from the layer."""
+        del self.lora_A[name], self.lora_B[name], self.scaling[name]
+        if self.active == name:
+            self.active = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The base layer's output plus the active adapter's."""
+        y: torch.Tensor = self.base(x)
+        if self.active is None:
+            return y
+        a, b = self.lora_A[self.active], self.lora_B[self.active]
+        delta = F.linear(F.linear(x.to(a.dtype), a), b)
+        return y + (delta * self.scaling[self.active]).to(y.dtype)
+
+    def delta_weight(self, name: str) -> torch.Tensor:
+        """What the adapter adds to the weight, in the base weight's own orientation."""
+        delta = self.scaling[name] * (self.lora_B[name] @ self.lora_A[name])
+        return delta.T if isinstance(self.base, Conv1D) else delta
+
+
+def linear_sizes(layer: nn.Module) -> tuple[int, int]:
+    """(inputs, outputs) of a linear layer; GPT-2's Conv1D stores its weight transposed."""
+    if isinstance(layer, Conv1D):
+        return int(layer.weight.shape[0]), int(layer.weight.shape[1])
+    assert isinstance(layer, nn.Linear)
+    return layer.in_features, layer.out_features
+
+
+def wrap(model: nn.Module) -> dict[str, LoraLinear]:
+    """Replace every linear layer but the output head by a LoraLinear, once; return them by their path."""
+    existing = dict(lora_layers(model))
+    if existing:
+        return existing
+    head = model.get_output_embeddings()  # type: ignore[operator]  (a transformers model)
+    found = [
+        (path, layer)
+        for path, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | Conv1D) and layer is not head
+    ]
+    for path, layer in found:
+        parent, _, leaf = path.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, LoraLinear(layer))
+    return dict(lora_layers(model))
+
+
+def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
+    """The wrapped layers by path."""
+    for path, layer in model.named_modules():
+        if isinstance(layer, LoraLinear):
+            yield path, layer
+
+
+def add_adapter(model: nn.Module, name: str, *, rank: int, alpha: float, seed: int) -> None:
+    """A fresh adapter on all linear layers, made active; everything else is frozen."""
+    model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for layer in wrap(model).values():
+        layer.add(name, rank, alpha, generator)
+        layer.active = name
+
+
+def activate(model: nn.Module, name: str | None) -> None:
+    """Answer with this adapter, or with the bare base."""
+    for _, layer in lora_layers(model):
+        layer.active = name if name is None or name in layer.lora_A else None
+
+
+def remove_adapter(model: nn.Module, name: str) -> None:
+    """Drop an adapter from all layers that carry it."""
+    for _, layer in lora_layers(model):
+        if name in layer.lora_A:
+            layer.remove(name)
+
+
+def save_adapter(model: nn.Module, name: str, folder: Path, *, base: str) -> None:
+    """Write adapter_config.json and adapter_model.safetensors as PEFT does.
+
+    PEFT loads the folder as it is: PeftModel.from_pretrained(base_model, folder).
+    """
+    layers = dict(lora_layers(model))
+    tensors: dict[str, torch.Tensor] = {}
+    for path, layer in layers.items():
+        tensors[f"{_PREFIX}{path}.lora_A.weight"] = layer.lora_A[name].detach().cpu().contiguous()
+        tensors[f"{_PREFIX}{path}.lora_B.weight"] = layer.lora_B[name].detach().cpu().contiguous()
+    first = next(iter(layers.values()))
+    rank = int(first.lora_A[name].shape[0])
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": round(first.scaling[name] * rank),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": isinstance(first.base, Conv1D),
+        "target_modules": sorted({path.rpartition(".")[2] for path in layers}),
+        "inference_mode": True,
+    }
+    write_bytes(folder / ADAPTER_FILE, save(dict(sorted(tensors.items())), metadata={"format": "pt"}))
+    write_json(folder / CONFIG_FILE, config)
+
+
+def load_adapter(model: nn.Module, name: str, folder: Path) -> None:
+    """Read an adapter in PEFT's format onto the model, inactive.
+
+    Raises CheckpointError where a tensor is missing, unknown or of another shape than this base needs.
+    """
+    config = read_json(folder / CONFIG_FILE)
+    tensors = load_file(folder / ADAPTER_FILE)
+    layers = wrap(model)
+    problems = []
+    wanted: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        path, _, part = key.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
+        if path not in layers or part not in ("lora_A", "lora_B"):
+            problems.append(f"{key} belongs to no linear layer of this base")
+        else:
+            wanted.setdefault(path, {})[part] = tensor
+    for path, pair in wanted.items():
+        inputs, outputs = linear_sizes(layers[path].base)
+        a, b = pair.get("lora_A"), pair.get("lora_B")
+        if a is None or b is None or a.shape != (config["r"], inputs) or b.shape != (outputs, config["r"]):
+            problems.append(f"{path} does not have the shape this base needs")
+    if problems:
+        raise CheckpointError(
+            "the adapter does not fit this base model",
+            where=str(folder),
+            fix="load it on the base it was trained on",
+            problems=problems[:10],
+        )
+    for path, pair in wanted.items():
+        layer = layers[path]
+        device = layer.base.weight.device
+        layer.lora_A[name] = nn.Parameter(pair["lora_A"].float().to(device), requires_grad=False)
+        layer.lora_B[name] = nn.Parameter(pair["lora_B"].float().to(device), requires_grad=False)
+        layer.scaling[name] = config["lora_alpha"] / config["r"]
+
+
+def merge_adapter(model: nn.Module, name: str) -> None:
+    """Add an adapter into the base weights and unwrap every layer; the model is then an ordinary one."""
+    for path, layer in list(lora_layers(model)):
+        if name in layer.lora_A:
+            with torch.no_grad():
+                weight = layer.base.weight
+                weight.add_(layer.delta_weight(name).to(weight.dtype))
+        parent, _, leaf = path.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, layer.base)
+
+
+def adapter_config(folder: Path) -> dict[str, object]:
+    """The adapter's own description."""
+    value: dict[str, object] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    return value
