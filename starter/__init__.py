@@ -1,0 +1,1 @@
+"""The recipe of Journeyman's bundled base model: text in, `journeyman/starter/starter-1` out."""
