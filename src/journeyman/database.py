@@ -1,0 +1,121 @@
+"""The database: its tables, and opening it at the newest version.
+
+SQLite in JOURNEYMAN_HOME by default, PostgreSQL by URL. The schema changes only by the migrations in
+`migrations/versions`, which are added to and never edited; a test holds them equal to the tables below.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+
+HEAD = "0001"
+"""The newest migration. A database that is there already is opened without importing Alembic."""
+
+metadata = sa.MetaData()
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("status", sa.String(32), nullable=False, index=True),
+    sa.Column("base", sa.String(512), nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("suffix", sa.String(64), nullable=False),
+    sa.Column("wishes", sa.JSON, nullable=False),
+    sa.Column("folder", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False, index=True),
+    sa.Column("started_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("step", sa.Integer, nullable=False, default=0),
+    sa.Column("steps", sa.Integer),
+    sa.Column("trained_tokens", sa.Integer),
+    sa.Column("model", sa.String(512)),
+    sa.Column("error", sa.JSON),
+)
+
+models = sa.Table(
+    "models",
+    metadata,
+    sa.Column("id", sa.String(512), primary_key=True),
+    sa.Column("job", sa.String(64), nullable=False, unique=True),
+    sa.Column("base", sa.String(512), nullable=False),
+    sa.Column("base_source", sa.Text, nullable=False),
+    sa.Column("base_fingerprint", sa.String(64), nullable=False),
+    sa.Column("dataset_hash", sa.String(64), nullable=False),
+    sa.Column("method", sa.String(16), nullable=False),
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("files", sa.JSON, nullable=False),
+    sa.Column("folder", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False, index=True),
+)
+
+aliases = sa.Table(
+    "aliases",
+    metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("model", sa.String(512), nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+T = TypeVar("T")
+
+
+def open_database(url: str) -> sa.Engine:
+    """Connect, and bring the schema to the newest version."""
+    parsed = sa.engine.make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _sqlite_settings)
+    if _version(engine) != HEAD:
+        retry_locked(lambda: _migrate(engine))
+    return engine
+
+
+def _sqlite_settings(connection: Any, _: Any) -> None:
+    """WAL lets readers work while one process writes; 30 s is how long a writer waits for another."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout=30000")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _version(engine: sa.Engine) -> str | None:
+    with engine.connect() as connection:
+        try:
+            return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        except (exc.OperationalError, exc.ProgrammingError):
+            return None
+
+
+def _migrate(engine: sa.Engine) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def retry_locked(action: Callable[[], T], *, attempts: int = 5) -> T:
+    """Run `action` again when another process holds the database or has just made the same change."""
+    for attempt in range(attempts):
+        try:
+            return action()
+        except (exc.OperationalError, exc.ProgrammingError, exc.IntegrityError):
+            if attempt == attempts - 1:
+                raise
+            time.sleep(0.2 * (attempt + 1))
+    raise AssertionError("unreachable")

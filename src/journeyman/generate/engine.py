@@ -1,0 +1,202 @@
+"""Answering: one base in memory, any number of adapters on it, several requests at once.
+
+Requests of one call that use the same adapter are decoded together, padded on the left; rows that have ended
+leave the batch. One call runs at a time: callers from several threads wait for each other.
+
+Shapes: B requests, T prompt tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import DynamicCache
+
+from journeyman.errors import ModelNotFound, RequestError
+from journeyman.generate.sampling import Sampling, choose, make_generator
+from journeyman.generate.stream import TextStream
+from journeyman.plan.shape import ModelShape
+from journeyman.records import Answer, Message, Stop, Usage
+from journeyman.text.template import ChatFormat
+from journeyman.train import lora
+from journeyman.train.load import load_base
+
+MAX_BATCH = 32
+"""Requests decoded together; more are answered in turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to answer, with which adapter (None: the bare base), and how."""
+
+    prompt_ids: tuple[int, ...]
+    adapter: str | None = None
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text of one request's answer as it comes. `stop` is set on its last piece, with the usage."""
+
+    index: int
+    text: str
+    stop: Stop | None = None
+    usage: Usage | None = None
+
+
+class Engine:
+    """A base model that answers, with or without one of its adapters.
+
+    `folder` is a model in transformers' format. Raises BaseNotFound where it can't be loaded.
+    """
+
+    def __init__(self, folder: Path, *, precision: str = "fp32", device: str = "cpu") -> None:
+        self.chat = ChatFormat.open(folder)
+        self.context_tokens = ModelShape.read(folder).context_tokens
+        self.device = device
+        self._model = load_base(folder, precision=precision, device=device)
+        self._adapters: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The module itself, for measurements."""
+        return self._model
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Make an adapter callable under `name`; nothing happens if it already is.
+
+        Raises CheckpointError where it was not trained on this base.
+        """
+        with self._lock:
+            if name not in self._adapters:
+                key = f"a{len(self._adapters)}"
+                lora.load_adapter(self._model, key, folder)
+                self._adapters[name] = key
+
+    def activate(self, name: str | None) -> None:
+        """Let the module compute with this adapter, or bare, outside of answering (measurements)."""
+        lora.activate(self._model, self._adapters[name] if name else None)
+
+    def answer(self, messages: Sequence[Message], *, adapter: str | None = None, sampling: Sampling) -> Answer:
+        """Answer one conversation."""
+        request = Request(tuple(self.chat.prompt_ids(messages)), adapter, sampling)
+        return self.answers([request])[0]
+
+    def answers(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answer many requests; the order is kept."""
+        started_s = time.perf_counter()
+        texts = [""] * len(requests)
+        answers: list[Answer | None] = [None] * len(requests)
+        for piece in self.stream(requests):
+            texts[piece.index] += piece.text
+            if piece.stop is not None and piece.usage is not None:
+                latency_s = time.perf_counter() - started_s
+                answers[piece.index] = Answer(texts[piece.index], piece.stop, piece.usage, latency_s)
+        return [a for a in answers if a is not None]
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Piece]:
+        """Answer requests, yielding text as it comes; pieces of different requests are interleaved.
+
+        Raises RequestError where a prompt leaves no room in the context, before anything is answered.
+        """
+        for request in requests:
+            self._check(request)
+        order = sorted(range(len(requests)), key=lambda i: (requests[i].adapter or "", len(requests[i].prompt_ids)))
+        start = 0
+        while start < len(order):
+            adapter = requests[order[start]].adapter
+            group = [i for i in order[start : start + MAX_BATCH] if requests[i].adapter == adapter]
+            start += len(group)
+            with self._lock, torch.inference_mode():
+                lora.activate(self._model, self._adapters[adapter] if adapter else None)
+                yield from self._decode([requests[i] for i in group], group)
+
+    def _check(self, request: Request) -> None:
+        if request.adapter is not None and request.adapter not in self._adapters:
+            raise ModelNotFound(f"the adapter {request.adapter!r} is not loaded")
+        if len(request.prompt_ids) >= self.context_tokens:
+            raise RequestError(
+                f"this model's context is {self.context_tokens} tokens, and the messages have "
+                f"{len(request.prompt_ids)}",
+                where="messages",
+                fix="shorten the messages",
+                code="context_length_exceeded",
+            )
+
+    def _decode(self, requests: Sequence[Request], indices: Sequence[int]) -> Iterator[Piece]:
+        """Decode one batch to its end."""
+        rows = [_Row(i, r, self.chat, self.context_tokens) for i, r in zip(indices, requests, strict=True)]
+        ids_BT, mask_BT = self._left_padded(requests)
+        cache = DynamicCache(config=self._model.config)
+        while rows:
+            positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
+            logits_BV = self._model(
+                input_ids=ids_BT,
+                attention_mask=mask_BT if bool((mask_BT == 0).any()) else None,
+                position_ids=positions_BT,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            next_ids, alive = [], []
+            for position, row in enumerate(rows):
+                token_id = choose(logits_BV[position], row.request.sampling, row.generator)
+                piece = row.push(token_id)
+                if piece is not None:
+                    yield piece
+                if not row.done:
+                    next_ids.append(token_id)
+                    alive.append(position)
+            if len(alive) < len(rows):
+                rows = [rows[p] for p in alive]
+                keep_B = torch.tensor(alive, device=self.device, dtype=torch.long)
+                mask_BT = mask_BT[keep_B]
+                if rows:
+                    cache.batch_select_indices(keep_B)
+            ids_BT = torch.tensor(next_ids, device=self.device).unsqueeze(-1)
+            mask_BT = torch.nn.functional.pad(mask_BT, (0, 1), value=1)
+
+    def _left_padded(self, requests: Sequence[Request]) -> tuple[torch.Tensor, torch.Tensor]:
+        width = max(len(r.prompt_ids) for r in requests)
+        ids_BT = torch.zeros(len(requests), width, dtype=torch.long)
+        mask_BT = torch.zeros(len(requests), width, dtype=torch.long)
+        for row, request in enumerate(requests):
+            ids_BT[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
+            mask_BT[row, width - len(request.prompt_ids) :] = 1
+        return ids_BT.to(self.device), mask_BT.to(self.device)
+
+
+class _Row:
+    """One request while it is decoded."""
+
+    def __init__(self, index: int, request: Request, chat: ChatFormat, context_tokens: int) -> None:
+        self.index = index
+        self.request = request
+        self.generator = make_generator(request.sampling)
+        self.done = False
+        self._chat = chat
+        self._text = TextStream(chat, request.sampling.stop)
+        self._written = 0
+        self._room = min(request.sampling.max_tokens, context_tokens - len(request.prompt_ids))
+
+    def push(self, token_id: int) -> Piece | None:
+        """Take the next token; return a piece where there is text to show or the answer has ended."""
+        self._written += 1
+        if token_id in self._chat.stop_ids:
+            return self._end(self._text.finish(), "end")
+        text = self._text.push(token_id)
+        if self._text.stopped:
+            return self._end(text, "end")
+        if self._written >= self._room:
+            return self._end(text + self._text.finish(), "length")
+        return Piece(self.index, text) if text else None
+
+    def _end(self, text: str, stop: Stop) -> Piece:
+        self.done = True
+        return Piece(self.index, text, stop, Usage(len(self.request.prompt_ids), self._written))

@@ -1,0 +1,39 @@
+"""One process a job: a lock on the job's folder that the system frees when the process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from journeyman.errors import JobConflict
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the job's lock. Raises JobConflict where a living process holds it; a dead one (kill -9) holds nothing."""
+    with (folder / "run.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise JobConflict(
+                f"the job {folder.name} is run by process {file.read().strip() or 'unknown'} already",
+                where="job",
+                fix="wait for it, or stop that process",
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living process runs the job."""
+    try:
+        with held(folder):
+            return False
+    except JobConflict:
+        return True

@@ -1,0 +1,329 @@
+"""Run one job from its folder: dataset, plan, training, replay through the served path, registration.
+
+    ftjob-…/
+        dataset/          the frozen dataset (data/dataset.py)
+        plan.json         every value with its reason
+        ledger.jsonl      what became of every row: trained, truncated or refused
+        events.jsonl      what happened, one object a line
+        checkpoints/      see train/checkpoint.py
+        model/            the result: adapter or weights, template, plan and metrics
+
+Each part is on disk before the next begins, so that a run that died goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from journeyman.data.dataset import Dataset
+from journeyman.errors import CheckpointError, DataError, JourneymanError, TrainingError
+from journeyman.files import read_jsonl, write_jsonl
+from journeyman.generate.engine import Engine
+from journeyman.jobs import lock
+from journeyman.jobs.state import JobState, move
+from journeyman.jobs.store import Job, JobStore
+from journeyman.models.bases import Base
+from journeyman.models.names import new_name
+from journeyman.models.publish import publish
+from journeyman.models.registry import Registry, Version
+from journeyman.plan.machine import Machine
+from journeyman.plan.plan import DataFacts, Plan, Wishes, make_plan
+from journeyman.plan.shape import ModelShape
+from journeyman.text.encode import Encoded, encode
+from journeyman.text.template import ChatFormat
+from journeyman.train import checkpoint, loop
+from journeyman.train.load import load_base
+from journeyman.train.loss import hidden_states, output_logits
+
+MIN_ROWS = 10
+"""OpenAI refuses fewer training rows, and so do we: a model can't be taught a way of working by nine examples."""
+
+OnEvent = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """The encoded splits, and what became of every row."""
+
+    train: list[Encoded]
+    validation: list[Encoded]
+    ledger: list[dict[str, Any]]
+
+    def facts(self) -> DataFacts:
+        """What the plan must know."""
+        return DataFacts(
+            rows=len(self.train),
+            tokens=sum(len(e) for e in self.train),
+            learned_tokens=sum(e.learned_tokens for e in self.train),
+            longest_row_tokens=max((len(e) + e.cut_tokens for e in self.train), default=0),
+            validation_rows=len(self.validation),
+            validation_tokens=sum(len(e) for e in self.validation),
+            truncated_rows=sum(e.cut_tokens > 0 for e in self.train),
+        )
+
+
+def encode_dataset(dataset: Dataset, chat: ChatFormat, *, max_tokens: int) -> Encodings:
+    """Encode both training splits and write down what became of every row of the source.
+
+    A row in which nothing is left to learn (its template refuses it, or the cut removed the answer) is refused
+    here, with the reason; nothing else is left out.
+    """
+    ledger = [{**refused.as_dict(), "fate": "refused"} for refused in dataset.refused]
+    splits: dict[str, list[Encoded]] = {"train": [], "validation": []}
+    for name, examples in (("train", dataset.train), ("validation", dataset.validation)):
+        for example in examples:
+            entry = {"file": example.place.file, "line": example.place.line, "split": name}
+            try:
+                sequences = [e for e in encode(example, chat, max_tokens=max_tokens) if e.learned_tokens]
+            except DataError as error:
+                ledger.append({**entry, "fate": "refused", "code": error.code, "reason": error.message})
+                continue
+            if not sequences:
+                reason = f"no learned token is left within {max_tokens} tokens"
+                ledger.append({**entry, "fate": "refused", "code": "nothing_learned", "reason": reason})
+                continue
+            splits[name] += sequences
+            cut = sum(e.cut_tokens for e in sequences)
+            fate = {"fate": "truncated", "cut_tokens": cut} if cut else {"fate": "trained"}
+            learned = sum(e.learned_tokens for e in sequences)
+            ledger.append({**entry, **fate, "learned_tokens": learned} if name == "train" else {**entry, **fate})
+    ledger += [
+        {"file": e.place.file, "line": e.place.line, "split": "held_out", "fate": "held out"} for e in dataset.held_out
+    ]
+    return Encodings(splits["train"], splits["validation"], ledger)
+
+
+def draw_plan(
+    base: Base, dataset: Dataset, machine: Machine, wishes: Wishes
+) -> tuple[Plan, Encodings]:
+    """Encode the data and decide every value. Raises PlanError and DataError with all problems at once."""
+    _refuse_too_few(dataset)
+    chat = ChatFormat.open(base.folder)
+    shape = ModelShape.read(base.folder)
+    limit = min(wishes.max_tokens or shape.context_tokens, shape.context_tokens)
+    encodings = encode_dataset(dataset, chat, max_tokens=limit)
+    if not encodings.train:
+        raise DataError(
+            "nothing would be learned from this dataset",
+            where=str(dataset.folder),
+            code="nothing_learned",
+            problems=sorted({str(e["reason"]) for e in encodings.ledger if e["fate"] == "refused"})[:5],
+        )
+    plan = make_plan(
+        base=base.name,
+        base_hash=base.fingerprint,
+        dataset_hash=dataset.hash,
+        facts=encodings.facts(),
+        shape=shape,
+        machine=machine,
+        wishes=wishes,
+    )
+    return plan, encodings
+
+
+def _refuse_too_few(dataset: Dataset) -> None:
+    if len(dataset.train) < MIN_ROWS:
+        raise DataError(
+            f"Training file has {len(dataset.train)} example(s), but must have at least {MIN_ROWS} examples",
+            where=str(dataset.folder),
+            fix="add examples; a few hundred good ones are a sound beginning",
+            code="invalid_n_examples",
+        )
+
+
+def run(
+    job: Job,
+    *,
+    store: JobStore,
+    registry: Registry,
+    base: Base,
+    dataset: Dataset,
+    machine: Machine,
+    org: str,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+) -> Version | None:
+    """Run the job to its end, or until `should_stop`; None where it was paused. Safe to call again after any death.
+
+    A failure the user can mend, or a bug, moves the job to `failed` with its error, and is raised on.
+    """
+    with lock.held(job.folder):
+        move(store.engine, job.id, JobState.RUNNING, started_at=job.started_at or time.time())
+        journal = _Journal(job, store, on_event)
+        try:
+            version = _run(job, registry, base, dataset, machine, org, journal, should_stop)
+        except JourneymanError as error:
+            journal({"type": "failed", "error": error.as_dict()})
+            move(store.engine, job.id, JobState.FAILED, error=error.as_dict())
+            raise
+        if version is None:
+            move(store.engine, job.id, JobState.PAUSED)
+            return None
+        tokens = version.metrics["trained_tokens"]
+        move(store.engine, job.id, JobState.SUCCEEDED, model=version.id, trained_tokens=tokens)
+        return version
+
+
+def _run(
+    job: Job,
+    registry: Registry,
+    base: Base,
+    dataset: Dataset,
+    machine: Machine,
+    org: str,
+    journal: _Journal,
+    should_stop: Callable[[], bool],
+) -> Version | None:
+    plan, encodings = _plan_of(job, base, dataset, machine, journal)
+    model = load_base(base.folder, precision=plan.precision.value, device=plan.device.value)
+    loop.prepare(model, plan)
+    outcome = loop.train(
+        plan,
+        model,
+        encodings.train,
+        encodings.validation,
+        job.folder,
+        on_event=journal,
+        should_stop=should_stop,
+    )
+    if outcome.status == "paused":
+        journal({"type": "paused", "step": outcome.step})
+        return None
+    if outcome.best is None:
+        raise CheckpointError("the best checkpoint is gone", where=str(job.folder / "checkpoints"))
+    metrics = {
+        "steps": outcome.step,
+        "best_step": outcome.best_step,
+        "best_valid_loss": outcome.best_loss,
+        "trained_tokens": outcome.trained_tokens,
+    }
+    journal({"type": "chosen", "step": outcome.best_step, "valid_loss": outcome.best_loss})
+    folder = job.folder / "model"
+    files = publish(outcome.best, folder, base=base, plan=plan, metrics=metrics)
+    replay = replay_served(model, base, plan, outcome.best, folder, encodings)
+    journal({"type": "replayed", **replay})
+    name = new_name(base.name, org, job.suffix)
+    version = registry.add(
+        Version(
+            id=str(name),
+            job=job.id,
+            base=base.name,
+            base_source=base.source,
+            base_fingerprint=base.fingerprint,
+            dataset_hash=dataset.hash,
+            method=plan.method.value,
+            plan=plan.as_dict(),
+            metrics={**metrics, "replay": replay},
+            files=files,
+            folder=folder,
+            created_at=time.time(),
+        )
+    )
+    journal({"type": "registered", "model": version.id})
+    return version
+
+
+def _plan_of(
+    job: Job, base: Base, dataset: Dataset, machine: Machine, journal: _Journal
+) -> tuple[Plan, Encodings]:
+    """The job's plan: kept once made, so that a resume trains by the same one."""
+    path = job.folder / "plan.json"
+    if path.is_file():
+        plan = Plan.read(path)
+        if (plan.base_hash, plan.dataset_hash) != (base.fingerprint, dataset.hash):
+            raise CheckpointError(
+                "the base model or the dataset is not the one this job began with",
+                where=str(path),
+                fix="start a new job",
+            )
+        encodings = encode_dataset(dataset, ChatFormat.open(base.folder), max_tokens=plan.max_tokens.value)
+    else:
+        plan, encodings = draw_plan(base, dataset, machine, job.wishes)
+        write_jsonl(job.folder / "ledger.jsonl", encodings.ledger)
+        plan.write(path)
+    journal({"type": "planned", "steps": plan.steps})
+    return plan, encodings
+
+
+def replay_served(
+    trained: torch.nn.Module, base: Base, plan: Plan, best: Path, published: Path, encodings: Encodings
+) -> dict[str, Any]:
+    """Hold what will be served against what was trained, on fixed rows.
+
+    The best checkpoint on the training module and the published files in a fresh serving engine must give the
+    same log-probabilities, token by token, within rounding. Raises TrainingError where they don't: such a model
+    is not published.
+    """
+    rows = (encodings.validation or encodings.train)[:8]
+    checkpoint.read_weights(trained, best)
+    trained.eval()
+    if plan.method.value == "lora":
+        engine = Engine(base.folder, precision=plan.precision.value, device=plan.device.value)
+        engine.add_adapter("published", published)
+        engine.activate("published")
+    else:
+        engine = Engine(published, precision=plan.precision.value, device=plan.device.value)
+    difference = max(_log_probability_difference(trained, engine.model, row, plan.device.value) for row in rows)
+    limit = 1e-4 if plan.precision.value == "fp32" else 0.05
+    if not difference <= limit:
+        raise TrainingError(
+            f"the published files answer differently from the trained model (log-probability {difference:.3g})",
+            where=str(published),
+            fix="this is a defect: keep the job's folder and report it",
+        )
+    return {"rows": len(rows), "largest_difference": difference, "limit": limit}
+
+
+@torch.no_grad()
+def _log_probability_difference(a: torch.nn.Module, b: torch.nn.Module, row: Encoded, device: str) -> float:
+    ids_BT = torch.from_numpy(row.ids_T).long().unsqueeze(0).to(device)
+    one, two = (torch.log_softmax(output_logits(m, hidden_states(m, ids_BT)).float(), -1) for m in (a, b))
+    picked = [x[0, :-1].gather(-1, ids_BT[0, 1:, None]) for x in (one, two)]
+    return float((picked[0] - picked[1]).abs().max())
+
+
+class _Journal:
+    """Writes events to the job's file and row, and hands them on."""
+
+    def __init__(self, job: Job, store: JobStore, on_event: OnEvent) -> None:
+        self._path = job.folder / "events.jsonl"
+        self._job = job
+        self._store = store
+        self._on_event = on_event
+        self._recorded_s = 0.0
+        self._tokens = 0
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        event = {"at": round(time.time(), 3), **event}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({k: _finite(v) for k, v in event.items()}, ensure_ascii=False) + "\n")
+        if event["type"] == "step":
+            self._tokens += event["tokens"]
+            if time.monotonic() - self._recorded_s > 2:
+                self._record(event)
+        self._on_event(event)
+
+    def _record(self, event: Mapping[str, Any]) -> None:
+        self._recorded_s = time.monotonic()
+        self._store.record_progress(
+            self._job.id, step=event["step"], steps=event["steps"], trained_tokens=self._tokens
+        )
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN or infinity; events spell them as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_events(folder: Path) -> Sequence[Mapping[str, Any]]:
+    """A job's events in the order they happened; steps that a resume repeated stand twice."""
+    path = folder / "events.jsonl"
+    return list(read_jsonl(path)) if path.is_file() else []

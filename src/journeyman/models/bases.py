@@ -1,0 +1,95 @@
+"""Base models: the bundled starter, a local folder, or a hub id that is in the local cache (or can be fetched)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from journeyman import starter
+from journeyman.errors import BaseNotFound
+from journeyman.files import hash_bytes, hash_file
+
+STARTER = "starter-1"
+ALIASES: Mapping[str, str] = {"starter": STARTER}
+
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
+"""What is fetched of a hub model: no code, no pickled weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base model on this machine.
+
+    `name` is what model ids carry, `source` how the base is found again (its name, hub id or folder), and
+    `fingerprint` tells whether its content is still the same.
+    """
+
+    name: str
+    source: str
+    folder: Path
+    fingerprint: str
+
+
+def resolve(base: str) -> Base:
+    """Find a base by alias, folder or hub id.
+
+    Raises BaseNotFound, naming what was tried, where it is not here and can't be fetched.
+    """
+    name = ALIASES.get(base, base)
+    if name == STARTER:
+        return _local(STARTER, STARTER, starter.path())
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _local(_name_of(folder), str(folder.absolute()), folder.absolute())
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return _local(name, name, _from_hub(name))
+    raise BaseNotFound(
+        f"no base model {base!r}",
+        where="base",
+        fix="use 'starter', the folder of a model in transformers' format, or a hub id such as Qwen/Qwen3-0.6B",
+    )
+
+
+def _local(name: str, source: str, folder: Path) -> Base:
+    if not (folder / "config.json").is_file():
+        raise BaseNotFound("no config.json in the model's folder", where=str(folder))
+    return Base(name, source, folder, _fingerprint(folder))
+
+
+def _name_of(folder: Path) -> str:
+    """The folder's name with what a model id can't hold replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", folder.resolve().name)
+
+
+def _fingerprint(folder: Path) -> str:
+    """A hash of the small files and of each weight file's header and size: reading all weights would take minutes."""
+    parts = []
+    for file in sorted(folder.iterdir()):
+        if file.suffix == ".safetensors":
+            with file.open("rb") as stream:
+                head = stream.read(1 << 20)
+            parts.append(f"{file.name} {file.stat().st_size} {hash_bytes(head)}")
+        elif file.suffix in (".json", ".jinja"):
+            parts.append(f"{file.name} {hash_file(file)}")
+    return hash_bytes("\n".join(parts).encode())
+
+
+def _from_hub(name: str) -> Path:
+    """The model's folder in the hub cache; fetched only where it is not there yet."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise BaseNotFound(
+            f"{name} is not in the local hub cache and can't be fetched: {str(error).splitlines()[0]}",
+            where="base",
+            fix="check the id and the network, or give the folder of a downloaded copy",
+        ) from error

@@ -1,0 +1,110 @@
+"""The registry: every fine-tuned model with its base, data, plan, metrics and files; and aliases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from journeyman import database
+from journeyman.errors import ModelNotFound
+from journeyman.models.bases import ALIASES, STARTER
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A fine-tuned model: what it is called, what it was made of, what came out, where its files are.
+
+    `base_source` is how the base is found again: its name, hub id or folder. `files` maps each file's name to its
+    SHA-256.
+    """
+
+    id: str
+    job: str
+    base: str
+    base_source: str
+    base_fingerprint: str
+    dataset_hash: str
+    method: str
+    plan: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    files: Mapping[str, str]
+    folder: Path
+    created_at: float
+
+
+class Registry:
+    """The models of one JOURNEYMAN_HOME."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def add(self, version: Version) -> Version:
+        """Register a model. A job that is registered already (its process died right after) keeps its first entry."""
+        with self._engine.begin() as connection:
+            known = connection.execute(
+                sa.select(database.models).where(database.models.c.job == version.job)
+            ).one_or_none()
+            if known is not None:
+                return _version(known)
+            row = {name: getattr(version, name) for name in version.__slots__}
+            connection.execute(database.models.insert().values({**row, "folder": str(version.folder)}))
+        return version
+
+    def get(self, name: str) -> Version:
+        """A model by id or alias. Raises ModelNotFound, naming close ids."""
+        table = database.models
+        with self._engine.connect() as connection:
+            target = connection.execute(
+                sa.select(database.aliases.c.model).where(database.aliases.c.name == name)
+            ).scalar()
+            row = connection.execute(sa.select(table).where(table.c.id == (target or name))).one_or_none()
+        if row is None:
+            known = [v.id for v in self.list()][:5]
+            raise ModelNotFound(
+                f"no fine-tuned model {name!r}",
+                where="model",
+                fix="`journeyman models` lists them" + (": " + ", ".join(known) if known else ""),
+            )
+        return _version(row)
+
+    def list(self) -> list[Version]:
+        """All models, newest first."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(database.models).order_by(database.models.c.created_at.desc())).all()
+        return [_version(row) for row in rows]
+
+    def remove(self, name: str) -> Version:
+        """Forget a model and the aliases that point to it; its files are the caller's to delete."""
+        version = self.get(name)
+        with self._engine.begin() as connection:
+            connection.execute(database.aliases.delete().where(database.aliases.c.model == version.id))
+            connection.execute(database.models.delete().where(database.models.c.id == version.id))
+        return version
+
+    def set_alias(self, alias: str, name: str) -> Version:
+        """Let `alias` mean this model from now on. Raises ModelNotFound for an unknown model."""
+        version = self.get(name)
+        if alias in (STARTER, *ALIASES) or alias.startswith("ft:") or "/" in alias:
+            raise ModelNotFound(f"{alias!r} already means a base model", where="alias", fix="choose another word")
+        with self._engine.begin() as connection:
+            connection.execute(database.aliases.delete().where(database.aliases.c.name == alias))
+            connection.execute(
+                database.aliases.insert().values(name=alias, model=version.id, created_at=time.time())
+            )
+        return version
+
+    def aliases(self) -> dict[str, str]:
+        """Every alias and the id it means."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(database.aliases).order_by(database.aliases.c.name)).all()
+        return {row.name: row.model for row in rows}
+
+
+def _version(row: Any) -> Version:
+    values = dict(row._mapping)
+    return Version(**{**values, "folder": Path(values["folder"])})

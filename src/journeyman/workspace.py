@@ -1,0 +1,418 @@
+"""The front door: one function per verb. Command line, HTTP server and programs call nothing else.
+
+Heavy modules are imported inside the functions that need them, so that `--help`, `check` and the server's start
+do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from journeyman import settings as settings_module
+from journeyman.data.dataset import Dataset, build, open_dataset
+from journeyman.data.shapes import Columns
+from journeyman.errors import CheckpointError, JobConflict, ModelNotFound, TaskError
+from journeyman.plan.plan import Plan, Wishes
+from journeyman.records import Answer, Example, Message
+from journeyman.task import Task, bundled
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from journeyman.data.check.dataset import Report
+    from journeyman.evaluate.compare import Evaluation
+    from journeyman.generate.engine import Engine, Piece
+    from journeyman.generate.sampling import Sampling
+    from journeyman.jobs.store import Job, JobStore
+    from journeyman.models.bases import Base
+    from journeyman.models.registry import Registry, Version
+    from journeyman.plan.machine import Machine
+
+OnEvent = Callable[[Mapping[str, Any]], None]
+PAUSE_FILE = "pause"
+"""A file of this name in a job's folder asks the process that runs the job to pause after its current step."""
+
+
+def _ignore(_: Mapping[str, Any]) -> None:
+    """An `on_event` for callers that do not follow along."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What answers under a model id: an engine and, for LoRA, the adapter on it."""
+
+    id: str
+    engine: Engine
+    adapter: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """What to train: a task folder or data file, the base, and what the user wishes.
+
+    `base` None takes the task's. `held_out` and `validation` override the task's files.
+    """
+
+    source: str
+    base: str | None = None
+    wishes: Wishes = Wishes()
+    suffix: str = ""
+    validation: Path | None = None
+    held_out: Path | None = None
+    columns: Columns | None = None
+
+
+class Workspace:
+    """Everything below one JOURNEYMAN_HOME. Safe to use from several threads."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        self.settings = settings_module.load(home)
+        self._engines: dict[str, Engine] = {}
+        self._engines_lock = threading.Lock()
+
+    # ── data ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def task(self, source: str) -> Task:
+        """A task folder, a data file, or the name of a bundled task. Raises TaskError or DataError."""
+        path = Path(source).expanduser()
+        if path.exists():
+            return Task.open(path)
+        if "/" not in source and "." not in source:
+            return Task.open(bundled(source))
+        raise TaskError(f"no file or folder {source!r}", where="source", fix="give a data file or a task folder")
+
+    def check(
+        self, source: str, *, columns: Columns | None = None, validation: Path | None = None
+    ) -> tuple[Dataset, Report]:
+        """Read and check a task's examples without training. The dataset is built in a temporary folder."""
+        import tempfile
+
+        from journeyman.data.check.dataset import check
+
+        task = self.task(source)
+        with tempfile.TemporaryDirectory(prefix="journeyman-check-") as folder:
+            dataset = _build(task, Path(folder), columns=columns, validation=validation)
+        return dataset, check(dataset)
+
+    def show_learned(
+        self, examples: Sequence[Example], *, base: str = "starter"
+    ) -> list[list[tuple[str, bool]]]:
+        """Each example's text in runs of tokens, with whether they are learned, as the base's template renders it."""
+        from journeyman.models import bases
+        from journeyman.text.encode import encode
+        from journeyman.text.show import runs
+        from journeyman.text.template import ChatFormat
+
+        chat = ChatFormat.open(bases.resolve(base).folder)
+        return [runs(encoded, chat) for example in examples for encoded in encode(example, chat)]
+
+    # ── plan and train ────────────────────────────────────────────────────────────────────────────────────────
+
+    def plan(self, request: TrainRequest) -> Plan:
+        """What a training would do and why, without doing it."""
+        import tempfile
+
+        from journeyman.jobs import worker
+
+        task, base = self._task_and_base(request)
+        with tempfile.TemporaryDirectory(prefix="journeyman-plan-") as folder:
+            dataset = _build_for(task, request, Path(folder))
+            plan, _ = worker.draw_plan(base, dataset, self.machine(), _wishes(task, request.wishes))
+        return plan
+
+    def train(
+        self, request: TrainRequest, *, on_event: OnEvent = _ignore, should_stop: Callable[[], bool] = _never
+    ) -> tuple[Job, Version | None]:
+        """Create a job and run it here, to its end or until it is paused (then the version is None)."""
+        from journeyman.models.names import check_suffix
+
+        task, base = self._task_and_base(request)
+        check_suffix(request.suffix)
+        job = self.jobs.create(
+            base=base.source, source=request.source, suffix=request.suffix, wishes=_wishes(task, request.wishes)
+        )
+        on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
+        try:
+            dataset = _build_for(task, request, job.folder / "dataset")
+        except Exception as error:
+            self._fail(job, error)
+            raise
+        on_event({"type": "data", **dataset.manifest["counts"]})
+        return self._run(job, base, dataset, on_event, should_stop)
+
+    def resume(
+        self, job_id: str, *, on_event: OnEvent = _ignore, should_stop: Callable[[], bool] = _never
+    ) -> tuple[Job, Version | None]:
+        """Go on with a job that was paused or whose process died, from its last checkpoint."""
+        from journeyman.models import bases
+
+        job = self.jobs.get(job_id)
+        if job.status.terminal:
+            raise JobConflict(f"the job {job.id} has {job.status} already", where="job")
+        (job.folder / PAUSE_FILE).unlink(missing_ok=True)
+        base = bases.resolve(job.base)
+        on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
+        dataset = open_dataset(job.folder / "dataset")
+        return self._run(job, base, dataset, on_event, should_stop)
+
+    def pause(self, job_id: str) -> Job:
+        """Ask the process that runs the job to write a checkpoint and stop after its current step."""
+        from journeyman.jobs.state import JobState
+
+        job = self.jobs.get(job_id)
+        if job.status is not JobState.RUNNING:
+            raise JobConflict(f"the job {job.id} is {job.status}, not running", where="job")
+        (job.folder / PAUSE_FILE).touch()
+        return job
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job for good; a process that runs it stops after its current step."""
+        from journeyman.jobs.state import JobState, move
+
+        job = self.jobs.get(job_id)
+        move(self._database, job.id, JobState.CANCELLED)
+        (job.folder / PAUSE_FILE).touch()
+        return self.jobs.get(job_id)
+
+    def _run(
+        self,
+        job: Job,
+        base: Base,
+        dataset: Dataset,
+        on_event: OnEvent,
+        should_stop: Callable[[], bool],
+    ) -> tuple[Job, Version | None]:
+        from journeyman.jobs import worker
+
+        version = worker.run(
+            job,
+            store=self.jobs,
+            registry=self.registry,
+            base=base,
+            dataset=dataset,
+            machine=self.machine(),
+            org=self.settings.org,
+            on_event=on_event,
+            should_stop=lambda: should_stop() or (job.folder / PAUSE_FILE).exists(),
+        )
+        return self.jobs.get(job.id), version
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        from journeyman.errors import JourneymanError
+        from journeyman.jobs.state import JobState, move
+
+        known = error.as_dict() if isinstance(error, JourneymanError) else {"code": "bug", "message": repr(error)}
+        move(self._database, job.id, JobState.FAILED, error=known)
+
+    def _task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:
+        from journeyman.models import bases
+
+        task = self.task(request.source)
+        return task, bases.resolve(request.base or task.base)
+
+    # ── models ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def _database(self) -> sa.Engine:
+        from journeyman.database import open_database
+
+        return open_database(self.settings.database_url)
+
+    @cached_property
+    def jobs(self) -> JobStore:
+        """The jobs of this workspace."""
+        from journeyman.jobs.store import JobStore
+
+        return JobStore(self._database, self.settings.jobs_folder)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The fine-tuned models of this workspace."""
+        from journeyman.models.registry import Registry
+
+        return Registry(self._database)
+
+    def machine(self) -> Machine:
+        """What this computer has."""
+        from journeyman.plan.machine import probe
+
+        return probe(self.settings.home)
+
+    def delete_model(self, name: str) -> Version:
+        """Forget a model and delete its files; the job's record and events stay."""
+        import shutil
+
+        version = self.registry.remove(name)
+        shutil.rmtree(version.folder, ignore_errors=True)
+        return version
+
+    def served(self, model: str) -> Served:
+        """What answers under a base's name or id, a fine-tuned model's id, or an alias. Loaded once, then kept.
+
+        Raises ModelNotFound, or CheckpointError where the base is no longer the one the adapter was trained on.
+        """
+        from journeyman.models import bases
+
+        if model.startswith("ft:") or model in self.registry.aliases():
+            version = self.registry.get(model)
+            if version.method == "full":
+                return Served(version.id, self._engine(version.folder), None)
+            base = bases.resolve(version.base_source)
+            if base.fingerprint != version.base_fingerprint:
+                raise CheckpointError(
+                    f"the base {version.base} has changed since {version.id} was trained on it",
+                    where=str(base.folder),
+                    fix="train again on the present base, or put the former one back",
+                )
+            engine = self._engine(base.folder)
+            engine.add_adapter(version.id, version.folder)
+            return Served(version.id, engine, version.id)
+        known = bases.ALIASES.get(model, model)
+        if known != bases.STARTER and not Path(known).is_dir() and "/" not in known:
+            raise ModelNotFound(
+                f"The model `{model}` does not exist or you do not have access to it.",
+                where="model",
+                fix="`journeyman models` lists what can be called",
+            )
+        base = bases.resolve(model)
+        return Served(base.name, self._engine(base.folder), None)
+
+    def _engine(self, folder: Path) -> Engine:
+        from journeyman.generate.engine import Engine
+        from journeyman.plan import rules
+
+        with self._engines_lock:
+            if str(folder) not in self._engines:
+                machine = self.machine()
+                precision = rules.precision(machine).value
+                self._engines[str(folder)] = Engine(folder, precision=precision, device=machine.device)
+            return self._engines[str(folder)]
+
+    def stream(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
+        """Answer one conversation, piece by piece."""
+        from journeyman.generate.engine import Request
+
+        served = self.served(model)
+        prompt_ids = tuple(served.engine.chat.prompt_ids(messages))
+        return served.engine.stream([Request(prompt_ids, served.adapter, sampling)])
+
+    def answer(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Answer:
+        """Answer one conversation."""
+        served = self.served(model)
+        return served.engine.answer(messages, adapter=served.adapter, sampling=sampling)
+
+    # ── evaluate ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def evaluate(
+        self,
+        model: str,
+        source: str | None = None,
+        *,
+        on_progress: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
+        limit: int | None = None,
+    ) -> Evaluation:
+        """The tuned model and its base on the same held-out rows, graded by the task's graders.
+
+        Held-out rows are those of the model's own job; `source` names another task. `limit` takes the first rows
+        only.
+        """
+        from journeyman.answer.local import LocalModel
+        from journeyman.evaluate.compare import evaluate
+
+        version = self.registry.get(model)
+        job = self.jobs.get(version.job)
+        task = self.task(source or job.source)
+        if source is None:
+            held_out = open_dataset(job.folder / "dataset").held_out
+        else:
+            held_out = self.check(source)[0].held_out
+        tuned, base = self.served(version.id), self.served(version.base_source)
+        return evaluate(
+            base=LocalModel(base.engine, base.adapter, base.id),
+            tuned=LocalModel(tuned.engine, tuned.adapter, tuned.id),
+            examples=held_out[:limit],
+            graders=task.graders,
+            folder=job.folder / "evaluation",
+            on_progress=on_progress,
+        )
+
+
+def _wishes(task: Task, wishes: Wishes) -> Wishes:
+    """The user's flags over the task file's [train] table."""
+    asked = {name: getattr(wishes, name) for name in wishes.__slots__ if getattr(wishes, name) not in (None, False)}
+    return replace(Wishes(**task.train), **asked)
+
+
+def _build_for(task: Task, request: TrainRequest, folder: Path) -> Dataset:
+    return _build(
+        task,
+        folder,
+        columns=request.columns,
+        validation=request.validation,
+        held_out=request.held_out,
+        seed=request.wishes.seed or 0,
+    )
+
+
+def _build(
+    task: Task,
+    folder: Path,
+    *,
+    columns: Columns | None = None,
+    validation: Path | None = None,
+    held_out: Path | None = None,
+    seed: int = 0,
+) -> Dataset:
+    return build(
+        task.examples,
+        folder,
+        validation=validation or task.validation,
+        held_out=held_out or task.held_out,
+        held_out_share=task.held_out_share,
+        columns=columns or task.columns,
+        seed=seed,
+    )
+
+
+class Model:
+    """A model that answers: a base or a fine-tune.
+
+        model = journeyman.load("ft:starter-1:local::Ab12Cd34")
+        print(model.ask("My mug arrived with a chip."))
+    """
+
+    def __init__(self, workspace: Workspace, name: str) -> None:
+        self._workspace = workspace
+        self.id = workspace.served(name).id
+
+    def ask(self, question: str | Sequence[Message], **sampling: Any) -> str:
+        """The answer as text. `sampling` takes max_tokens, temperature, top_p, seed and stop."""
+        from journeyman.generate.sampling import Sampling
+
+        return self._workspace.answer(self.id, _conversation(question), Sampling(**sampling)).text
+
+    def stream(self, question: str | Sequence[Message], **sampling: Any) -> Iterator[str]:
+        """The answer piece by piece."""
+        from journeyman.generate.sampling import Sampling
+
+        for piece in self._workspace.stream(self.id, _conversation(question), Sampling(**sampling)):
+            if piece.text:
+                yield piece.text
+
+
+def _conversation(question: str | Sequence[Message]) -> Sequence[Message]:
+    return [Message("user", question)] if isinstance(question, str) else question
+
+
+def load(model: str, *, home: Path | None = None) -> Model:
+    """A model by its id, alias or base name. Raises ModelNotFound."""
+    return Model(Workspace(home), model)
