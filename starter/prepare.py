@@ -23,9 +23,12 @@ from starter import corpus as corpora
 from starter.corpus import Row
 from starter.decontaminate import BenchText
 from starter.mix import CHAT_GROUPS, LEFT_OUT, STAGE_ONE, STAGE_TWO, group_of
+from starter.practice import practice
 from starter.render import Marked, load_tokenizer, render
 
-TOKENS_PER_WORD = 1.45
+TOKENS_PER_WORD = 1.35
+PRACTICE_TOKENS_PER_WORD = 2.2
+"""Measured; codes and invented names take many tokens."""
 SHARD_TOKENS = 6_000_000
 """12 MB a shard."""
 
@@ -106,9 +109,8 @@ def main(
     bench_text = BenchText.read(bench)
     rows = list(chosen(corpus, times, seed + (stage == "two"), bench_text))
     if "practice" in shares:
-        from starter.practice import practice
-
-        rows += practice(shares["practice"] * tokens / TOKENS_PER_WORD, seed)
+        plain = [row for row in rows if row.group in ("encyclopedia", "stories")]
+        rows += practice(shares["practice"] * tokens / PRACTICE_TOKENS_PER_WORD, seed, plain)
 
     reader = load_tokenizer(tokenizer)
     documents: list[Marked] = []
@@ -117,7 +119,7 @@ def main(
         batch = rows[start : start + 512]
         for row, document in zip(batch, render(batch, reader, every_turn=stage == "one"), strict=True):
             documents.append(document)
-            kind = "chat" if row.group in CHAT_GROUPS else "text" if row.text else "practice"
+            kind = "text" if row.text else "chat"
             counted[f"{row.source} ({kind})"].update(rows=1, tokens=len(document))
     order = np.random.default_rng(seed).permutation(len(documents))
     ordered = [documents[i] for i in order]
