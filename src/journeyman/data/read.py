@@ -1,0 +1,140 @@
+"""Bytes to raw rows that remember file:line. What a row means is `shapes.py`'s business.
+
+| format  | told by                                              | a row is                              |
+|---------|------------------------------------------------------|---------------------------------------|
+| jsonl   | any other text                                       | a line                                |
+| json    | .json, or text that begins with [                    | an element of the array, or an object |
+| csv     | .csv, .tsv, .tab                                     | a record below the header             |
+| xlsx    | .xlsx, .xlsm                                         | a row of the first sheet              |
+| parquet | .parquet, or its first four bytes                    | a row                                 |
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from journeyman import settings
+from journeyman.data.jsonl import read_array, read_jsonl, read_objects
+from journeyman.data.lines import SAMPLE_BYTES, chunks, require_text
+from journeyman.data.parse import parse, skip_space
+from journeyman.data.refused import Refused, Row
+from journeyman.data.tables import read_csv, read_parquet, read_xlsx
+from journeyman.errors import DataError
+
+Reader = Callable[[Path, str], Iterator[Row | Refused]]
+
+READERS: dict[str, Reader] = {
+    "jsonl": read_jsonl,
+    "json": read_array,
+    "objects": read_objects,
+    "csv": read_csv,
+    "xlsx": read_xlsx,
+    "parquet": read_parquet,
+}
+
+_BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".tab": "csv", ".xlsx": "xlsx", ".xlsm": "xlsx"}
+
+
+def read_rows(path: Path) -> Iterator[Row | Refused]:
+    """Every row of a file, as it stands or refused with its reason, in the file's order.
+
+    Raises DataError before the first row where the file as a whole can't be read (`file_not_found`, `not_a_file`,
+    `unreadable`, `empty_file`, `not_text`, `file_too_large`, `bad_header`), and in the midst of it where the rest
+    can't be decoded (`damaged_file`, `not_utf8`).
+    """
+    file = shown_path(path)
+    reader = READERS[file_format(path)]
+    try:
+        yield from reader(path, file)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def shown_path(path: Path) -> str:
+    """The path as the user gave it, with any byte that is not UTF-8 replaced so that it can be written down."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def file_format(path: Path) -> str:
+    """The name of the file's format, by suffix and content. Raises DataError as `read_rows` does."""
+    sample = _sample(path)
+    if not sample:
+        raise DataError(
+            "the file is empty", where=shown_path(path), fix="write at least ten examples", code="empty_file"
+        )
+    if sample.startswith(b"PAR1") or path.suffix.lower() == ".parquet":
+        return "parquet"
+    name = _BY_SUFFIX.get(path.suffix.lower(), "")
+    if name == "xlsx":
+        return name
+    require_text(path, sample)
+    text = _decode(sample).lstrip(" \t\r\n")
+    if not text and _blank(path):
+        raise DataError(
+            "the file holds only blank lines",
+            where=shown_path(path),
+            fix="write at least ten examples",
+            code="empty_file",
+        )
+    if name == "csv":
+        return name
+    if text.startswith("["):
+        return "json"
+    if path.suffix.lower() == ".json" and text.startswith("{") and not _complete(text):
+        return "objects"
+    return "jsonl"
+
+
+def _sample(path: Path) -> bytes:
+    try:
+        if not path.exists():
+            raise DataError(
+                "there is no such file", where=shown_path(path), fix="check the path", code="file_not_found"
+            )
+        if not path.is_file():
+            kind = "a folder" if path.is_dir() else "not a regular file"
+            raise DataError(
+                f"this is {kind}", where=shown_path(path), fix="name a file of examples", code="not_a_file"
+            )
+        size = path.stat().st_size
+        if size > settings.MAX_FILE_BYTES:
+            raise DataError(
+                f"the file has {size:,} bytes; the limit is {settings.MAX_FILE_BYTES:,}",
+                where=shown_path(path),
+                fix="split the file",
+                code="file_too_large",
+            )
+        with path.open("rb") as file:
+            return file.read(SAMPLE_BYTES)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return DataError(
+        f"the file can't be read: {reason}",
+        where=shown_path(path),
+        fix="check the path and its permissions",
+        code="unreadable",
+    )
+
+
+def _decode(sample: bytes) -> str:
+    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return codecs.getincrementaldecoder("utf-16")("ignore").decode(sample)
+    return sample.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+
+
+def _blank(path: Path) -> bool:
+    """Whether nothing but white space follows a sample of white space."""
+    return not any(chunk.strip() for chunk in chunks(path))
+
+
+def _complete(text: str) -> bool:
+    """Whether the first line is a value of its own, or too long to tell."""
+    line = text.splitlines()[0]
+    return parse(line, skip_space(line, 0)).complete or len(line) == len(text)
