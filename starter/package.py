@@ -63,6 +63,7 @@ def main(
     # Half precision keeps 11 significant bits, bfloat16 8; all weights are far inside its range.
     halves = {name: weight.to(torch.float16) for name, weight in checkpoint.weights(weights).items()}
     save_file(halves, fresh / "model.safetensors", metadata={"format": "pt"})
+    (fresh / "model.safetensors").chmod(0o644)
     if card is not None:
         (fresh / "README.md").write_text(card.read_text(encoding="utf-8"), encoding="utf-8")
 

@@ -74,8 +74,7 @@ def fill_rows(documents: Sequence[Marked], length: int) -> list[Marked]:
         else:
             open_rows.append([document])
         if len(open_rows) > 16:
-            close(max(open_rows, key=lambda row: sum(map(len, row))))
-            open_rows.remove(max(open_rows, key=lambda row: sum(map(len, row))))
+            close(open_rows.pop(max(range(17), key=lambda n: sum(map(len, open_rows[n])))))
     for row in open_rows:
         close(row)
     return full
