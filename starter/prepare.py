@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,13 +44,12 @@ def fractions(manifest: dict[str, Any], shares: dict[str, float], tokens: float)
     return {g: share * tokens / (words[g] * TOKENS_PER_WORD) for g, share in shares.items() if g in words}
 
 
-def chosen(corpus: Path, times: dict[str, float], seed: int, bench: BenchText) -> Iterator[Row]:
+def chosen(rows: Iterable[Row], times: dict[str, float], seed: int, bench: BenchText) -> Iterator[Row]:
     """The rows of the mix; a group that must be read 2.3 times gives every row twice and three in ten once more."""
-    for shard in track(corpora.shards(corpus), description="Choosing documents"):
-        for row in corpora.rows(shard):
-            copies = int(times[row.group] + row.draw(seed))
-            if copies and not bench.shares_text_with(row):
-                yield from [row] * copies
+    for row in rows:
+        copies = int(times[row.group] + row.draw(seed))
+        if copies and not bench.shares_text_with(row):
+            yield from [row] * copies
 
 
 def fill_rows(documents: Sequence[Marked], length: int) -> list[Marked]:
@@ -106,7 +105,9 @@ def main(
     manifest = json.loads((corpus / "MANIFEST.json").read_text())
     times = fractions(manifest, shares, tokens)
     bench_text = BenchText.read(bench)
-    rows = list(chosen(corpus, times, seed + (stage == "two"), bench_text))
+    rows: list[Row] = []
+    for shard in track(corpora.shards(corpus), description="Choosing documents"):
+        rows += chosen(corpora.rows(shard), times, seed + (stage == "two"), bench_text)
     if "practice" in shares:
         plain = [row for row in rows if row.group in ("encyclopedia", "stories")]
         rows += practice(shares["practice"] * tokens / PRACTICE_TOKENS_PER_WORD, seed, plain)
