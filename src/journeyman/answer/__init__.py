@@ -1,1 +1,1 @@
-"""Anything that can answer looks the same."""
+"""Anything that can answer looks the same: one protocol for models, prompts and baselines."""

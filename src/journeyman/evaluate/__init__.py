@@ -1,1 +1,1 @@
-"""Answerers on held-out rows, scores, statistics."""
+"""Answerers, held-out rows, graders: scores, and a verdict that holds."""

@@ -1,1 +1,1 @@
-"""Grader objects in OpenAI's form, and what score they give."""
+"""Grader objects, OpenAI's and ours, to a score."""

@@ -1,0 +1,172 @@
+"""The evaluation of a model against its base, as numbers; markdown.py writes it for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from journeyman.evaluate.labels import LabelReport, find_labels, label_report
+from journeyman.evaluate.run import Scores
+from journeyman.evaluate.statistics import (
+    Interval,
+    Mean,
+    Missing,
+    Proportion,
+    bootstrap_mean,
+    holm,
+    paired,
+    proportion,
+)
+from journeyman.evaluate.verdict import Verdict, check_same_rows, compare
+from journeyman.grade.score import Score
+
+
+@dataclass(frozen=True, slots=True)
+class GraderLine:
+    """One grader before and after: rows that passed, mean value, and the p-value corrected for the number of graders."""
+
+    name: str
+    passed_before: Proportion | Missing
+    passed_after: Proportion | Missing
+    mean_before: Mean | Missing
+    mean_after: Mean | Missing
+    p_value: float | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a model gained on held-out rows."""
+
+    before: Scores
+    after: Scores
+    passed_before: Proportion | Missing
+    passed_after: Proportion | Missing
+    verdict: Verdict
+    graders: tuple[GraderLine, ...]
+    labels: tuple[LabelReport, LabelReport] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The evaluation as JSON; a missing number is {"missing": why}."""
+        return {
+            "before": self.before.name,
+            "after": self.after.name,
+            "rows": len(self.after.rows),
+            "passed": {"before": as_json(self.passed_before), "after": as_json(self.passed_after)},
+            "verdict": as_json(self.verdict),
+            "graders": [as_json(line) for line in self.graders],
+            "labels": None if self.labels is None else [_labels_json(report) for report in self.labels],
+            "tokens_per_request": {
+                "before": as_json(_tokens(self.before)),
+                "after": as_json(_tokens(self.after)),
+            },
+        }
+
+
+def evaluate_pair(before: Scores, after: Scores) -> Evaluation:
+    """Put two answerers' scores side by side. Raises DataError where they are not of the same rows."""
+    check_same_rows(before, after)
+    labels = find_labels([row.ideal for row in after.rows])
+    return Evaluation(
+        before=before,
+        after=after,
+        passed_before=_passed(before),
+        passed_after=_passed(after),
+        verdict=compare(before, after),
+        graders=_grader_lines(before, after),
+        labels=None if labels is None else (label_report(before, labels), label_report(after, labels)),
+    )
+
+
+def as_json(value: Any) -> Any:
+    """Records, intervals and missing numbers as JSON values."""
+    if isinstance(value, Missing):
+        return {"missing": value.value}
+    if isinstance(value, Interval):
+        return [value.low, value.high]
+    if isinstance(value, Proportion):
+        return {
+            "count": value.count,
+            "total": value.total,
+            "share": value.share,
+            "interval": as_json(value.interval),
+        }
+    if is_dataclass(value):
+        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [as_json(v) for v in value]
+    return value
+
+
+def _labels_json(report: LabelReport) -> dict[str, Any]:
+    """JSON has no pairs as keys: the confusion becomes ideal → answered → rows."""
+    table: dict[str, dict[str, int]] = {}
+    for (ideal, answered), count in sorted(report.confusion.items()):
+        table.setdefault(ideal, {})[answered] = count
+    return {
+        "labels": list(report.labels),
+        "accuracy": as_json(report.accuracy),
+        "macro_f1": as_json(report.macro_f1),
+        "classes": [as_json(c) for c in report.classes],
+        "confusion": table,
+        "outside": report.outside,
+    }
+
+
+def _passed(scores: Scores) -> Proportion | Missing:
+    verdicts = [row.graded.passed for row in scores.rows if row.graded.passed is not None]
+    return proportion(sum(verdicts), len(verdicts))
+
+
+def _tokens(scores: Scores) -> dict[str, float] | Missing:
+    """Mean tokens of a request, read and written."""
+    usages = [row.usage for row in scores.rows if row.usage is not None]
+    if not usages:
+        return Missing.NO_DATA
+    return {
+        "prompt": sum(u.prompt_tokens for u in usages) / len(usages),
+        "completion": sum(u.completion_tokens for u in usages) / len(usages),
+    }
+
+
+def _grader_lines(before: Scores, after: Scores) -> tuple[GraderLine, ...]:
+    names = dict.fromkeys(s.name for row in (*before.rows, *after.rows) for s in row.graded.scores)
+    columns = [(name, _column(before, name), _column(after, name)) for name in names]
+    raw = [_p_value(old, new) for _, old, new in columns]
+    known = [p for p in raw if not isinstance(p, Missing)]
+    corrected = iter(holm(known))
+    return tuple(
+        GraderLine(
+            name=name,
+            passed_before=_share_passed(old),
+            passed_after=_share_passed(new),
+            mean_before=_mean(old),
+            mean_after=_mean(new),
+            p_value=p if isinstance(p, Missing) else next(corrected),
+        )
+        for (name, old, new), p in zip(columns, raw, strict=True)
+    )
+
+
+def _column(scores: Scores, name: str) -> list[Score | None]:
+    """One grader's score for each row; None where the row has none."""
+    return [next((s for s in row.graded.scores if s.name == name), None) for row in scores.rows]
+
+
+def _share_passed(column: Sequence[Score | None]) -> Proportion | Missing:
+    verdicts = [s.passed for s in column if s is not None and s.passed is not None]
+    return proportion(sum(verdicts), len(verdicts))
+
+
+def _mean(column: Sequence[Score | None]) -> Mean | Missing:
+    return bootstrap_mean([s.value for s in column if s is not None and s.value is not None], resamples=1000)
+
+
+def _p_value(old: Sequence[Score | None], new: Sequence[Score | None]) -> float | Missing:
+    pairs = [
+        (b.passed, a.passed)
+        for b, a in zip(old, new, strict=True)
+        if b is not None and a is not None and b.passed is not None and a.passed is not None
+    ]
+    result = paired([b for b, _ in pairs], [a for _, a in pairs])
+    return result if isinstance(result, Missing) else result.p_value

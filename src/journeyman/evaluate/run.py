@@ -1,0 +1,126 @@
+"""Scoring: an answerer, held-out rows and graders in; one row of scores for each held-out row out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from journeyman.answer.answerer import Answerer
+from journeyman.errors import DataError, RequestError
+from journeyman.files import read_json, read_jsonl, write_json, write_jsonl
+from journeyman.generate.sampling import Sampling
+from journeyman.grade.grade import grade_all
+from journeyman.grade.score import Graded, Grader, Sample, Score, item_of
+from journeyman.records import Answer, Example, Place, Stop, Usage
+
+FORMAT = 1
+ROWS, ABOUT = "scores.jsonl", "scores.json"
+
+Progress = Callable[[int, int], None]
+"""Called with the rows done and all rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """One held-out row: what was asked, the ideal, the output, and its grades.
+
+    `output` is None, with the reason in `error`, where the answerer could not answer at all.
+    """
+
+    place: Place
+    input: str
+    ideal: str
+    output: str | None
+    graded: Graded
+    stop: Stop | None = None
+    usage: Usage | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as it stands in a scores file."""
+        return {**asdict(self), "graded": self.graded.as_dict()}
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """All rows that one answerer was scored on, in the order of the examples."""
+
+    name: str
+    rows: tuple[ScoredRow, ...]
+
+
+def score(
+    answerer: Answerer,
+    examples: Sequence[Example],
+    graders: Sequence[Grader],
+    *,
+    max_tokens: int = 256,
+    batch: int = 32,
+    on_progress: Progress | None = None,
+    folder: Path | None = None,
+) -> Scores:
+    """Let an answerer answer every row and grade the answers; the most likely token is taken each time.
+
+    With a folder, the rows are written there (scores.jsonl, scores.json) when all are done.
+    """
+    sampling = Sampling(max_tokens=max_tokens)
+    rows: list[ScoredRow] = []
+    for start in range(0, len(examples), batch):
+        part = examples[start : start + batch]
+        answers = _answers(answerer, part, sampling)
+        rows += [_row(e, a, graders) for e, a in zip(part, answers, strict=True)]
+        if on_progress is not None:
+            on_progress(len(rows), len(examples))
+    scores = Scores(answerer.name, tuple(rows))
+    if folder is not None:
+        write_scores(folder, scores)
+    return scores
+
+
+def write_scores(folder: Path, scores: Scores) -> None:
+    """Write scores to a folder: one JSON row a line, and what they are about beside it."""
+    write_jsonl(folder / ROWS, (row.as_dict() for row in scores.rows))
+    write_json(folder / ABOUT, {"format": FORMAT, "name": scores.name, "rows": len(scores.rows)})
+
+
+def read_scores(folder: Path) -> Scores:
+    """Read scores that `write_scores` wrote. Raises DataError where rows are missing."""
+    about = read_json(folder / ABOUT)
+    rows = tuple(_row_from_dict(row) for row in read_jsonl(folder / ROWS))
+    if about["format"] != FORMAT or len(rows) != about["rows"]:
+        raise DataError(
+            f"{len(rows)} rows in format {FORMAT} expected {about['rows']} in format {about['format']}",
+            where=str(folder / ROWS),
+            fix="evaluate again",
+            code="scores_damaged",
+        )
+    return Scores(about["name"], rows)
+
+
+def _answers(
+    answerer: Answerer, examples: Sequence[Example], sampling: Sampling
+) -> list[Answer | RequestError]:
+    """A batch's answers; where the batch is refused, each row is asked alone, so that one costs no other its answer."""
+    try:
+        return list(answerer.answers([example.prompt for example in examples], sampling))
+    except RequestError as error:
+        if len(examples) == 1:
+            return [error]
+        return [_answers(answerer, [example], sampling)[0] for example in examples]
+
+
+def _row(example: Example, answer: Answer | RequestError, graders: Sequence[Grader]) -> ScoredRow:
+    item = item_of(example)
+    asked, ideal = item["input"], example.ideal.content
+    if isinstance(answer, RequestError):
+        return ScoredRow(example.place, asked, ideal, None, Graded((), None), error=str(answer))
+    graded = grade_all(graders, Sample(answer.text), item)
+    return ScoredRow(example.place, asked, ideal, answer.text, graded, answer.stop, answer.usage)
+
+
+def _row_from_dict(row: dict[str, Any]) -> ScoredRow:
+    graded = Graded(tuple(Score(**s) for s in row["graded"]["scores"]), row["graded"]["passed"])
+    usage = None if row["usage"] is None else Usage(**row["usage"])
+    return ScoredRow(**{**row, "place": Place(**row["place"]), "graded": graded, "usage": usage})

@@ -1,0 +1,153 @@
+"""Grader objects to graders: everything is checked at once, before anything is graded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from journeyman.errors import GraderError
+from journeyman.grade import json_checks, text_checks
+from journeyman.grade.fields import Fields
+from journeyman.grade.formula import Formula
+from journeyman.grade.score import Grader, Item, Measure, Measured, NotMeasurableError, Sample
+from journeyman.grade.similarity import METRICS
+
+LATER = {
+    "label_model": "it needs a judge model",
+    "score_model": "it needs a judge model",
+    "python": "it needs a sandbox for its source",
+}
+"""OpenAI's types that are known and not available yet, and what they wait for."""
+
+_METRICS_LATER = {
+    "cosine": "an embedding model is missing",
+    "meteor": "its synonym dictionary (WordNet) is missing",
+}
+
+
+def parse(objects: Sequence[Mapping[str, Any]]) -> tuple[Grader, ...]:
+    """Read grader objects, OpenAI's and ours.
+
+    Raises GraderError with all problems at once: each names the grader, the field, and the mend.
+    """
+    problems: list[str] = []
+    graders = [_grader(value, f"grader {number}", problems) for number, value in enumerate(objects, 1)]
+    names = [grader.name for grader in graders if grader is not None and grader.name]
+    for name in dict.fromkeys(n for n in names if names.count(n) > 1):
+        problems.append(
+            f"grader {name!r}, name: {names.count(name)} graders have it; mend: give each its own name"
+        )
+    if problems:
+        one = len(problems) == 1
+        raise GraderError(
+            "a grader can't be used" if one else f"the graders have {len(problems)} problems",
+            where="graders",
+            problems=problems,
+        )
+    return tuple(grader for grader in graders if grader is not None)
+
+
+def _grader(value: object, place: str, problems: list[str], *, nested: bool = False) -> Grader | None:
+    if not isinstance(value, Mapping):
+        problems.append(
+            f"{place}: {value!r} is not an object; mend: write a grader object with type and name"
+        )
+        return None
+    name = value.get("name")
+    fields = Fields(value, f"{place} {name!r}" if isinstance(name, str) and name else place, problems)
+    kind = fields.raw("type")
+    name = fields.text("name")
+    if fields.has("name") and not name.strip():
+        fields.problem("name", "is empty", "give the grader a name")
+    if isinstance(kind, str) and kind in LATER:
+        fields.problem(
+            "type", f"{kind} is not available yet: {LATER[kind]}", f"use one of {', '.join(TYPES)}"
+        )
+        return None
+    if kind == "multi" and nested:
+        fields.problem(
+            "type", "a multi grader can't stand inside another", "put its graders into the outer one"
+        )
+        return None
+    build = TYPES.get(kind) if isinstance(kind, str) else None
+    if build is None:
+        message = "is missing" if kind is None else f"{kind!r} is not known"
+        fields.problem("type", message, f"write one of {', '.join(TYPES)}")
+        return None
+    measure = build(fields)
+    fields.finish()
+    return Grader(name, str(kind), value, measure)
+
+
+def _text_similarity(fields: Fields) -> Measure:
+    """OpenAI's text_similarity; without a `pass_threshold` it gives a value and neither passes nor fails."""
+    given, reference = fields.template("input"), fields.template("reference")
+    metric = _metric(fields)
+    threshold = fields.number("pass_threshold")
+
+    def measure(sample: Sample, item: Item) -> Measured:
+        return _against(threshold, METRICS[metric](given.fill(sample, item), reference.fill(sample, item)))
+
+    return measure
+
+
+def _metric(fields: Fields) -> str:
+    metric = fields.raw("evaluation_metric")
+    if isinstance(metric, str) and metric in _METRICS_LATER:
+        message = f"{metric} is not available: {_METRICS_LATER[metric]}"
+        fields.problem("evaluation_metric", message, f"use one of {', '.join(METRICS)}")
+        return "fuzzy_match"
+    return fields.choice("evaluation_metric", tuple(METRICS))
+
+
+def _multi(fields: Fields) -> Measure:
+    """OpenAI's multi: a formula over the values of its graders; `pass_threshold` is ours."""
+    graders: dict[str, Grader] = {}
+    objects = fields.mapping("graders")
+    if fields.has("graders") and not objects:
+        fields.problem(
+            "graders", "is empty", 'give graders by the key they have in the formula: {"a": {...}}'
+        )
+    for key, value in objects.items():
+        if not key.isidentifier():
+            fields.problem("graders", f"{key!r} can't stand in a formula", "use letters, digits and _")
+        grader = _grader(value, f"{fields.where}, graders.{key}", fields.problems, nested=True)
+        if grader is not None:
+            graders[key] = grader
+    text = fields.text("calculate_output")
+    threshold = fields.number("pass_threshold")
+    try:
+        formula = Formula.parse(text, objects) if text else Formula.parse("0", {})
+    except ValueError as error:
+        fields.problem("calculate_output", str(error), 'write a formula such as "0.8 * a + 0.2 * b"')
+        formula = Formula.parse("0", {})
+
+    def measure(sample: Sample, item: Item) -> Measured:
+        values: dict[str, float] = {}
+        for key, grader in graders.items():
+            score = grader.grade(sample, item)
+            if score.value is None:
+                raise NotMeasurableError(f"{key}: {score.error}")
+            values[key] = score.value
+        try:
+            return _against(threshold, formula.value(values))
+        except ValueError as error:
+            raise NotMeasurableError(str(error)) from error
+
+    return measure
+
+
+def _against(threshold: float | None, value: float) -> Measured:
+    return Measured(value, None if threshold is None else value >= threshold)
+
+
+TYPES: dict[str, Callable[[Fields], Measure]] = {
+    "string_check": text_checks.string_check,
+    "text_similarity": _text_similarity,
+    "multi": _multi,
+    "regex": text_checks.regex,
+    "length": text_checks.length,
+    "json_schema": json_checks.json_schema,
+    "json_equal": json_checks.json_equal,
+}
+"""What can be graded with: OpenAI's first, then ours."""

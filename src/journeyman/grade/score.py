@@ -1,0 +1,104 @@
+"""What is graded, and what comes out: samples, items, scores. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from journeyman.records import Example
+
+Item = Mapping[str, Any]
+"""What graders may name as `{{ item.key }}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A model's output, as graders see it: `{{ sample.output_text }}`, `.output_json`, `.output_tools`."""
+
+    output_text: str
+    output_tools: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One grader's word on one sample.
+
+    `value` is None, with the reason in `error`, where the grader could not measure: that is no 0, and neither
+    passes nor fails. `passed` is also None for a grader that has no threshold. An output that can't be read as
+    the grader needs (no JSON, a missing key) is the model's doing: it has value 0, fails, and says so in `error`.
+    """
+
+    name: str
+    value: float | None
+    passed: bool | None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The score as it stands in a scores file."""
+        return {"name": self.name, "value": self.value, "passed": self.passed, "error": self.error}
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """All graders' words on one sample.
+
+    `passed` is true where every grader that passes or fails has passed, false where one has failed, and None
+    where that can't be said: a grader had an error, or none has a threshold.
+    """
+
+    scores: tuple[Score, ...]
+    passed: bool | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The grades as they stand in a scores file."""
+        return {"passed": self.passed, "scores": [score.as_dict() for score in self.scores]}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A value, and whether it passes (None: the grader has no threshold)."""
+
+    value: float
+    passed: bool | None
+
+
+class BadOutputError(Exception):
+    """The sample can't be read as the grader needs it; it fails."""
+
+
+class NotMeasurableError(Exception):
+    """The grader can't say: its item, or its own formula, gives no value."""
+
+
+Measure = Callable[[Sample, Item], Measured]
+"""Measures a sample; raises BadOutputError or NotMeasurableError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grader:
+    """A grader that was checked: its name, its type, the object it was read from, and how it measures."""
+
+    name: str
+    type: str
+    source: Mapping[str, Any]
+    measure: Measure
+
+    def grade(self, sample: Sample, item: Item) -> Score:
+        """Measure a sample; what can't be measured is an error in the score."""
+        try:
+            measured = self.measure(sample, item)
+        except BadOutputError as error:
+            return Score(self.name, 0.0, False, str(error))
+        except NotMeasurableError as error:
+            return Score(self.name, None, None, str(error))
+        return Score(self.name, measured.value, measured.passed)
+
+
+def item_of(example: Example) -> dict[str, Any]:
+    """What graders may name for a row: its further keys, `ideal` (the ideal output) and `input` (the last user text).
+
+    `ideal` and `input` are reserved: they replace keys of that name in the row.
+    """
+    asked = [message.content for message in example.prompt if message.role == "user"]
+    return {**example.item, "ideal": example.ideal.content, "input": asked[-1] if asked else ""}

@@ -1,0 +1,93 @@
+"""Checks of a text that need no model: string_check, regex, length."""
+
+from __future__ import annotations
+
+import re
+
+from journeyman.grade.fields import Fields
+from journeyman.grade.score import Item, Measure, Measured, Sample
+
+OUTPUT = "{{ sample.output_text }}"
+_FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
+
+
+def string_check(fields: Fields) -> Measure:
+    """`eq`, `ne`, `like` (the input contains the reference) or `ilike` (the same, whatever the case).
+
+    OpenAI's string_check: https://platform.openai.com/docs/guides/graders#string-check.
+    """
+    given, reference = fields.template("input"), fields.template("reference")
+    operation = fields.choice("operation", ("eq", "ne", "like", "ilike"))
+
+    def measure(sample: Sample, item: Item) -> Measured:
+        a, b = given.fill(sample, item), reference.fill(sample, item)
+        if operation == "eq":
+            return _yes_or_no(a == b)
+        if operation == "ne":
+            return _yes_or_no(a != b)
+        if operation == "like":
+            return _yes_or_no(b in a)
+        return _yes_or_no(b.casefold() in a.casefold())
+
+    return measure
+
+
+def regex(fields: Fields) -> Measure:
+    """Ours: the pattern (Python's `re`) is found somewhere in the input, or nowhere, or `count` times.
+
+    `flags` are letters: i (whatever the case), m (^ and $ at each line), s (. is also a newline), x (verbose).
+    """
+    given = fields.template("input", OUTPUT)
+    pattern = _compile(fields)
+    operation = fields.choice("operation", ("match", "no_match", "count"), "match")
+    count = fields.count("count")
+    if operation == "count" and count is None:
+        fields.problem("count", "is missing", "say how often the pattern must be found: count = 1")
+    if operation != "count" and count is not None:
+        fields.problem(
+            "count", f"has no meaning for {operation}", 'write operation = "count", or leave count out'
+        )
+
+    def measure(sample: Sample, item: Item) -> Measured:
+        text = given.fill(sample, item)
+        if operation == "count":
+            return _yes_or_no(sum(1 for _ in pattern.finditer(text)) == count)
+        return _yes_or_no((pattern.search(text) is not None) == (operation == "match"))
+
+    return measure
+
+
+def length(fields: Fields) -> Measure:
+    """Ours: the input has at least `min_words` and at most `max_words` words (what stands between white space)."""
+    given = fields.template("input", OUTPUT)
+    low, high = fields.count("min_words"), fields.count("max_words")
+    if low is None and high is None:
+        fields.problem("min_words", "neither min_words nor max_words is given", "give one or both")
+    if low is not None and high is not None and low > high:
+        fields.problem("min_words", f"{low} is more than max_words = {high}", "exchange them")
+
+    def measure(sample: Sample, item: Item) -> Measured:
+        words = len(given.fill(sample, item).split())
+        return _yes_or_no((low is None or words >= low) and (high is None or words <= high))
+
+    return measure
+
+
+def _compile(fields: Fields) -> re.Pattern[str]:
+    text, letters = fields.text("pattern"), fields.text("flags", "")
+    flags = re.NOFLAG
+    for letter in letters:
+        if letter not in _FLAGS:
+            fields.problem("flags", f"{letter!r} is not a flag", "use letters out of i, m, s, x")
+        flags |= _FLAGS.get(letter, re.NOFLAG)
+    try:
+        return re.compile(text, flags)
+    except (re.error, OverflowError) as error:
+        fields.problem(
+            "pattern", f"is not a regular expression: {error}", "see Python's re; in TOML write it in '...'"
+        )
+        return re.compile("")
+
+
+def _yes_or_no(passed: bool) -> Measured:
+    return Measured(float(passed), passed)

@@ -1,0 +1,136 @@
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journeyman.evaluate.statistics import (
+    Missing,
+    bootstrap_mean,
+    holm,
+    mcnemar,
+    paired,
+    proportion,
+    smallest_detectable,
+)
+
+
+def outcomes(both, gained, lost, neither):
+    before = [True] * both + [False] * gained + [True] * lost + [False] * neither
+    after = [True] * both + [True] * gained + [False] * lost + [False] * neither
+    return before, after
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"),
+    [  # Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_gives_newcombes_published_intervals(count, total, low, high):
+    result = proportion(count, total)
+    assert result.interval.low == pytest.approx(low, abs=5e-5)
+    assert result.interval.high == pytest.approx(high, abs=5e-5)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_holds_the_share_and_mirrors(pair):
+    count, total = pair
+    result, mirror = proportion(count, total), proportion(total - count, total)
+    assert 0 <= result.interval.low <= result.share <= result.interval.high <= 1
+    assert result.interval.low == pytest.approx(1 - mirror.interval.high)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"),
+    [(0, 0, 1), (5, 0, 0.0625), (6, 0, 0.03125), (1, 9, 22 / 1024), (4, 4, 1), (3, 5, 186 / 256)],
+)
+def test_exact_mcnemar_by_hand(gained, lost, p):
+    assert mcnemar(gained, lost) == pytest.approx(p)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_is_a_symmetric_probability(gained, lost):
+    assert 0 <= mcnemar(gained, lost) == mcnemar(lost, gained) <= 1
+
+
+def test_newcombes_paired_example():
+    # Newcombe 1998, "... based on paired data", table II, method 10: e, f, g, h = 12, 9, 2, 21.
+    result = paired(*outcomes(both=12, gained=2, lost=9, neither=21))
+    assert result.difference == pytest.approx(-7 / 44)
+    assert -result.interval.high == pytest.approx(0.0160, abs=2e-3)
+    assert -result.interval.low == pytest.approx(0.2911, abs=2e-3)
+
+
+@given(st.tuples(*[st.integers(0, 40)] * 4).filter(any))
+def test_a_paired_interval_holds_its_difference_and_mirrors(counts):
+    both, gained, lost, neither = counts
+    result = paired(*outcomes(both, gained, lost, neither))
+    assert -1 <= result.interval.low <= result.difference + 1e-12
+    assert result.difference - 1e-12 <= result.interval.high <= 1
+    mirror = paired(*outcomes(both, lost, gained, neither))
+    assert mirror.interval.low == pytest.approx(-result.interval.high)
+    assert (result.both, result.gained, result.lost, result.neither) == counts
+
+
+def test_paired_intervals_cover_the_truth_in_simulation():
+    source = random.Random(1)
+    covered = 0
+    for _ in range(400):
+        before = [source.random() < 0.5 for _ in range(60)]
+        after = [b if source.random() < 0.6 else source.random() < 0.8 for b in before]
+        covered += 0.12 in paired(before, after).interval  # 0.4 * (0.8 - 0.5)
+    assert 0.92 <= covered / 400 <= 0.99
+
+
+def test_bootstrap_is_seeded_and_close_to_the_normal_interval():
+    source = random.Random(2)
+    values = [source.gauss(1.0, 2.0) for _ in range(200)]
+    result = bootstrap_mean(values, seed=3)
+    assert result == bootstrap_mean(values, seed=3)
+    assert result != bootstrap_mean(values, seed=4)
+    mean = sum(values) / 200
+    error = math.sqrt(sum((v - mean) ** 2 for v in values) / 199 / 200)
+    assert result.value == pytest.approx(mean)
+    assert result.interval.low == pytest.approx(mean - 1.96 * error, abs=0.04)
+    assert result.interval.high == pytest.approx(mean + 1.96 * error, abs=0.04)
+
+
+def test_no_data_is_named_and_never_zero():
+    assert proportion(0, 0) is Missing.NO_DATA
+    assert paired([], []) is Missing.NO_DATA
+    assert bootstrap_mean([]) is Missing.NO_DATA
+    assert bootstrap_mean([0.5]).interval is Missing.TOO_FEW_ROWS
+    assert smallest_detectable(0) is Missing.TOO_FEW_ROWS
+    assert smallest_detectable(5) is Missing.TOO_FEW_ROWS
+
+
+def test_the_smallest_detectable_difference_is_seen_as_often_as_promised():
+    rows, share_changed = 200, 0.3
+    d = smallest_detectable(rows, changed=60)
+    assert 0.09 < d < 0.13
+    source = random.Random(5)
+    seen = 0
+    for _ in range(500):
+        changed = sum(source.random() < share_changed for _ in range(rows))
+        gained = sum(source.random() < (share_changed + d) / 2 / share_changed for _ in range(changed))
+        seen += mcnemar(gained, changed - gained) < 0.05
+    # Connor's formula is for the asymptotic test; the exact one sees a little less.
+    assert 0.70 <= seen / 500 <= 0.88
+
+
+@given(st.integers(6, 2000), st.integers(0, 100))
+def test_more_rows_see_smaller_differences(rows, changed):
+    changed = min(changed, rows)
+    few, many = smallest_detectable(rows, changed), smallest_detectable(rows * 2, changed * 2)
+    assert 0 < many <= few + 1e-6 <= 1 + 1e-5
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
