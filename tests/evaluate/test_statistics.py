@@ -59,11 +59,11 @@ def test_mcnemar_is_a_symmetric_probability(gained, lost):
 
 
 def test_newcombes_paired_example():
-    # Newcombe 1998, "... based on paired data", table II, method 10: e, f, g, h = 12, 9, 2, 21.
-    result = paired(*outcomes(both=12, gained=2, lost=9, neither=21))
-    assert result.difference == pytest.approx(-7 / 44)
-    assert -result.interval.high == pytest.approx(0.0160, abs=2e-3)
-    assert -result.interval.low == pytest.approx(0.2911, abs=2e-3)
+    # Newcombe 1998, "... based on paired data", table II: 36, 12, 2, 0 has 0.0569 to 0.3404 by method 10.
+    result = paired(*outcomes(both=36, gained=12, lost=2, neither=0))
+    assert result.difference == pytest.approx(0.2)
+    assert result.interval.low == pytest.approx(0.0569, abs=5e-5)
+    assert result.interval.high == pytest.approx(0.3404, abs=5e-5)
 
 
 @given(st.tuples(*[st.integers(0, 40)] * 4).filter(any))
