@@ -14,14 +14,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from journeyman import files
 from journeyman.data.columns import Columns
+from journeyman.data.new_task import write_template
 from journeyman.data.split import HELD_OUT_SHARE, VALIDATION_SHARE
 from journeyman.errors import TaskError
+
+__all__ = ["BUNDLED", "FILE", "Task", "bundled", "write_template"]
 
 FILE = "task.toml"
 BUNDLED = ("support", "triage", "catalog")
@@ -98,7 +99,7 @@ class Task:
 
 def bundled(name: str) -> Path:
     """The folder of a task that comes with the package. Raises TaskError `task_not_found` for any other name."""
-    folder = Path(str(resources.files("journeyman"))) / "tasks" / name
+    folder = Path(__file__).parent / "tasks" / name
     if name not in BUNDLED or not folder.is_dir():
         raise TaskError(
             f"there is no bundled task {name!r}",
@@ -246,22 +247,3 @@ def _wrong_graders(table: Mapping[str, Any]) -> list[str]:
         for index, grader in enumerate(graders)
         if not isinstance(grader, dict) or not isinstance(grader.get("type"), str)
     ]
-
-
-def write_template(folder: Path, name: str) -> None:
-    """Write a new task folder with comments, for `journeyman init`.
-
-    Raises TaskError `folder_not_empty` rather than touch a folder that holds anything.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise TaskError(
-            "there is something here already",
-            where=str(folder),
-            fix="use a new name, or an empty folder",
-            code="folder_not_empty",
-        )
-    for file, text in _TEMPLATE.items():
-        files.write_text(folder / file, text.replace("{name}", name))
-
-
-_TEMPLATE: Mapping[str, str] = {}

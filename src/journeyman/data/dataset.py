@@ -11,84 +11,51 @@ The same input bytes at the same paths give the same files, byte for byte.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from journeyman import files
-from journeyman.data.check.dataset import Finding, Report, check
-from journeyman.data.check.rows import check_example
+from journeyman.data.check.dataset import Report, check, report_from_dict
 from journeyman.data.columns import Columns
-from journeyman.data.read import file_format, read_rows, shown_path
-from journeyman.data.refused import Refused, Row
-from journeyman.data.shapes import Shape, detect, to_example
+from journeyman.data.refused import Refused, refused_from_dict
 from journeyman.data.similar import input_text, near_groups
+from journeyman.data.source import Source, read_source, require_examples
 from journeyman.data.split import HELD_OUT_SHARE, VALIDATION_SHARE, SplitName, split
 from journeyman.errors import DataError
-from journeyman.records import Example, Place, example_from_dict
+from journeyman.records import Example, example_from_dict
 
 FORMAT = "journeyman.dataset"
 VERSION = 1
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "held_out")
-SAMPLE_ROWS = 200
-"""The shape and the columns are told from so many rows at the beginning of a file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset on disk. Rows are read when first asked for."""
+    """A dataset, its rows in memory: what to learn from, what to watch, what no model sees before it is evaluated."""
 
     folder: Path
     manifest: Mapping[str, Any]
+    train: list[Example]
+    validation: list[Example]
+    held_out: list[Example]
+    refused: list[Refused]
 
     @property
     def hash(self) -> str:
         """The hash of what the three splits say; it does not depend on the paths of the source files."""
         return str(self.manifest["hash"])
 
-    @cached_property
-    def train(self) -> list[Example]:
-        """The rows to learn from."""
-        return self._rows("train")
+    @property
+    def training_file_rows(self) -> int:
+        """The kept rows of the training file, those split off from it included."""
+        return int(self.manifest["sources"][0]["kept"])
 
-    @cached_property
-    def validation(self) -> list[Example]:
-        """The rows that the loss is watched on during training."""
-        return self._rows("validation")
-
-    @cached_property
-    def held_out(self) -> list[Example]:
-        """The rows that no model sees before it is evaluated."""
-        return self._rows("held_out")
-
-    @cached_property
-    def refused(self) -> list[Refused]:
-        """The rows that were not kept."""
-        rows = files.read_jsonl(self.folder / "refused.jsonl")
-        return [
-            Refused(Place(r["file"], r["line"]), r["code"], r["reason"], r["fix"], r["text"]) for r in rows
-        ]
-
-    @cached_property
     def report(self) -> Report:
-        """The findings about the dataset as a whole."""
-        return _report(files.read_json(self.folder / "report.json"))
-
-    def _rows(self, name: SplitName) -> list[Example]:
-        return [example_from_dict(row) for row in files.read_jsonl(self.folder / f"{name}.jsonl")]
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """One file, read: its rows kept and refused, and what the manifest says of it."""
-
-    kept: list[Example]
-    refused: list[Refused]
-    manifest: dict[str, Any]
+        """The findings that `build` wrote, from the dataset's folder."""
+        return report_from_dict(files.read_json(self.folder / "report.json"))
 
 
 def build(
@@ -109,62 +76,53 @@ def build(
     Raises DataError where a file can't be read, or where none of its rows can be kept (`no_examples`; the reasons
     are then in folder/refused.jsonl).
     """
-    given = {"train": train, "validation": validation, "held_out": held_out}
-    sources = {name: _read(path, columns) for name, path in given.items() if path is not None}
+    given: dict[SplitName, Path | None] = {"train": train, "validation": validation, "held_out": held_out}
+    sources = {name: read_source(path, columns) for name, path in given.items() if path is not None}
     refused = [row for source in sources.values() for row in source.refused]
     files.write_jsonl(folder / "refused.jsonl", (row.as_dict() for row in refused))
     for source in sources.values():
-        _require_examples(source)
+        require_examples(source)
     shares = {
         "validation_share": 0.0 if validation else validation_share,
         "held_out_share": 0.0 if held_out else held_out_share,
     }
     splits = _split(sources, shares, seed)
-    report = check(
-        splits["train"],
-        splits["validation"],
-        splits["held_out"],
-        refused=refused,
-        training_file_rows=len(sources["train"].kept),
-    )
     for name in SPLITS:
         files.write_jsonl(folder / f"{name}.jsonl", (example.as_dict() for example in splits[name]))
-    files.write_json(folder / "report.json", report.as_dict())
-    counts = {
-        "read": sum(source.manifest["read"] for source in sources.values()),
-        "kept": sum(len(rows) for rows in splits.values()),
-        "refused": len(refused),
-    }
-    _require_conserved(counts)
     manifest = {
         "format": FORMAT,
         "version": VERSION,
         "hash": _content_hash(splits),
         "seed": seed,
         **shares,
-        "counts": counts,
-        "splits": {
-            name: {"rows": len(splits[name]), "hash": files.hash_file(folder / f"{name}.jsonl")}
-            for name in SPLITS
-        },
-        "sources": {name: source.manifest for name, source in sources.items()},
+        "counts": _counts(sources, splits, refused),
+        "splits": {name: _split_file(folder, name, splits[name]) for name in SPLITS},
+        "sources": [{"split": name, **source.as_dict()} for name, source in sources.items()],
     }
+    dataset = Dataset(folder, manifest, splits["train"], splits["validation"], splits["held_out"], refused)
+    files.write_json(folder / "report.json", check(dataset).as_dict())
+    # Last, so that a folder with a manifest is whole.
     files.write_json(folder / "manifest.json", manifest)
-    return Dataset(folder, manifest)
+    return dataset
 
 
 def open_dataset(folder: Path) -> Dataset:
     """Open what `build` wrote.
 
-    Raises DataError `not_a_dataset` for another folder or a newer version, and `dataset_changed` where a file of
+    Raises DataError `not_a_dataset` for another folder or another version, and `dataset_changed` where a file of
     examples is not the one that the manifest names.
     """
     try:
         manifest = files.read_json(folder / "manifest.json")
         if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
             raise ValueError(f"it is {manifest['format']} version {manifest['version']}")
-        hashes = {name: manifest["splits"][name]["hash"] for name in SPLITS}
-        changed = [name for name in SPLITS if files.hash_file(folder / f"{name}.jsonl") != hashes[name]]
+        for name in SPLITS:
+            if files.hash_file(folder / f"{name}.jsonl") != manifest["splits"][name]["hash"]:
+                raise _changed(folder / f"{name}.jsonl")
+        train, validation, held_out = (
+            [example_from_dict(r) for r in files.read_jsonl(folder / f"{n}.jsonl")] for n in SPLITS
+        )
+        refused = [refused_from_dict(row) for row in files.read_jsonl(folder / "refused.jsonl")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"this is not a dataset of version {VERSION}: {error}",
@@ -172,79 +130,20 @@ def open_dataset(folder: Path) -> Dataset:
             fix="build it again",
             code="not_a_dataset",
         ) from error
-    if changed:
-        raise DataError(
-            f"{changed[0]}.jsonl was changed after the dataset was built",
-            where=str(folder / f"{changed[0]}.jsonl"),
-            fix="change the source file and build the dataset again",
-            code="dataset_changed",
-        )
-    return Dataset(folder, manifest)
+    return Dataset(folder, manifest, train, validation, held_out, refused)
 
 
-def read_examples(path: Path, columns: Columns | None = None) -> tuple[list[Example], list[Refused], Shape]:
-    """Every row of one file, kept or refused, and the shape it was taken for. Raises DataError as `build` does."""
-    rows = read_rows(path)
-    sample = list(itertools.islice(rows, SAMPLE_ROWS))
-    if not any(isinstance(row, Row) for row in sample):
-        # A long run of damaged rows must not hide the good ones below it.
-        sample += itertools.islice((row for row in rows), None)
-    readable = [row for row in sample if isinstance(row, Row)]
-    if not readable:
-        raise _nothing_readable(path, [row for row in sample if isinstance(row, Refused)])
-    shape = detect(readable, columns)
-    kept: list[Example] = []
-    refused: list[Refused] = []
-    for row in itertools.chain(sample, rows):
-        outcome = row if isinstance(row, Refused) else to_example(row, shape)
-        if isinstance(outcome, Example) and isinstance(row, Row):
-            outcome = check_example(outcome, row.text) or outcome
-        if isinstance(outcome, Refused):
-            refused.append(outcome)
-        else:
-            kept.append(outcome)
-    return kept, refused, shape
-
-
-def _read(path: Path, columns: Columns | None) -> _Source:
-    kept, refused, shape = read_examples(path, columns)
-    manifest = {
-        "file": shown_path(path),
-        "hash": files.hash_file(path),
-        "format": file_format(path),
-        "shape": shape.name,
-        "reason": shape.reason,
-        "columns": shape.columns.as_dict() if shape.columns else None,
-        "read": len(kept) + len(refused),
-        "kept": len(kept),
-        "refused": len(refused),
-    }
-    return _Source(kept, refused, manifest)
-
-
-def _nothing_readable(path: Path, refused: Sequence[Refused]) -> DataError:
+def _changed(path: Path) -> DataError:
     return DataError(
-        f"none of its {len(refused)} row(s) can be read",
-        where=shown_path(path),
-        fix=refused[0].fix if refused else "write a first row of column names, and rows below it",
-        code="no_rows",
-        problems=[str(row) for row in refused[:5]],
+        "the file was changed after the dataset was built",
+        where=str(path),
+        fix="change the source file and build the dataset again",
+        code="dataset_changed",
     )
 
 
-def _require_examples(source: _Source) -> None:
-    if not source.kept:
-        raise DataError(
-            f"none of its {len(source.refused)} row(s) can be used",
-            where=str(source.manifest["file"]),
-            fix=source.refused[0].fix,
-            code="no_examples",
-            problems=[str(row) for row in source.refused[:5]],
-        )
-
-
 def _split(
-    sources: Mapping[str, _Source], shares: Mapping[str, float], seed: int
+    sources: Mapping[SplitName, Source], shares: Mapping[str, float], seed: int
 ) -> dict[SplitName, list[Example]]:
     rows = sources["train"].kept
     inputs = [input_text(example) for example in rows]
@@ -252,14 +151,25 @@ def _split(
     out: dict[SplitName, list[Example]] = {name: [] for name in SPLITS}
     for example, name in zip(rows, names, strict=True):
         out[name].append(example)
-    out["validation"] += sources["validation"].kept if "validation" in sources else []
-    out["held_out"] += sources["held_out"].kept if "held_out" in sources else []
+    for name in ("validation", "held_out"):
+        if name in sources:
+            out[name] = sources[name].kept
     return out
 
 
-def _require_conserved(counts: Mapping[str, int]) -> None:
+def _counts(
+    sources: Mapping[SplitName, Source], splits: Mapping[SplitName, list[Example]], refused: list[Refused]
+) -> dict[str, int]:
+    rows: dict[str, int] = {name: len(splits[name]) for name in SPLITS}
+    read = sum(len(source.kept) + len(source.refused) for source in sources.values())
+    counts = {"read": read, "kept": sum(rows.values()), "refused": len(refused), **rows}
     if counts["read"] != counts["kept"] + counts["refused"]:
-        raise RuntimeError(f"rows were lost: {dict(counts)}")
+        raise RuntimeError(f"rows were lost: {counts}")
+    return counts
+
+
+def _split_file(folder: Path, name: SplitName, rows: list[Example]) -> dict[str, object]:
+    return {"file": f"{name}.jsonl", "rows": len(rows), "hash": files.hash_file(folder / f"{name}.jsonl")}
 
 
 def _content_hash(splits: Mapping[SplitName, Iterable[Example]]) -> str:
@@ -270,17 +180,3 @@ def _content_hash(splits: Mapping[SplitName, Iterable[Example]]) -> str:
             row = {key: value for key, value in example.as_dict().items() if key != "place"}
             digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
-
-
-def _report(value: Mapping[str, Any]) -> Report:
-    findings = [
-        Finding(
-            f["code"],
-            f["severity"],
-            f["message"],
-            tuple(Place(r["file"], r["line"]) for r in f["rows"]),
-            f["fix"],
-        )
-        for f in value["findings"]
-    ]
-    return Report(value["verdict"], tuple(findings))

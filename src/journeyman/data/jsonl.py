@@ -10,7 +10,7 @@ from typing import Any
 
 from journeyman import settings
 from journeyman.data.lines import Line, chunks, lines
-from journeyman.data.parse import Parsed, parse, skip_space
+from journeyman.data.parse import Parsed, Parser, skip_space
 from journeyman.data.refused import TEXT_SHOWN, Refused, Row, quoted, refuse
 from journeyman.errors import DataError
 from journeyman.records import Place
@@ -24,12 +24,13 @@ MAX_ARRAY_BYTES = 1 << 30
 
 def read_jsonl(path: Path, file: str) -> Iterator[Row | Refused]:
     """One row a line; blank lines are not rows."""
+    parser = Parser()
     for line in lines(chunks(path), settings.MAX_LINE_BYTES):
         place = Place(file, line.number)
         if line.oversized:
             yield too_long(line, place)
         elif line.data.strip():
-            yield _row(line, place)
+            yield _row(line, place, parser)
 
 
 def too_long(line: Line, place: Place) -> Refused:
@@ -39,7 +40,7 @@ def too_long(line: Line, place: Place) -> Refused:
     return refuse(place, "line_too_long", reason, text)
 
 
-def _row(line: Line, place: Place) -> Row | Refused:
+def _row(line: Line, place: Place, parser: Parser) -> Row | Refused:
     try:
         text = line.data.decode("utf-8").strip("\r\n")
     except UnicodeDecodeError as error:
@@ -47,7 +48,7 @@ def _row(line: Line, place: Place) -> Row | Refused:
         reason = f"byte {error.start + 1} of the line is 0x{line.data[error.start]:02x}, which is not UTF-8"
         return refuse(place, "invalid_utf8", reason, shown)
     start = skip_space(text, 0)
-    parsed = parse(text, start)
+    parsed = parser.parse(text, start)
     if parsed.code is None and text[parsed.end :].strip():
         reason = f"something follows the object at column {parsed.end + 1}: {quoted(text[parsed.end :].strip(), 30)}"
         return refuse(place, "invalid_json", reason, text)
@@ -76,7 +77,7 @@ def read_array(path: Path, file: str) -> Iterator[Row | Refused]:
     """
     text = _whole(path)
     position = skip_space(text, 0) + 1
-    line = _Lines(text)
+    line, parser = _Lines(text), Parser()
     for count in itertools.count():
         position = skip_space(text, position)
         if text[position : position + 1] == "]":
@@ -88,7 +89,7 @@ def read_array(path: Path, file: str) -> Iterator[Row | Refused]:
                 return
             position = skip_space(text, position + 1)
         place = Place(file, line.at(position))
-        parsed = parse(text, position)
+        parsed = parser.parse(text, position)
         yield _element(text, position, parsed, place)
         if not parsed.complete:
             return
@@ -104,10 +105,10 @@ def read_objects(path: Path, file: str) -> Iterator[Row | Refused]:
     Broken syntax and the limit are as in `read_array`.
     """
     text = _whole(path)
-    line = _Lines(text)
+    line, parser = _Lines(text), Parser()
     position = skip_space(text, 0)
     while position < len(text):
-        parsed = parse(text, position)
+        parsed = parser.parse(text, position)
         yield _element(text, position, parsed, Place(file, line.at(position)))
         if not parsed.complete:
             return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from journeyman.data.refused import quoted
@@ -37,59 +38,64 @@ class Parsed:
     complete: bool = True
 
 
-@dataclass(slots=True)
-class _Problems:
-    """What the hooks met: they note it and go on, so that the place where the value ends is known."""
+class Parser:
+    """A strict JSON reader; one for each file being read, since it is not to be shared between threads.
 
-    found: list[tuple[str, str]] = field(default_factory=list)
+    Its hooks note a problem and go on, so that the place where the value ends is known all the same.
+    """
 
-    def pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def __init__(self) -> None:
+        self._found: list[tuple[str, str]] = []
+        self._decoder = json.JSONDecoder(
+            object_pairs_hook=self._pairs,
+            parse_constant=self._constant,
+            parse_float=self._float,
+            parse_int=self._integer,
+        )
+
+    def parse(self, text: str, start: int = 0) -> Parsed:
+        """Read the one JSON value that begins at `start`. Never raises."""
+        self._found.clear()
+        try:
+            value, end = self._decoder.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            return Parsed(code="invalid_json", end=error.pos, reason=_syntax(text, error), complete=False)
+        except RecursionError:
+            return Parsed(code="too_deep", end=len(text), reason=_TOO_DEEP, complete=False)
+        if self._found:
+            code, reason = self._found[0]
+            return Parsed(code=code, end=end, reason=reason)
+        if (
+            text.count("[", start, end) + text.count("{", start, end) > MAX_DEPTH
+            and _depth(value) > MAX_DEPTH
+        ):
+            return Parsed(code="too_deep", end=end, reason=_TOO_DEEP)
+        return Parsed(value, end)
+
+    def _pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         out = dict(pairs)
         if len(out) < len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            self.found.append(("duplicate_key", f"the key {quoted(twice)} stands twice in one object"))
+            self._found.append(("duplicate_key", f"the key {quoted(twice)} stands twice in one object"))
         return out
 
-    def constant(self, text: str) -> None:
-        self.found.append(("not_finite", f"{text} is not JSON"))
+    def _constant(self, text: str) -> None:
+        self._found.append(("not_finite", f"{text} is not JSON"))
 
-    def floating(self, text: str) -> float:
+    def _float(self, text: str) -> float:
         value = WrittenFloat(text)
         value.written = text
-        if value in (float("inf"), float("-inf")):
-            self.found.append(("not_finite", f"{quoted(text)} is larger than any float"))
+        if math.isinf(value):
+            self._found.append(("not_finite", f"{quoted(text)} is larger than any float"))
         return value
 
-    def integer(self, text: str) -> int:
+    def _integer(self, text: str) -> int:
         try:
             return int(text)
         except ValueError:  # Python refuses to read more than 4,300 digits
-            self.found.append(("number_too_long", f"a number of {len(text)} digits"))
+            self._found.append(("number_too_long", f"a number of {len(text)} digits"))
             return 0
-
-
-def parse(text: str, start: int = 0) -> Parsed:
-    """Read the one JSON value that begins at `start`. Never raises."""
-    problems = _Problems()
-    decoder = json.JSONDecoder(
-        object_pairs_hook=problems.pairs,
-        parse_constant=problems.constant,
-        parse_float=problems.floating,
-        parse_int=problems.integer,
-    )
-    try:
-        value, end = decoder.raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        return Parsed(code="invalid_json", end=error.pos, reason=_syntax(text, error), complete=False)
-    except RecursionError:
-        return Parsed(code="too_deep", end=len(text), reason=_TOO_DEEP, complete=False)
-    if problems.found:
-        code, reason = problems.found[0]
-        return Parsed(code=code, end=end, reason=reason)
-    if text.count("[", start, end) + text.count("{", start, end) > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        return Parsed(code="too_deep", end=end, reason=_TOO_DEEP)
-    return Parsed(value, end)
 
 
 def skip_space(text: str, start: int) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 from journeyman import settings
 from journeyman.data.jsonl import read_array, read_jsonl, read_objects
 from journeyman.data.lines import SAMPLE_BYTES, chunks, require_text
-from journeyman.data.parse import parse, skip_space
+from journeyman.data.parse import Parser, skip_space
 from journeyman.data.refused import Refused, Row
 from journeyman.data.tables import read_csv, read_parquet, read_xlsx
 from journeyman.errors import DataError
@@ -137,4 +137,4 @@ def _blank(path: Path) -> bool:
 def _complete(text: str) -> bool:
     """Whether the first line is a value of its own, or too long to tell."""
     line = text.splitlines()[0]
-    return parse(line, skip_space(line, 0)).complete or len(line) == len(text)
+    return Parser().parse(line, skip_space(line, 0)).complete or len(line) == len(text)

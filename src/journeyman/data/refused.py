@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from journeyman.records import Place
 
@@ -112,6 +113,11 @@ def refuse(place: Place, code: str, reason: str, text: str = "", fix: str | None
     """A refusal whose mend is the table's unless a better one is known."""
     mend = fix or {**READING, **SHAPING}[code][1]
     return Refused(place, code, printable(reason), mend, printable(text[:TEXT_SHOWN]))
+
+
+def refused_from_dict(row: Mapping[str, Any]) -> Refused:
+    """Read back a refusal that `Refused.as_dict` wrote (trusted input: our own files)."""
+    return Refused(Place(row["file"], row["line"]), row["code"], row["reason"], row["fix"], row["text"])
 
 
 def printable(text: str) -> str:

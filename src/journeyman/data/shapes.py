@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from journeyman.data.columns import Columns, find_columns, require_columns
-from journeyman.data.messages import RowError, read_messages, read_tools, read_weight
-from journeyman.data.parse import WrittenFloat
+from journeyman.data.flat import from_alpaca, from_columns, from_pair
+from journeyman.data.messages import RowError, read_messages, read_tools
 from journeyman.data.refused import Refused, Row, quoted, refuse
+from journeyman.data.sharegpt import from_sharegpt
 from journeyman.errors import DataError
-from journeyman.records import Example, Message, Role
+from journeyman.records import Example
+
+__all__ = ["Columns", "Shape", "ShapeName", "detect", "to_example"]
 
 ShapeName = Literal["openai_chat", "prompt_completion", "alpaca", "sharegpt", "columns"]
 
@@ -26,17 +28,6 @@ PREFERENCE_KEYS = {
     "rejected",
 }
 CHAT_KEYS = ("messages", "tools", "functions", "parallel_tool_calls", "function_call")
-
-SHAREGPT_ROLES: Mapping[str, Role] = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "system": "system",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +74,7 @@ def to_example(row: Row, shape: Shape) -> Example | Refused:
                 "wrong_shape", f"the file is {shape.name}; this row has the keys {quoted(list(row.value))}"
             )
         if shape.columns is not None:
-            return _from_columns(row, shape.columns)
+            return from_columns(row, shape.columns)
         return _READ[shape.name](row)
     except RowError as bad:
         return refuse(row.place, bad.code, bad.reason, row.text, bad.fix)
@@ -138,126 +129,17 @@ _MAY_HOLD: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
 
 def _from_chat(row: Row) -> Example:
     item = {key: value for key, value in row.value.items() if key not in CHAT_KEYS}
-    if set(item) == {"item"} and isinstance(item["item"], dict):
-        item = item["item"]
+    if item.keys() <= {"item", "place"} and isinstance(item.get("place"), dict):
+        item = item.get("item") or {}  # a file of our own datasets
     parallel = row.value.get("parallel_tool_calls")
     if parallel is not None and not isinstance(parallel, bool):
         raise RowError("bad_tools", f"`parallel_tool_calls` is {quoted(parallel)}", "write true or false")
     return Example(read_messages(row.value.get("messages")), row.place, read_tools(row.value), item)
 
 
-def _from_pair(row: Row) -> Example:
-    prompt, completion = _needed(row, "prompt"), _needed(row, "completion")
-    messages = _turns(prompt, "prompt", "user") + _turns(completion, "completion", "assistant")
-    return Example(
-        messages, row.place, read_tools(row.value), _others(row, "prompt", "completion", "tools", "functions")
-    )
-
-
-def _turns(value: Any, key: str, role: Role) -> tuple[Message, ...]:
-    """A string is one turn; a list holds message objects, as TRL's conversational form has them."""
-    return read_messages(value, key) if isinstance(value, list) else (Message(role, as_text(value, key)),)
-
-
-def _from_alpaca(row: Row) -> Example:
-    instruction = as_text(_needed(row, "instruction"), "instruction")
-    given = as_text(row.value.get("input") or "", "input")
-    messages = [Message("system", as_text(row.value["system"], "system"))] if row.value.get("system") else []
-    for index, turn in enumerate(_history(row)):
-        messages.append(Message("user", as_text(turn[0], f"history[{index}][0]")))
-        messages.append(Message("assistant", as_text(turn[1], f"history[{index}][1]")))
-    messages.append(Message("user", f"{instruction}\n\n{given}" if given.strip() else instruction))
-    messages.append(Message("assistant", as_text(_needed(row, "output"), "output")))
-    return Example(
-        tuple(messages), row.place, (), _others(row, "instruction", "input", "output", "system", "history")
-    )
-
-
-def _history(row: Row) -> list[list[Any]]:
-    history = row.value.get("history") or []
-    if not isinstance(history, list) or not all(
-        isinstance(turn, list) and len(turn) == 2 for turn in history
-    ):
-        raise RowError(
-            "not_text", f"`history` is {quoted(history)}", "write a list of [user, assistant] pairs of text"
-        )
-    return history
-
-
-def _from_sharegpt(row: Row) -> Example:
-    key = "conversations" if "conversations" in row.value else "messages"
-    turns = row.value[key]
-    if not isinstance(turns, list) or not turns:
-        raise RowError("bad_messages", f"`{key}` is {quoted(turns)}")
-    messages = [Message("system", as_text(row.value["system"], "system"))] if row.value.get("system") else []
-    messages += [_sharegpt_turn(turn, f"{key}[{index}]") for index, turn in enumerate(turns)]
-    return Example(tuple(messages), row.place, (), _others(row, key, "system"))
-
-
-def _sharegpt_turn(turn: Any, where: str) -> Message:
-    if not isinstance(turn, dict):
-        raise RowError("bad_messages", f"{where} is {quoted(turn)}, not an object")
-    if "role" in turn:
-        return read_messages([turn], where)[0]
-    unknown = sorted(set(turn) - {"from", "value", "weight"})
-    if unknown:
-        raise RowError(
-            "unknown_key", f"{where} has the key {quoted(unknown[0])}", "keep from, value and weight"
-        )
-    speaker = turn.get("from")
-    if not isinstance(speaker, str) or speaker.lower() not in SHAREGPT_ROLES:
-        raise RowError(
-            "unknown_role", f"{where}.from is {quoted(speaker)}", f"use one of {', '.join(SHAREGPT_ROLES)}"
-        )
-    return Message(
-        SHAREGPT_ROLES[speaker.lower()],
-        as_text(turn.get("value"), f"{where}.value"),
-        read_weight(turn, where),
-    )
-
-
-def _from_columns(row: Row, columns: Columns) -> Example:
-    used = [name for name in (columns.system, columns.input, columns.output) if name is not None]
-    messages = []
-    for name, role in zip(used, (("system",) if columns.system else ()) + ("user", "assistant"), strict=True):
-        text = as_text(_needed(row, name), f"the column {name}")
-        if role != "system" or text.strip():
-            messages.append(Message(cast(Role, role), text))
-    return Example(tuple(messages), row.place, (), _others(row, *used))
-
-
 _READ: Mapping[str, Callable[[Row], Example]] = {
     "openai_chat": _from_chat,
-    "prompt_completion": _from_pair,
-    "alpaca": _from_alpaca,
-    "sharegpt": _from_sharegpt,
+    "prompt_completion": from_pair,
+    "alpaca": from_alpaca,
+    "sharegpt": from_sharegpt,
 }
-
-
-def as_text(value: Any, where: str) -> str:
-    """A value as the text of a turn: strings as they are, numbers and booleans as they were written, null as ""."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, WrittenFloat):
-        return value.written
-    if isinstance(value, int | float):
-        return repr(value)
-    raise RowError(
-        "not_text", f"{where} is {quoted(value)}", "write a text; a JSON object has to be written as a string"
-    )
-
-
-def _needed(row: Row, key: str) -> Any:
-    if key not in row.value:
-        raise RowError(
-            "missing_key", f"the row has no {key!r}; it has {quoted(list(itertools.islice(row.value, 20)))}"
-        )
-    return row.value[key]
-
-
-def _others(row: Row, *used: str) -> dict[str, Any]:
-    return {key: value for key, value in row.value.items() if key not in used}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from journeyman.data.refused import Refused, quoted
 from journeyman.data.similar import input_text, near_groups, normalised
@@ -52,19 +52,40 @@ class Report:
         return {"verdict": self.verdict, "findings": [finding.as_dict() for finding in self.findings]}
 
 
+class Checked(Protocol):
+    """What a check looks at: a Dataset, or anything with the same rows."""
+
+    @property
+    def train(self) -> Sequence[Example]:
+        """Rows to learn from."""
+
+    @property
+    def validation(self) -> Sequence[Example]:
+        """Rows that the loss is watched on."""
+
+    @property
+    def held_out(self) -> Sequence[Example]:
+        """Rows that no model sees before it is evaluated."""
+
+    @property
+    def refused(self) -> Sequence[Refused]:
+        """Rows that were not kept."""
+
+    @property
+    def training_file_rows(self) -> int:
+        """The kept rows of the training file, those split off from it included."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows that a check looks at. `groups` numbers the near-duplicate group of each row of `all`.
-
-    `own_splits` says that validation and held-out rows came from the user's files, not from ours.
-    """
+    """The kept rows of every split, and the near-duplicate group of each row of `all`."""
 
     train: Sequence[Example]
-    validation: Sequence[Example] = ()
-    held_out: Sequence[Example] = ()
-    refused: Sequence[Refused] = ()
-    training_file_rows: int | None = None
-    groups: Sequence[int] = field(default=())
+    validation: Sequence[Example]
+    held_out: Sequence[Example]
+    refused: Sequence[Refused]
+    training_file_rows: int
+    groups: Sequence[int]
 
     @property
     def all(self) -> list[Example]:
@@ -72,17 +93,18 @@ class Rows:
         return [*self.train, *self.validation, *self.held_out]
 
 
-def check(
-    train: Sequence[Example],
-    validation: Sequence[Example] = (),
-    held_out: Sequence[Example] = (),
-    *,
-    refused: Sequence[Refused] = (),
-    training_file_rows: int | None = None,
-) -> Report:
-    """Look at a whole dataset. `training_file_rows` counts the rows of the training file where some were split off."""
-    groups = near_groups([input_text(example) for example in [*train, *validation, *held_out]])
-    rows = Rows(train, validation, held_out, refused, training_file_rows, groups)
+def check(dataset: Checked) -> Report:
+    """Look at a whole dataset. The findings are the same for the same rows, whatever else is on the machine."""
+    kept = [*dataset.train, *dataset.validation, *dataset.held_out]
+    groups = near_groups([input_text(example) for example in kept])
+    rows = Rows(
+        dataset.train,
+        dataset.validation,
+        dataset.held_out,
+        dataset.refused,
+        dataset.training_file_rows,
+        groups,
+    )
     found = [finding for look in CHECKS for finding in look(rows)]
     order = {"error": 0, "warning": 1, "info": 2}
     found.sort(key=lambda finding: order[finding.severity])
@@ -91,8 +113,17 @@ def check(
     return Report(verdicts[worst], tuple(found))
 
 
+def report_from_dict(value: Mapping[str, Any]) -> Report:
+    """Read back a report that `Report.as_dict` wrote (trusted input: our own files)."""
+    findings = []
+    for row in value["findings"]:
+        places = tuple(Place(place["file"], place["line"]) for place in row["rows"])
+        findings.append(Finding(row["code"], row["severity"], row["message"], places, row["fix"]))
+    return Report(value["verdict"], tuple(findings))
+
+
 def _too_few(rows: Rows) -> Iterator[Finding]:
-    count = len(rows.train) if rows.training_file_rows is None else rows.training_file_rows
+    count = rows.training_file_rows
     if count < MIN_EXAMPLES:
         yield Finding(
             "invalid_n_examples",
