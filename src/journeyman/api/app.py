@@ -1,0 +1,81 @@
+"""The application: its routes, and nothing that decides."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request, Response
+
+from journeyman import __version__
+from journeyman.api import chat
+from journeyman.api.errors import install
+from journeyman.api.gate import MAX_BODY_BYTES, Gate
+from journeyman.api.models import CallableModel, Catalogue
+from journeyman.api.pieces import Decoder
+from journeyman.api.wire import ChatCompletion, ChatRequest, ModelDeleted, ModelList, WireModel
+
+if TYPE_CHECKING:
+    from journeyman.workspace import Workspace
+
+
+def create_app(
+    workspace: Workspace, *, bases: Sequence[str] = (), max_body_bytes: int = MAX_BODY_BYTES
+) -> FastAPI:
+    """The OpenAI-compatible app over a workspace, whose settings hold the keys it accepts.
+
+    Clients can call the starter, the workspace's fine-tuned models and aliases, the bases those were trained on,
+    and `bases` (hub ids or folders). Raises BaseNotFound where one of `bases` is not here.
+    """
+    decoder = Decoder()
+    catalogue = Catalogue(workspace, bases)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        decoder.close()
+
+    app = FastAPI(title="Journeyman", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    install(app)
+    _add_models(app, catalogue)
+    _add_chat(app, workspace, catalogue, decoder)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Answers as soon as the server does; no model is loaded for it."""
+        return {"status": "ok"}
+
+    app.add_middleware(Gate, keys=workspace.settings.api_keys, max_body_bytes=max_body_bytes)
+    return app
+
+
+def _add_models(app: FastAPI, catalogue: Catalogue) -> None:
+    # Plain functions: the framework runs them in a thread, since they wait for the database.
+
+    @app.get("/v1/models")
+    def list_models() -> ModelList:
+        """Every model that can be called."""
+        return ModelList(data=[_wire(entry) for entry in catalogue.all()])
+
+    # An id may hold slashes (a hub id), and clients send them as %2F, which arrives decoded.
+    @app.get("/v1/models/{model:path}")
+    def retrieve_model(model: str) -> WireModel:
+        """One model, by its id or alias."""
+        return _wire(catalogue.find(model))
+
+    @app.delete("/v1/models/{model:path}")
+    def delete_model(model: str) -> ModelDeleted:
+        """Delete a fine-tuned model and its files."""
+        return ModelDeleted(id=catalogue.delete(model))
+
+
+def _add_chat(app: FastAPI, workspace: Workspace, catalogue: Catalogue, decoder: Decoder) -> None:
+    @app.post("/v1/chat/completions", response_model=ChatCompletion)
+    async def create_chat_completion(body: ChatRequest, request: Request) -> Response:
+        """Answer a conversation, whole or as a stream of server-sent events."""
+        return await chat.complete(body, request, workspace, catalogue, decoder)
+
+
+def _wire(entry: CallableModel) -> WireModel:
+    return WireModel(id=entry.name, created=int(entry.created_at), owned_by=entry.owner)

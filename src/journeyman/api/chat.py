@@ -1,0 +1,260 @@
+"""POST /v1/chat/completions: one request to the workspace, answered whole or as a stream of frames."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from journeyman import __version__
+from journeyman.api.errors import envelope_of
+from journeyman.api.models import CallableModel, Catalogue
+from journeyman.api.pieces import Decoder, Pieces
+from journeyman.api.wire import (
+    FINISH_REASONS,
+    MAX_SEED,
+    AnswerMessage,
+    ChatChoice,
+    ChatChunk,
+    ChatCompletion,
+    ChatRequest,
+    ChunkChoice,
+    Delta,
+    FinishReason,
+    WireUsage,
+)
+from journeyman.errors import JourneymanError
+from journeyman.records import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from journeyman.generate.engine import Piece
+    from journeyman.generate.sampling import Sampling
+    from journeyman.workspace import Workspace
+
+TO_THE_END = 2**31
+"""Without `max_tokens` an answer may fill the context: the engine stops there."""
+
+COLDEST = 1e-4
+"""Below this temperature only the most likely token is left, and dividing by it would overflow: taken for 0."""
+
+SMALLEST_TOP_P = 1e-6
+"""`top_p` 0 means the most likely token, as any share smaller than its probability does."""
+
+CLIENT_GONE = 499
+"""nginx's status for a request whose client has left; nobody reads it."""
+
+log = logging.getLogger("journeyman.api")
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What every frame of one completion repeats."""
+
+    model: str
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the model or this software does: a seed repeats an answer while it stays."""
+        return f"fp_{hashlib.sha256(f'{self.model} {__version__}'.encode()).hexdigest()[:10]}"
+
+
+async def complete(
+    body: ChatRequest, request: Request, workspace: Workspace, catalogue: Catalogue, decoder: Decoder
+) -> Response:
+    """Answer a chat request. What is refused before the first token is refused with a status, streaming or not."""
+    body.check()
+    messages = body.conversation()
+    model = await run_in_threadpool(catalogue.find, body.model)
+    pieces = decoder.start(lambda: _answers(workspace, model, messages, body))
+    watch: asyncio.Task[None] | None = asyncio.create_task(_close_when_gone(request, pieces))
+    try:
+        arriving = aiter(pieces)
+        first = await anext(arriving, None)
+        if first is None:
+            return Response(status_code=CLIENT_GONE)
+        everything = _chain(first, arriving)
+        header = _Header(model.id)
+        if body.stream:
+            frames = _frames(everything, body, header, request.state.request_id)
+            stream, watch = _guarded(frames, pieces, watch), None
+            return StreamingResponse(
+                stream,
+                media_type="text/event-stream",
+                headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
+            )
+        completion = await _collect(everything, body.n or 1, header)
+        if pieces.closed:
+            return Response(status_code=CLIENT_GONE)
+        return Response(completion.model_dump_json(), media_type="application/json")
+    except BaseException:
+        pieces.close()
+        raise
+    finally:
+        if watch is not None:
+            watch.cancel()
+
+
+def _answers(
+    workspace: Workspace, model: CallableModel, messages: tuple[Message, ...], body: ChatRequest
+) -> Iterator[Piece]:
+    """The pieces of all `n` answers, one answer after the other. Runs in a thread: it loads torch and the model."""
+    for index in range(body.n or 1):
+        pieces = workspace.stream(model.source, messages, _sampling(body, index))
+        with closing(cast("Generator[Piece, None, None]", pieces)):
+            for piece in pieces:
+                yield replace(piece, index=index)
+
+
+def _sampling(body: ChatRequest, index: int) -> Sampling:
+    """How answer `index` is sampled, by OpenAI's defaults. A seed gives each of `n` answers one of its own."""
+    from journeyman.generate.sampling import Sampling
+
+    temperature = 1.0 if body.temperature is None else body.temperature
+    top_p = 1.0 if body.top_p is None else body.top_p
+    seed = None if body.seed is None else (body.seed + index) % (MAX_SEED + 1)
+    return Sampling(
+        max_tokens=min(body.max_completion_tokens or body.max_tokens or TO_THE_END, TO_THE_END),
+        temperature=temperature if temperature >= COLDEST else 0.0,
+        top_p=max(top_p, SMALLEST_TOP_P),
+        seed=seed,
+        stop=tuple(body.stop or ()),
+    )
+
+
+# ── whole ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _collect(pieces: AsyncIterator[Piece], n: int, header: _Header) -> ChatCompletion:
+    texts = [""] * n
+    reasons: list[FinishReason] = ["stop"] * n
+    meter = _Meter()
+    async for piece in pieces:
+        texts[piece.index] += piece.text
+        if piece.stop is not None:
+            reasons[piece.index] = FINISH_REASONS[piece.stop]
+        meter.add(piece)
+    return ChatCompletion(
+        id=header.id,
+        created=header.created,
+        model=header.model,
+        system_fingerprint=header.fingerprint,
+        choices=[
+            ChatChoice(index=index, message=AnswerMessage(content=text), finish_reason=reason)
+            for index, (text, reason) in enumerate(zip(texts, reasons, strict=True))
+        ],
+        usage=meter.usage,
+    )
+
+
+class _Meter:
+    """Tokens of all answers of one request. The prompt is read once and counted once, as OpenAI does."""
+
+    def __init__(self) -> None:
+        self._read = 0
+        self._written = 0
+
+    def add(self, piece: Piece) -> None:
+        if piece.usage is not None:
+            self._read = piece.usage.prompt_tokens
+            self._written += piece.usage.completion_tokens
+
+    @property
+    def usage(self) -> WireUsage:
+        return WireUsage(
+            prompt_tokens=self._read, completion_tokens=self._written, total_tokens=self._read + self._written
+        )
+
+
+# ── streaming ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _frames(
+    pieces: AsyncIterator[Piece], body: ChatRequest, header: _Header, request_id: str
+) -> AsyncIterator[str]:
+    """Server-sent events: role, text, finish reason for each answer, usage if asked for, [DONE].
+
+    A failure on the way is a last frame with an error, which the SDKs raise.
+    """
+    usage: dict[str, Any] = {"usage": None} if body.include_usage else {}
+    meter, begun = _Meter(), set[int]()
+    try:
+        async for piece in pieces:
+            if piece.index not in begun:
+                begun.add(piece.index)
+                yield _frame(
+                    header, [_choice(piece.index, Delta(role="assistant", content="", refusal=None))], usage
+                )
+            if piece.text:
+                yield _frame(header, [_choice(piece.index, Delta(content=piece.text))], usage)
+            if piece.stop is not None:
+                yield _frame(header, [_choice(piece.index, Delta(), FINISH_REASONS[piece.stop])], usage)
+            meter.add(piece)
+        if body.include_usage:
+            yield _frame(header, [], {"usage": meter.usage})
+        yield "data: [DONE]\n\n"
+    except Exception as error:
+        if not isinstance(error, JourneymanError):
+            log.exception("request %s failed while streaming", request_id)
+        yield f"data: {json.dumps(envelope_of(error, request_id)[1], ensure_ascii=False)}\n\n"
+
+
+def _choice(index: int, delta: Delta, finish_reason: FinishReason | None = None) -> ChunkChoice:
+    return ChunkChoice(index=index, delta=delta, logprobs=None, finish_reason=finish_reason)
+
+
+def _frame(header: _Header, choices: list[ChunkChoice], usage: dict[str, Any]) -> str:
+    chunk = ChatChunk(
+        id=header.id,
+        object="chat.completion.chunk",
+        created=header.created,
+        model=header.model,
+        system_fingerprint=header.fingerprint,
+        service_tier="default",
+        choices=choices,
+        **usage,
+    )
+    return f"data: {chunk.model_dump_json(exclude_unset=True)}\n\n"
+
+
+# ── clients that leave ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _close_when_gone(request: Request, pieces: Pieces[Piece]) -> None:
+    """Close the decoding when the client disconnects, so that nobody's answer holds the engine."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    pieces.close()
+
+
+async def _guarded(
+    frames: AsyncIterator[str], pieces: Pieces[Piece], watch: asyncio.Task[None] | None
+) -> AsyncIterator[str]:
+    """The frames; however their sending ends, the decoding ends with it."""
+    try:
+        async for frame in frames:
+            yield frame
+    finally:
+        pieces.close()
+        if watch is not None:
+            watch.cancel()
+
+
+async def _chain(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+    yield first
+    async for piece in rest:
+        yield piece

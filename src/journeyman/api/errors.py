@@ -1,0 +1,186 @@
+"""Every refusal in OpenAI's envelope: {"error": {"message", "type", "param", "code"}}.
+
+A JourneymanError becomes a status by its class; a body that does not fit becomes 400, never 422; anything else is
+a bug, of which the client learns a request id and nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from journeyman.errors import (
+    BaseNotFound,
+    DataError,
+    GraderError,
+    JobConflict,
+    JobNotFound,
+    JourneymanError,
+    ModelNotFound,
+    PlanError,
+    RequestError,
+    TaskError,
+)
+
+# Conflicts are 400, not 409: OpenAI's SDKs send a 409 again, twice.
+_STATUS: tuple[tuple[type[JourneymanError], int], ...] = (
+    (ModelNotFound, 404),
+    (JobNotFound, 404),
+    (BaseNotFound, 404),
+    (RequestError, 400),
+    (DataError, 400),
+    (TaskError, 400),
+    (PlanError, 400),
+    (GraderError, 400),
+    (JobConflict, 400),
+)
+
+MAX_PROBLEMS = 5
+"""How many of a body's problems one message names."""
+
+_PARAM = re.compile(r"[A-Za-z_]\w*(\[\d+\])*(\.\w+(\[\d+\])*)*")
+
+
+class RefusedError(RequestError):
+    """A request that is refused with a status of its own; `where` names the field."""
+
+    def __init__(
+        self, status: int, message: str, *, code: str, where: str | None = None, fix: str | None = None
+    ):
+        super().__init__(message, where=where, fix=fix, code=code)
+        self.status = status
+
+
+def status_of(error: JourneymanError) -> int:
+    """The HTTP status of an error; 500 for what only the server's owner can mend."""
+    if isinstance(error, RefusedError):
+        return error.status
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def envelope(
+    message: str, *, status: int, code: str | None = None, param: str | None = None
+) -> dict[str, dict[str, str | None]]:
+    """The error as OpenAI's SDKs read it."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def envelope_of(error: Exception, request_id: str) -> tuple[int, dict[str, dict[str, str | None]]]:
+    """The status and envelope of any exception; a bug's words stay on the server."""
+    if isinstance(error, JourneymanError):
+        status = status_of(error)
+        return status, envelope(_message(error), status=status, code=error.code, param=_param(error))
+    message = f"The server had an error while processing your request. Its log names it by the request id {request_id}."
+    return 500, envelope(message, status=500, code="internal_error")
+
+
+def error_response(
+    status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The response that carries an envelope. A 5xx is not worth sending again unchanged, and the SDKs are told so."""
+    extra = {"x-should-retry": "false"} if status >= 500 else {}
+    return JSONResponse(body, status_code=status, headers={**extra, **(headers or {})})
+
+
+def install(app: FastAPI) -> None:
+    """Let the app answer in envelopes only."""
+    app.add_exception_handler(JourneymanError, _refused)
+    app.add_exception_handler(RequestValidationError, _misfit)
+    app.add_exception_handler(HTTPException, _no_route)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    return error_response(*envelope_of(error, request.state.request_id))
+
+
+async def _misfit(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return error_response(400, misfit_envelope(error.errors()))
+
+
+async def _no_route(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses by itself: an unknown URL, a wrong method, an unreadable body."""
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.url.path
+    known = {
+        404: (f"Invalid URL ({method} {path})", "unknown_url"),
+        405: (f"Not allowed to {method} on {path}.", "method_not_allowed"),
+    }
+    message, code = known.get(error.status_code, (str(error.detail), "invalid_request"))
+    body = envelope(message, status=error.status_code, code=code)
+    return error_response(error.status_code, body, error.headers)
+
+
+def _message(error: JourneymanError) -> str:
+    parts = [error.message, *error.problems]
+    # OpenAI's wording for an unknown model is matched on by scripts: nothing is added to it.
+    if error.fix and not isinstance(error, ModelNotFound):
+        parts.append(f"Mend: {error.fix}.")
+    return " ".join(part if part.endswith((".", "!", "?")) else f"{part}." for part in parts)
+
+
+def _param(error: JourneymanError) -> str | None:
+    """The field of the request; a file or folder of the server is not told, and OpenAI names none for a model."""
+    if isinstance(error, ModelNotFound) or error.where is None:
+        return None
+    return error.where if _PARAM.fullmatch(error.where) and isinstance(error, RequestError) else None
+
+
+# ── bodies that do not fit ────────────────────────────────────────────────────────────────────────────────────
+
+
+def misfit_envelope(problems: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str | None]]:
+    """pydantic's problems in OpenAI's words; `param` and `code` are those of the first."""
+    if not problems:
+        return envelope("The request does not fit.", status=400, code="invalid_request")
+    described = [_describe(problem) for problem in problems]
+    first_message, code, param = described[0]
+    others = [message for message, _, _ in described[1:MAX_PROBLEMS]]
+    return envelope(" ".join([first_message, *others]), status=400, code=code, param=param)
+
+
+def _describe(problem: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    """One problem as (message, code, param)."""
+    kind, param = str(problem["type"]), _param_of(problem["loc"])
+    name = f"'{_shortened(param or 'body')}'"
+    if kind == "json_invalid":
+        return "We could not parse the JSON body of your request.", "invalid_json", None
+    if kind == "missing":
+        return f"Missing required parameter: {name}.", "missing_required_parameter", param
+    if kind == "extra_forbidden":
+        return f"Unknown parameter: {name}.", "unknown_parameter", _shortened(param or "")
+    if kind in ("unsupported_parameter", "unsupported_value"):
+        return f"Unsupported parameter: {name}. {problem['msg']}", "unsupported_parameter", param
+    if kind.endswith("_type") or kind == "string_unicode":
+        got = json.dumps(_json_kind(problem.get("input")))
+        return f"Invalid type for {name}: {problem['msg']}, but got {got}.", "invalid_type", param
+    return f"Invalid value for {name}: {problem['msg']}.", "invalid_value", param
+
+
+def _param_of(loc: Sequence[Any]) -> str | None:
+    """('body', 'messages', 0, 'content') as OpenAI writes it: messages[0].content."""
+    text = ""
+    for part in loc[1:] if loc and loc[0] == "body" else loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or None
+
+
+def _shortened(text: str, limit: int = 100) -> str:
+    """Field names that a client invents can be of any length, and of characters that no reply can carry."""
+    clean = text.encode("utf-8", "replace").decode()
+    return clean if len(clean) <= limit else clean[:limit] + "…"
+
+
+def _json_kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    kinds = {str: "string", int: "integer", float: "number", list: "array", dict: "object"}
+    return kinds.get(type(value), "null" if value is None else "unreadable text")

@@ -1,0 +1,138 @@
+"""What every request passes: an id, the key, the size of its body, and a net under bugs."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from journeyman.api.errors import RefusedError, envelope_of, error_response
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""A chat request above this is refused: it would not fit any context."""
+
+log = logging.getLogger("journeyman.api")
+
+
+class Gate:
+    """ASGI middleware around the whole app; `keys` empty lets any key pass, on this machine's own names only."""
+
+    def __init__(
+        self, app: ASGIApp, *, keys: Sequence[str] = (), max_body_bytes: int = MAX_BODY_BYTES
+    ) -> None:
+        self._app = app
+        self._keys = tuple(key.encode() for key in keys)
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        reply = _Reply(send, f"req_{uuid.uuid4().hex}")
+        scope.setdefault("state", {})["request_id"] = reply.request_id
+        try:
+            self._admit(scope)
+            await self._app(scope, _limited(receive, self._max_body_bytes), reply.send)
+        except Exception as error:
+            if not isinstance(error, RefusedError):
+                log.exception("request %s failed: %s %s", reply.request_id, scope["method"], scope["path"])
+            if reply.started:
+                return  # the connection is cut, and the client sees an answer that did not end
+            status, body = envelope_of(error, reply.request_id)
+            headers = {"www-authenticate": "Bearer"} if status == 401 else None
+            await error_response(status, body, headers)(scope, receive, reply.send)
+
+    def _admit(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if self._keys:
+            if scope["path"].startswith("/v1"):
+                self._check_key(headers.get("authorization", ""))
+        elif not is_local(_hostname(headers.get("host", ""))):
+            # A web page can let its own name point to 127.0.0.1; without a key, the name is what tells it apart.
+            raise RefusedError(
+                403,
+                "without a key this server answers on localhost only",
+                code="host_not_allowed",
+                fix="set JOURNEYMAN_API_KEY, or call it as http://127.0.0.1",
+            )
+        length = headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length[:20]) > self._max_body_bytes:
+            raise _too_large(self._max_body_bytes)
+
+    def _check_key(self, authorization: str) -> None:
+        scheme, _, given = authorization.partition(" ")
+        given = given.strip()
+        if scheme.lower() != "bearer" or not given:
+            raise RefusedError(
+                401,
+                "You didn't provide an API key. Send it as a header: Authorization: Bearer YOUR_KEY",
+                code="invalid_api_key",
+            )
+        # All keys are compared, so that the time taken does not tell which one was near.
+        matches = [hmac.compare_digest(given.encode(), key) for key in self._keys]
+        if not any(matches):
+            raise RefusedError(401, f"Incorrect API key provided: {given[:3]}***", code="invalid_api_key")
+
+
+class _Reply:
+    """The way back to the client, with the headers that every response carries."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._started_s = time.perf_counter()
+        self.request_id = request_id
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.request_id
+            headers["openai-processing-ms"] = str(round((time.perf_counter() - self._started_s) * 1000))
+        await self._send(message)
+
+
+def is_local(host: str) -> bool:
+    """Whether a host name or address means this machine and no other."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _hostname(host: str) -> str:
+    """The Host header without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower()
+
+
+def _limited(receive: Receive, max_bytes: int) -> Receive:
+    """A body without a Content-Length is counted while it comes."""
+    seen_bytes = 0
+
+    async def counted() -> Message:
+        nonlocal seen_bytes
+        message = await receive()
+        if message["type"] == "http.request":
+            seen_bytes += len(message.get("body", b""))
+            if seen_bytes > max_bytes:
+                # The framework lets only its own exceptions through while it reads a body.
+                raise HTTPException(413, _too_large(max_bytes).message)
+        return message
+
+    return counted
+
+
+def _too_large(max_bytes: int) -> RefusedError:
+    return RefusedError(413, f"The body is larger than {max_bytes} bytes.", code="request_too_large")

@@ -1,0 +1,92 @@
+"""The models that clients may name. An id is looked up here and is never taken for a folder or a hub id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from journeyman.api.errors import RefusedError
+from journeyman.errors import ModelNotFound
+from journeyman.models.bases import ALIASES, STARTER, Base, resolve
+
+if TYPE_CHECKING:
+    from journeyman.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class CallableModel:
+    """A name that can be called.
+
+    `id` is the model that answers (an alias has its target's), `source` what the workspace finds it by.
+    """
+
+    name: str
+    id: str
+    source: str
+    kind: Literal["base", "tuned", "alias"]
+    created_at: float
+    owner: str
+
+
+class Catalogue:
+    """What can be called: the starter, bases the server's owner named, bases of fine-tunes, fine-tunes, aliases.
+
+    Raises BaseNotFound where a base that the owner named is not here.
+    """
+
+    def __init__(self, workspace: Workspace, bases: Sequence[str] = ()) -> None:
+        self._workspace = workspace
+        self._bases = [_base_entry(resolve(name)) for name in (STARTER, *bases)]
+
+    def all(self) -> list[CallableModel]:
+        """Every callable name once: bases first, then fine-tunes from the newest, then aliases."""
+        versions = self._workspace.registry.list()
+        org = self._workspace.settings.org
+        entries = {entry.name: entry for entry in self._bases}
+        for version in reversed(versions):
+            base = CallableModel(
+                version.base, version.base, version.base_source, "base", version.created_at, "base"
+            )
+            entries.setdefault(version.base, base)
+        for version in versions:
+            entries[version.id] = CallableModel(
+                version.id, version.id, version.id, "tuned", version.created_at, org
+            )
+        for alias, target in self._workspace.registry.aliases().items():
+            if target in entries:
+                created_at = entries[target].created_at
+                entries.setdefault(alias, CallableModel(alias, target, target, "alias", created_at, org))
+        return list(entries.values())
+
+    def find(self, name: str) -> CallableModel:
+        """A callable by its name. Raises ModelNotFound in OpenAI's words."""
+        wanted = ALIASES.get(name, name)
+        for entry in self.all():
+            if entry.name == wanted:
+                return entry
+        shown = name if len(name) <= 200 else name[:200] + "…"
+        raise ModelNotFound(
+            f"The model `{shown}` does not exist or you do not have access to it.", where="model"
+        )
+
+    def delete(self, name: str) -> str:
+        """Delete a fine-tuned model with its files; the id. Raises ModelNotFound, and RefusedError for other names."""
+        entry = self.find(name)
+        if entry.kind == "base":
+            raise RefusedError(
+                403, f"The model `{entry.id}` is a base and can't be deleted.", code="model_not_deletable"
+            )
+        if entry.kind == "alias":
+            raise RefusedError(
+                403,
+                f"`{entry.name}` is an alias of `{entry.id}`, and only a model can be deleted.",
+                code="model_not_deletable",
+                fix="delete the model by its id",
+            )
+        return self._workspace.delete_model(entry.id).id
+
+
+def _base_entry(base: Base) -> CallableModel:
+    created_at = (base.folder / "config.json").stat().st_mtime
+    return CallableModel(base.name, base.name, base.source, "base", created_at, "base")

@@ -1,0 +1,112 @@
+"""Running the app: the address, the start, the stop."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from journeyman.api.app import create_app
+from journeyman.api.gate import is_local
+from journeyman.errors import JourneymanError
+
+if TYPE_CHECKING:
+    from journeyman.workspace import Workspace
+
+DRAIN_S = 10
+"""How long answers under way may go on after the first Ctrl-C."""
+
+log = logging.getLogger("journeyman.api")
+
+
+def serve(
+    workspace: Workspace,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    bases: Sequence[str] = (),
+    warm: str | None = None,
+    on_ready: Callable[[str], None] = lambda _url: None,
+) -> None:
+    """Answer requests until Ctrl-C.
+
+    `port` 0 takes a free one. `on_ready` is told the base URL for clients once connections are taken. `warm` names a
+    model that is loaded at once, in the background, instead of at its first request. Raises JourneymanError where
+    the address can't be used, and BaseNotFound where one of `bases` is not here.
+    """
+    server, listening = prepare(workspace, host, port, bases=bases)
+    if warm is not None:
+        threading.Thread(target=_warm, args=(workspace, warm), name="warm", daemon=True).start()
+    on_ready(f"{url_of(listening)}/v1")
+    with listening:
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:  # uvicorn has stopped gracefully and passes the signal on
+            return
+
+
+def prepare(
+    workspace: Workspace, host: str, port: int, *, bases: Sequence[str] = ()
+) -> tuple[uvicorn.Server, socket.socket]:
+    """A server that is ready to run and its socket, which takes connections already. For `serve` and for tests."""
+    if not workspace.settings.api_keys and not is_local(host):
+        raise JourneymanError(
+            f"{host} can be reached from other machines, and no key is set",
+            where="--host",
+            fix="set JOURNEYMAN_API_KEY, or use --host 127.0.0.1",
+            code="key_needed",
+        )
+    app = create_app(workspace, bases=bases)
+    listening = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    return uvicorn.Server(config), listening
+
+
+def url_of(listening: socket.socket) -> str:
+    """The URL of a listening socket."""
+    address, port = listening.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise _unusable(host, port, error) from error
+    return listening
+
+
+def _unusable(host: str, port: int, error: Exception) -> JourneymanError:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return JourneymanError(
+            f"port {port} on {host} is taken", where="--port", fix=f"use --port {port + 1}, or 0 for a free one",
+            code="port_taken",
+        )  # fmt: skip
+    return JourneymanError(
+        f"can't listen on {host} port {port}: {error}", where="--host", code="address_unusable"
+    )
+
+
+def _warm(workspace: Workspace, model: str) -> None:
+    try:
+        workspace.served(model)
+    except JourneymanError as error:
+        log.warning("%s could not be loaded ahead of its first request: %s", model, error.message)
+    except Exception:
+        log.exception("%s could not be loaded ahead of its first request", model)

@@ -1,0 +1,327 @@
+"""OpenAI's wire shapes for models and chat completions; no other module of the package knows them.
+
+A field is honoured, or named in NO_EFFECT because it can't change an answer here, or refused by name. Nothing is
+ignored in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from journeyman.data.messages import RowError, read_messages
+from journeyman.errors import RequestError
+from journeyman.records import Message, Stop
+
+FinishReason = Literal["stop", "length"]
+FINISH_REASONS: dict[Stop, FinishReason] = {"end": "stop", "length": "length", "cancelled": "stop"}
+
+MAX_SEED = 2**63 - 1
+
+
+class _Strict(BaseModel):
+    """A typo in a request is an error that names the field, and "1" is not a number."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def _only(allowed: Callable[[Any], bool], reason: str) -> BeforeValidator:
+    """Refuse a field of OpenAI's API, by name, at any value that would need what is not here yet."""
+
+    def check(value: Any) -> Any:
+        if value is None or allowed(value):
+            return value
+        raise PydanticCustomError("unsupported_parameter", "{reason}", {"reason": reason})
+
+    return BeforeValidator(check)
+
+
+def _empty(value: Any) -> bool:
+    return value in ([], {}, "")
+
+
+def _false(value: Any) -> bool:
+    return value is False
+
+
+def _zero(value: Any) -> bool:
+    return not isinstance(value, bool) and value == 0
+
+
+def _text_format(value: Any) -> bool:
+    return bool(value == {"type": "text"})
+
+
+# ── messages ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TextPart(_Strict):
+    """A piece of a message's text."""
+
+    type: Literal["text"]
+    text: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_only(cls, value: Any) -> Any:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if kind in ("image_url", "input_audio", "file", "refusal"):
+            raise PydanticCustomError("unsupported_parameter", "Only text parts can be read.")
+        return value
+
+
+class Function(_Strict):
+    """The function of a call: its name, and its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(_Strict):
+    """A call that an earlier assistant turn made."""
+
+    id: str
+    type: Literal["function"]
+    function: Function
+    index: int | None = None
+
+
+def _as_parts(value: Any) -> Any:
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
+class WireMessage(_Strict):
+    """One turn as a client sends it, a turn that was answered before included."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Annotated[
+        list[TextPart] | None, BeforeValidator(_as_parts, json_schema_input_type=str | list[TextPart] | None)
+    ] = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    function_call: Function | None = None
+    annotations: list[Any] | None = None
+    refusal: Annotated[Any, _only(_empty, "Refusals can't be read back.")] = None
+    audio: Annotated[Any, _only(_empty, "Audio can't be read.")] = None
+
+    def as_row(self) -> dict[str, Any]:
+        """The message as a training file would hold it."""
+        row = self.model_dump(exclude_none=True, exclude={"annotations", "refusal", "audio"})
+        if self.tool_calls == []:
+            del row["tool_calls"]
+        return row
+
+
+# ── chat completions ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class StreamOptions(_Strict):
+    """`include_obfuscation` pads frames and is not needed between a client and its own server."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+StopText = Annotated[str, Field(min_length=1)]
+_TOOLS = "Tool calls are not available on this server yet."
+_LOGPROBS = "Log-probabilities are not available on this server yet."
+_PENALTIES = "Only 0 is available on this server yet."
+
+NO_EFFECT = frozenset(
+    {
+        "metadata",
+        "parallel_tool_calls",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "reasoning_effort",
+        "safety_identifier",
+        "service_tier",
+        "user",
+    }
+)
+"""Accepted, and without effect on what the model answers: labels, caching and billing, speed hints, and the effort
+of a reasoning that these models do not have."""
+
+
+class ChatRequest(_Strict):
+    """The body of POST /v1/chat/completions. A field that is null is as good as absent."""
+
+    model: str = Field(min_length=1)
+    messages: list[WireMessage] = Field(min_length=1)
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    seed: Annotated[int, Field(ge=-MAX_SEED, le=MAX_SEED)] | None = None
+    stop: Annotated[
+        Annotated[list[StopText], Field(max_length=4)] | None,
+        BeforeValidator(_as_list, json_schema_input_type=str | list[StopText] | None),
+    ] = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    tools: Annotated[Any, _only(_empty, _TOOLS)] = None
+    tool_choice: Annotated[Any, _only(lambda v: v in ("none", "auto"), _TOOLS)] = None
+    functions: Annotated[Any, _only(_empty, _TOOLS)] = None
+    function_call: Annotated[Any, _only(lambda v: v in ("none", "auto"), _TOOLS)] = None
+    response_format: Annotated[Any, _only(_text_format, "Only text is available on this server yet.")] = None
+    logprobs: Annotated[Any, _only(_false, _LOGPROBS)] = None
+    top_logprobs: Annotated[Any, _only(_zero, _LOGPROBS)] = None
+    frequency_penalty: Annotated[Any, _only(_zero, _PENALTIES)] = None
+    presence_penalty: Annotated[Any, _only(_zero, _PENALTIES)] = None
+    logit_bias: Annotated[Any, _only(_empty, "Biases are not available on this server yet.")] = None
+    modalities: Annotated[Any, _only(lambda v: v == ["text"], "Only text can be answered.")] = None
+    audio: Annotated[Any, _only(_empty, "Only text can be answered.")] = None
+    web_search_options: Annotated[Any, _only(lambda v: False, "There is no search on this server.")] = None
+    moderation: Annotated[Any, _only(_empty, "There is no moderation on this server.")] = None
+    verbosity: Annotated[Any, _only(lambda v: v == "medium", "Say in the messages how long to answer.")] = (
+        None
+    )
+    store: Annotated[Any, _only(_false, "Completions are not stored on this server yet.")] = None
+
+    metadata: dict[str, str] | None = None
+    parallel_tool_calls: bool | None = None
+    prediction: dict[str, Any] | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: str | None = None
+    reasoning_effort: str | None = None
+    safety_identifier: str | None = None
+    service_tier: str | None = None
+    user: str | None = None
+
+    def check(self) -> None:
+        """Refuse fields that contradict each other. Raises RequestError."""
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise RequestError(
+                "'max_tokens' and 'max_completion_tokens' are both set",
+                where="max_tokens",
+                fix="keep max_completion_tokens",
+                code="invalid_parameter_combination",
+            )
+        if self.stream_options is not None and not self.stream:
+            raise RequestError(
+                "The 'stream_options' parameter is only allowed when 'stream' is enabled",
+                where="stream_options",
+                fix="set stream to true, or leave stream_options out",
+                code="invalid_parameter_combination",
+            )
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a frame of usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def conversation(self) -> tuple[Message, ...]:
+        """The messages as training reads them from a file: what is served is what was trained. Raises RequestError."""
+        try:
+            return read_messages([message.as_row() for message in self.messages])
+        except RowError as error:
+            raise RequestError(error.reason, where="messages", fix=error.fix, code="invalid_value") from None
+
+
+class WireUsage(BaseModel):
+    """Tokens read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class AnswerMessage(BaseModel):
+    """The assistant's turn."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+    annotations: list[Any] = []
+
+
+class ChatChoice(BaseModel):
+    """One of `n` answers."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: None = None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(BaseModel):
+    """The response to a chat request."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    system_fingerprint: str
+    service_tier: Literal["default"] = "default"
+    choices: list[ChatChoice]
+    usage: WireUsage
+
+
+class Delta(BaseModel):
+    """What a frame adds to an answer; keys that are not set are not sent."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    refusal: None = None
+
+
+class ChunkChoice(BaseModel):
+    """What a frame says about one answer."""
+
+    index: int
+    delta: Delta
+    logprobs: None
+    finish_reason: FinishReason | None
+
+
+class ChatChunk(BaseModel):
+    """A frame of a stream; `usage` is only sent where it was asked for."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: str
+    service_tier: Literal["default"]
+    choices: list[ChunkChoice]
+    usage: WireUsage | None = None
+
+
+# ── models ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class WireModel(BaseModel):
+    """A model that can be called."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """All models at once: OpenAI does not page this list."""
+
+    object: Literal["list"] = "list"
+    data: list[WireModel]
+
+
+class ModelDeleted(BaseModel):
+    """The receipt of a deletion."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True
