@@ -189,6 +189,20 @@ def test_the_report_as_text_begins_with_the_verdict_and_shows_rows_side_by_side(
     assert "tuned (passed):\n\n> no\n" in text
 
 
+def test_the_mean_is_shown_where_it_says_more_than_the_share_that_passed():
+    rows = examples(("q", '{"a": 1, "b": 2}'), ("r", '{"a": 3, "b": 4}'))
+    graders = parse(
+        [{"type": "json_equal", "name": "right"}, {"type": "length", "name": "long", "min_words": 1}]
+    )
+    before = score(Scripted(["{}", '{"a": 3}'], "base"), rows, graders)
+    after = score(Scripted(['{"a": 1, "b": 0}', '{"a": 3, "b": 4}'], "tuned"), rows, graders)
+    lines = markdown(evaluate_pair(before, after), title="Rows").split("\n")
+    (right,) = [line for line in lines if line.startswith("| right ")]
+    (long,) = [line for line in lines if line.startswith("| long ")]
+    assert "| 0.250 (0.000 to 0.500) | 0.750 (0.500 to 1.000) |" in right
+    assert long.endswith("|  |  | 1.000 |")
+
+
 def test_a_report_without_data_says_no_data():
     empty = evaluate_pair(Scores("a", ()), Scores("b", ()))
     assert "no data" in markdown(empty, title="Nothing")

@@ -105,6 +105,7 @@ def test_no_data_is_named_and_never_zero():
     assert paired([], []) is Missing.NO_DATA
     assert bootstrap_mean([]) is Missing.NO_DATA
     assert bootstrap_mean([0.5]).interval is Missing.TOO_FEW_ROWS
+    assert bootstrap_mean([0.0] * 50).interval is Missing.NO_SPREAD
     assert smallest_detectable(0) is Missing.TOO_FEW_ROWS
     assert smallest_detectable(5) is Missing.TOO_FEW_ROWS
 

@@ -7,7 +7,11 @@ from journeyman.evaluate.report import Evaluation, GraderLine
 from journeyman.evaluate.run import ScoredRow
 from journeyman.evaluate.statistics import Interval, Mean, Missing, Proportion
 
-MISSING = {Missing.NO_DATA: "no data", Missing.TOO_FEW_ROWS: "too few rows"}
+MISSING = {
+    Missing.NO_DATA: "no data",
+    Missing.TOO_FEW_ROWS: "too few rows",
+    Missing.NO_SPREAD: "all rows equal",
+}
 
 
 def markdown(evaluation: Evaluation, *, title: str, examples: int = 5) -> str:
@@ -52,7 +56,8 @@ def markdown(evaluation: Evaluation, *, title: str, examples: int = 5) -> str:
 def _grader(line: GraderLine) -> list[str]:
     p = MISSING[line.p_value] if isinstance(line.p_value, Missing) else f"{line.p_value:.3f}"
     shares = [_share(line.passed_before), _share(line.passed_after)]
-    return [line.name, *shares, _mean(line.mean_before), _mean(line.mean_after), p]
+    means = [_mean(line.mean_before), _mean(line.mean_after)] if line.graded else ["", ""]
+    return [line.name, *shares, *means, p]
 
 
 def _labels(before: LabelReport, after: LabelReport, before_name: str, after_name: str) -> str:

@@ -24,9 +24,13 @@ from journeyman.grade.score import Score
 
 @dataclass(frozen=True, slots=True)
 class GraderLine:
-    """One grader before and after: rows that passed, mean value, and the p-value corrected for the number of graders."""
+    """One grader before and after: rows that passed, mean value, and the p-value corrected for the number of graders.
+
+    `graded` is true where values between 0 and 1 occur, so that the mean says more than the share that passed.
+    """
 
     name: str
+    graded: bool
     passed_before: Proportion | Missing
     passed_after: Proportion | Missing
     mean_before: Mean | Missing
@@ -138,6 +142,7 @@ def _grader_lines(before: Scores, after: Scores) -> tuple[GraderLine, ...]:
     return tuple(
         GraderLine(
             name=name,
+            graded=any(s is not None and s.value not in (None, 0, 1) for s in (*old, *new)),
             passed_before=_share_passed(old),
             passed_after=_share_passed(new),
             mean_before=_mean(old),

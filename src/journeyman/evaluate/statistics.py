@@ -23,6 +23,7 @@ class Missing(Enum):
 
     NO_DATA = "no_data"
     TOO_FEW_ROWS = "too_few_rows"
+    NO_SPREAD = "no_spread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Proportion:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean with its number of values; no interval for a single value."""
+    """A mean with its number of values; no interval for a single value, nor where all are equal."""
 
     value: float
     total: int
@@ -128,13 +129,16 @@ def bootstrap_mean(
     """A mean with its percentile bootstrap interval; the same seed gives the same interval.
 
     Efron 1979, "Bootstrap methods: another look at the jackknife". Pass differences for a paired comparison.
-    The interval is too narrow below about 20 values.
+    The interval is too narrow below about 20 values, and is NO_SPREAD where all values are equal: resamples of them
+    would give an interval of width 0, which is not what the data say.
     """
     if not values:
         return Missing.NO_DATA
     array = np.asarray(values, dtype=np.float64)
     if len(values) == 1:
         return Mean(float(array[0]), 1, Missing.TOO_FEW_ROWS)
+    if (array == array[0]).all():
+        return Mean(float(array[0]), len(values), Missing.NO_SPREAD)
     generator = np.random.default_rng(seed)
     means = np.array([array[generator.integers(0, len(array), len(array))].mean() for _ in range(resamples)])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
