@@ -59,11 +59,19 @@ def test_mcnemar_is_a_symmetric_probability(gained, lost):
 
 
 def test_newcombes_paired_example():
-    # Newcombe 1998, "... based on paired data", table II: 36, 12, 2, 0 has 0.0569 to 0.3404 by method 10.
+    # Newcombe 1998, "... based on paired data": 36, 12, 2, 0 has 0.0569 to 0.3404 by method 10.
     result = paired(*outcomes(both=36, gained=12, lost=2, neither=0))
     assert result.difference == pytest.approx(0.2)
     assert result.interval.low == pytest.approx(0.0569, abs=5e-5)
     assert result.interval.high == pytest.approx(0.3404, abs=5e-5)
+
+
+def test_newcombes_continuity_correction_by_hand():
+    # r, s, t, u = 14, 5, 0, 22: ru - st = 308, corrected by n/2 = 20.5, over sqrt(19 * 22 * 14 * 27) is 0.7233.
+    # Without the correction the interval would be 0.0222 to 0.2168.
+    result = paired(*outcomes(both=14, gained=5, lost=0, neither=22))
+    assert result.interval.low == pytest.approx(0.0115, abs=5e-5)
+    assert result.interval.high == pytest.approx(0.2265, abs=5e-5)
 
 
 @given(st.tuples(*[st.integers(0, 40)] * 4).filter(any))
