@@ -17,7 +17,7 @@ PART_BYTES = 15 * 2**20
 def save(folder: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer], progress: dict[str, Any]) -> None:
     """Weights, optimizer states and `progress` in `folder`; the folder is replaced as a whole."""
     tensors = {f"weight/{name}": weight.detach() for name, weight in model.named_parameters()}
-    names = {weight: name for name, weight in model.named_parameters()}
+    names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
     for optimizer in optimizers:
         for weight, state in optimizer.state.items():
             tensors |= {f"state/{key}/{names[weight]}": torch.as_tensor(value) for key, value in state.items()}

@@ -18,13 +18,14 @@ from rich.progress import track
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from starter.corpus import Message
 from starter.heldout import Logits, bits_per_byte, heldout_rows, log_probabilities
 from starter.render import load_tokenizer
 from starter.vocabulary import BOS_ID
 
 QUESTIONS = Path(__file__).parent / "questions"
 
-PROMPTS = (
+PROMPTS: tuple[list[Message], ...] = (
     [{"role": "user", "content": "Hello! How are you today?"}],
     [{"role": "user", "content": "What is a lighthouse?"}],
     [{"role": "user", "content": "Tell me a short story about a dog."}],
@@ -101,6 +102,7 @@ def samples(model: PreTrainedModel, tokenizer: Any) -> list[dict[str, str | int]
     """Ten samples with seeds 0 to 9: five openings of a document, five conversations."""
     found: list[dict[str, str | int]] = []
     for seed, start in enumerate((*OPENINGS, *PROMPTS)):
+        inputs: dict[str, Any]
         if isinstance(start, str):
             inputs = {"input_ids": torch.tensor([[BOS_ID, *tokenizer(start)["input_ids"]]])}
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
@@ -131,7 +133,8 @@ def main(
     plain = load_tokenizer(model)
 
     def logits(ids: torch.Tensor) -> torch.Tensor:
-        return loaded(ids).logits
+        out: torch.Tensor = loaded(ids).logits
+        return out
 
     out.mkdir(parents=True, exist_ok=True)
 

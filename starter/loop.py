@@ -69,8 +69,10 @@ class Batches:
 def train(
     run: Path, shape: Shape, settings: Settings, schedule: Callable[[int], float], start_from: Path | None = None
 ) -> None:
-    """Run to `settings.steps`, from the last checkpoint in `run` if there is one, else from `start_from`, else
-    from fresh weights. A file `run/stop` ends the run early, with a checkpoint.
+    """Run to `settings.steps`.
+
+    Begins at the last checkpoint in `run` if there is one, else at `start_from`, else with fresh weights.
+    A file `run/stop` ends the run early, with a checkpoint.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = Starter(shape)
@@ -107,12 +109,11 @@ def train(
             ids, targets = (t.to(device) for t in batches(step))
             trained = int((targets >= 0).sum())
             total = 0.0
-            for micro_ids, micro_targets in zip(
-                ids.split(settings.micro_rows), targets.split(settings.micro_rows), strict=True
-            ):
+            for row in range(0, settings.rows, settings.micro_rows):
+                micro = slice(row, row + settings.micro_rows)
                 with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-                    loss = loss_sum(micro_ids, micro_targets)
-                (loss / trained).backward()
+                    loss = loss_sum(ids[micro], targets[micro])
+                (loss / trained).backward()  # type: ignore[no-untyped-call]
                 total += loss.item()
             norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))
             if not (math.isfinite(total) and math.isfinite(norm)):

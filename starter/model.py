@@ -39,6 +39,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(shape.heads * shape.head_width, shape.width, bias=False)
 
     def forward(self, x_BTC: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Every position reads itself and those before it."""
         B, T, _ = x_BTC.shape
         q = self.q_proj(x_BTC).view(B, T, self.heads, self.head_width).transpose(1, 2)
         k = self.k_proj(x_BTC).view(B, T, self.kv_heads, self.head_width).transpose(1, 2)
@@ -47,7 +48,8 @@ class Attention(nn.Module):
         group = self.heads // self.kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.o_proj(mixed.transpose(1, 2).reshape(B, T, -1))
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(B, T, -1))
+        return out
 
 
 class GatedPart(nn.Module):
@@ -60,7 +62,9 @@ class GatedPart(nn.Module):
         self.down_proj = nn.Linear(shape.hidden, shape.width, bias=False)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x_BTC)) * self.up_proj(x_BTC))
+        """Each position for itself."""
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTC)) * self.up_proj(x_BTC))
+        return out
 
 
 class Layer(nn.Module):
@@ -74,8 +78,10 @@ class Layer(nn.Module):
         self.mlp = GatedPart(shape)
 
     def forward(self, x_BTC: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """The stream after this layer."""
         x_BTC = x_BTC + self.self_attn(self.input_layernorm(x_BTC), cos, sin)
-        return x_BTC + self.mlp(self.post_attention_layernorm(x_BTC))
+        out: Tensor = x_BTC + self.mlp(self.post_attention_layernorm(x_BTC))
+        return out
 
 
 class Stack(nn.Module):
@@ -90,6 +96,9 @@ class Stack(nn.Module):
 
 class Starter(nn.Module):
     """The language model: ids in, logits or a loss out. The embedding is also the output matrix."""
+
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -119,7 +128,8 @@ class Starter(nn.Module):
         x_BTC = self.model.embed_tokens(ids_BT)
         for layer in self.model.layers:
             x_BTC = layer(x_BTC, cos, sin)
-        return self.model.norm(x_BTC)
+        out: Tensor = self.model.norm(x_BTC)
+        return out
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Logits of the next token at every position."""

@@ -10,6 +10,7 @@ one shape go through it together.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -29,15 +30,17 @@ def orthogonalise(G_NRC: Tensor, steps: int = 5) -> Tensor:
         A = X @ X.mT
         X = a * X + (b * A + c * A @ A) @ X
     X = X.to(G_NRC.dtype)
-    return X.mT if tall else X
+    orthogonal: Tensor = X.mT if tall else X
+    return orthogonal
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; one step moves each weight by about `lr` in root mean square terms
-    of a square matrix, scaled by sqrt(rows / columns) for tall ones.
+    """Nesterov momentum, orthogonalised.
+
+    A step has spectral norm about `lr`, times sqrt(rows / columns) for tall matrices.
     """
 
-    def __init__(self, matrices: list[Tensor], lr: float = 0.02, momentum: float = 0.95, decay: float = 0.0) -> None:
+    def __init__(self, matrices: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95, decay: float = 0.0) -> None:
         by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
         for matrix in matrices:
             by_shape[matrix.shape].append(matrix)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +68,7 @@ def main(
 
     out.mkdir(parents=True, exist_ok=True)
     for file in sorted(fresh.iterdir()):
-        os.replace(file, out / file.name)
+        file.replace(out / file.name)
         typer.echo(f"{(out / file.name).stat().st_size:>10,}  {file.name}")
     fresh.rmdir()
 

@@ -22,7 +22,7 @@ from rich.progress import track
 from starter import corpus as corpora
 from starter.corpus import Row
 from starter.decontaminate import BenchText
-from starter.mix import CHAT_GROUPS, LEFT_OUT, STAGE_ONE, STAGE_TWO, group_of
+from starter.mix import LEFT_OUT, STAGE_ONE, STAGE_TWO, group_of
 from starter.practice import practice
 from starter.render import Marked, load_tokenizer, render
 

@@ -27,8 +27,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def render(rows: Sequence[Row], tokenizer: Tokenizer, every_turn: bool) -> list[Marked]:
-    """One array of marked ids a row. With `every_turn` all of a conversation is trained, otherwise only what
-    the assistant says, its `<|end|>` included.
+    """One array of marked ids a row.
+
+    With `every_turn` all of a conversation is trained, otherwise only what the assistant says, its `<|end|>` included.
     """
     pieces = [piece for row in rows for piece in ([m["content"] for m in row.messages] or [row.text])]
     encoded = iter(tokenizer.encode_batch_fast(pieces, add_special_tokens=False))

@@ -23,6 +23,7 @@ class Shape:
 
     @property
     def head_width(self) -> int:
+        """Width of one attention head."""
         return self.width // self.heads
 
     @property
@@ -33,15 +34,19 @@ class Shape:
 
     @property
     def parameters(self) -> int:
+        """All weights; the embedding counts once."""
         return self.body + self.vocabulary * self.width
 
     def flops_per_token(self, length: int) -> float:
-        """Training FLOPs of one token in a sequence of `length`: 6 per weight of every product (two forward,
-        four backward; Kaplan et al. 2020, section 2.1), and the causal half of the attention products.
+        """Training FLOPs of one token in a sequence of `length`.
+
+        6 per weight of every product (two forward, four backward; Kaplan et al. 2020, section 2.1), and the
+        causal half of the attention products.
         """
         return 6 * (self.body + self.vocabulary * self.width) + 6 * self.layers * length * self.width
 
     def as_dict(self) -> dict[str, int | float]:
+        """For JSON; `Shape(**it)` is the way back."""
         return asdict(self)
 
 

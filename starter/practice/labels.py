@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from starter.corpus import Message
@@ -66,7 +67,7 @@ ORDERS = (
     "Pick one category for the text and write nothing else.\n{lines}", "Categories:\n{lines}\nAnswer with the category.",
 )
 
-STYLES = (
+STYLES: tuple[Callable[[str], str], ...] = (
     lambda label: label, lambda label: label.replace(" ", "_"), lambda label: label.replace(" ", "-"),
     lambda label: label.title(), lambda label: label.upper().replace(" ", "_"), lambda label: label.capitalize(),
 )

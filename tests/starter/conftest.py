@@ -28,6 +28,13 @@ def bench() -> Path:
 
 
 @pytest.fixture(scope="session")
+def bench_text(bench):
+    from starter.decontaminate import BenchText
+
+    return BenchText.read(bench)
+
+
+@pytest.fixture(scope="session")
 def package() -> Path:
     from journeyman import starter
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from itertools import islice
 from random import Random
 
 import numpy as np
@@ -26,8 +27,9 @@ def write_stream(folder, tokens=4096):
 
 
 def test_a_stopped_and_resumed_run_equals_one_that_was_not(tmp_path, monkeypatch):
-    from starter import checkpoint
     from starter.loop import Settings, train
+
+    from starter import checkpoint
 
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     write_stream(tmp_path / "data")
@@ -82,7 +84,8 @@ def test_orthogonalised_matrices_have_singular_values_near_one():
 
     for size in ((3, 16, 48), (2, 48, 16), (1, 32, 32)):
         values = torch.linalg.svdvals(orthogonalise(torch.randn(size, generator=torch.Generator().manual_seed(0))))
-        assert 0.4 < values.min() and values.max() < 1.3
+        assert values.min() > 0.4
+        assert values.max() < 1.3
 
 
 def test_practice_is_repeatable_and_answers_itself():
@@ -118,32 +121,28 @@ def test_decontamination_finds_runs_and_whole_questions():
     assert bench.refused["a"] == 2
 
 
-def test_no_benchmark_text_is_chosen(corpus, bench):
+def test_no_benchmark_text_is_chosen(corpus, bench_text):
     """Reads the head of every shard; `starter.prepare` asks the same of every row it chooses."""
-    from itertools import islice
-
     from starter.corpus import rows, shards
-    from starter.decontaminate import BenchText, runs
+    from starter.decontaminate import runs
     from starter.prepare import chosen
 
-    text = BenchText.read(bench)
-    kept = [row for shard in shards(corpus) for row in chosen(islice(rows(shard), 400), defaultdict(lambda: 1.0), 1, text)]
-    assert len(kept) > 3000
-    assert not any(run in text.runs for row in kept for run in runs(row.content))
+    times = defaultdict(lambda: 1.0)
+    kept = [row for shard in shards(corpus) for row in chosen(islice(rows(shard), 300), times, 1, bench_text)]
+    assert len(kept) > 2500
+    assert not any(run in bench_text.runs for row in kept for run in runs(row.content))
     assert not {row.source for row in kept} & {"standardebooks-us-pd", "classic-books-us-pd", "squality-stories"}
 
 
-def test_practice_and_questions_hold_no_benchmark_text(bench):
+def test_practice_and_questions_hold_no_benchmark_text(bench_text):
     from starter.corpus import Row
-    from starter.decontaminate import BenchText
     from starter.evaluate import QUESTIONS
     from starter.practice import practice
 
-    text = BenchText.read(bench)
-    assert not [row for row in practice(20000, 7, []) if text.shares_text_with(row)]
+    assert not [row for row in practice(20000, 7, []) if bench_text.shares_text_with(row)]
     for file in QUESTIONS.glob("*.jsonl"):
         for line in file.read_text().splitlines():
-            assert not text.shares_text_with(Row("q", "questions", messages=tuple(json.loads(line)["messages"])))
+            assert not bench_text.shares_text_with(Row("q", "questions", messages=tuple(json.loads(line)["messages"])))
 
 
 def test_the_manifests_name_source_licence_and_share():
