@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save, save_model
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 from journeyman.errors import CheckpointError
@@ -69,7 +69,9 @@ def write_weights(model: nn.Module, folder: Path, *, base: str) -> None:
         lora.save_adapter(model, ADAPTER, folder, base=base)
         return
     scratch = folder / f".{MODEL_FILE}.tmp"
-    save_model(model, str(scratch), metadata={"format": "pt"})
+    tied = _tied_names(model)
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items() if name not in tied}
+    save_file(tensors, str(scratch), metadata={"format": "pt"})
     scratch.replace(folder / MODEL_FILE)
 
 
@@ -100,9 +102,14 @@ def read_weights(model: nn.Module, folder: Path) -> None:
                 layer.lora_B[ADAPTER].copy_(tensors[f"base_model.model.{path}.lora_B.weight"])
         return
     missing, unexpected = model.load_state_dict(load_file(folder / MODEL_FILE), strict=False)
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    if unexpected or set(missing) - tied:
+    if unexpected or set(missing) - _tied_names(model):
         raise CheckpointError("the checkpoint is of another model", where=str(folder))
+
+
+def _tied_names(model: nn.Module) -> set[str]:
+    """Further names of parameters that have one already (an output head tied to the embeddings): kept once."""
+    every = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return every - {name for name, _ in model.named_parameters()}
 
 
 def latest(folder: Path) -> Path | None:

@@ -22,7 +22,6 @@ def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu") -> 
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=DTYPES[precision],
-            attn_implementation="sdpa",
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
