@@ -13,6 +13,7 @@ from journeyman.records import Example, Message, Role
 
 
 def from_pair(row: Row) -> Example:
+    """Prompt and completion: strings, or lists of message objects. Raises RowError."""
     prompt, completion = needed(row, "prompt"), needed(row, "completion")
     messages = _turns(prompt, "prompt", "user") + _turns(completion, "completion", "assistant")
     return Example(
@@ -26,6 +27,7 @@ def _turns(value: Any, key: str, role: Role) -> tuple[Message, ...]:
 
 
 def from_alpaca(row: Row) -> Example:
+    """Instruction, input, output, and where given system and history. Raises RowError."""
     instruction = as_text(needed(row, "instruction"), "instruction")
     given = as_text(row.value.get("input") or "", "input")
     messages = [Message("system", as_text(row.value["system"], "system"))] if row.value.get("system") else []
@@ -51,6 +53,7 @@ def _history(row: Row) -> list[list[Any]]:
 
 
 def from_columns(row: Row, columns: Columns) -> Example:
+    """The columns chosen become turns; the others stay with the row as its item. Raises RowError."""
     used = [name for name in (columns.system, columns.input, columns.output) if name is not None]
     messages = []
     for name, role in zip(used, (("system",) if columns.system else ()) + ("user", "assistant"), strict=True):
@@ -78,6 +81,7 @@ def as_text(value: Any, where: str) -> str:
 
 
 def needed(row: Row, key: str) -> Any:
+    """The value of a key that the shape needs. Raises RowError `missing_key`."""
     if key not in row.value:
         raise RowError(
             "missing_key", f"the row has no {key!r}; it has {quoted(list(itertools.islice(row.value, 20)))}"
@@ -86,4 +90,5 @@ def needed(row: Row, key: str) -> Any:
 
 
 def others(row: Row, *used: str) -> dict[str, Any]:
+    """The row's remaining keys, which graders may name."""
     return {key: value for key, value in row.value.items() if key not in used}

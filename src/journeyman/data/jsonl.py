@@ -44,7 +44,7 @@ def _row(line: Line, place: Place, parser: Parser) -> Row | Refused:
     try:
         text = line.data.decode("utf-8").strip("\r\n")
     except UnicodeDecodeError as error:
-        shown = line.data[:4096].decode("utf-8", "backslashreplace")
+        shown = line.data[:4096].strip(b"\r\n").decode("utf-8", "backslashreplace")
         reason = f"byte {error.start + 1} of the line is 0x{line.data[error.start]:02x}, which is not UTF-8"
         return refuse(place, "invalid_utf8", reason, shown)
     start = skip_space(text, 0)

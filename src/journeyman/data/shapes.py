@@ -128,9 +128,10 @@ _MAY_HOLD: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
 
 
 def _from_chat(row: Row) -> Example:
-    item = {key: value for key, value in row.value.items() if key not in CHAT_KEYS}
-    if item.keys() <= {"item", "place"} and isinstance(item.get("place"), dict):
-        item = item.get("item") or {}  # a file of our own datasets
+    item: dict[str, Any] = {key: value for key, value in row.value.items() if key not in CHAT_KEYS}
+    if item.keys() <= {"item", "place"} and isinstance(item.get("place"), dict):  # a file of our own datasets
+        own = item.get("item")
+        item = dict(own) if isinstance(own, dict) else {}
     parallel = row.value.get("parallel_tool_calls")
     if parallel is not None and not isinstance(parallel, bool):
         raise RowError("bad_tools", f"`parallel_tool_calls` is {quoted(parallel)}", "write true or false")

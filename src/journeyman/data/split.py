@@ -2,9 +2,9 @@
 
 Each group gets a number between 0 and 1 from the seed and its own text alone: below the held-out share it is held
 out, below held-out + validation it validates, else it trains. So neither the order of the rows nor other rows
-move a row, with three exceptions, all of them small: a row that gets a new near-duplicate may follow it; where the
-shares would give a split fewer than MIN_ROWS rows, the groups with the next lowest numbers are added; and a group
-larger than a split's whole share is not put there.
+move a row, with exceptions that matter in small datasets only: a row that gets a new near-duplicate may follow it;
+where the shares would give a split fewer than MIN_ROWS rows, the groups with the next lowest numbers are added; a
+split stops at twice its share; and a group larger than a split's whole share is not put there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def split(
 
     Raises DataError `bad_share` for shares that are negative or leave less than half of the rows to training.
     """
-    if min(validation_share, held_out_share) < 0 or validation_share + held_out_share > 0.5:
+    if not (validation_share >= 0 and held_out_share >= 0 and validation_share + held_out_share <= 0.5):
         raise DataError(
             f"validation share {validation_share} and held-out share {held_out_share} leave too little to train on",
             fix="use shares from 0 up that sum to 0.5 at most",
@@ -48,6 +48,8 @@ def split(
         members[group].append(row)
     numbered = sorted((_number([inputs[row] for row in rows], seed), rows) for rows in members.values())
     out: list[SplitName] = ["train"] * len(inputs)
+    if len(inputs) < 3:
+        return out
     left = _take(out, numbered, "held_out", held_out_share, held_out_share)
     _take(out, left, "validation", held_out_share + validation_share, validation_share)
     return out
@@ -67,13 +69,15 @@ def _take(
     out: list[SplitName], numbered: list[tuple[float, list[int]]], name: SplitName, below: float, share: float
 ) -> list[tuple[float, list[int]]]:
     """Mark the groups of one split in `out`; returns the groups that are left, in order."""
-    largest = max(1.0, share * len(out))
-    wanted = max(1, min(MIN_ROWS, round(share * len(out)))) if share and len(out) > 2 else 0
+    due = share * len(out)
+    least = max(1, min(MIN_ROWS, round(due))) if due else 0
+    most = max(least, 2 * due)
     taken = 0
     left: list[tuple[float, list[int]]] = []
     for place, (number, rows) in enumerate(numbered):
         last = not left and place == len(numbered) - 1
-        if share and not last and len(rows) <= largest and (number < below or taken < wanted):
+        fits = len(rows) <= max(1, due) and taken + len(rows) <= most
+        if due and not last and fits and (number < below or taken < least):
             taken += len(rows)
             for row in rows:
                 out[row] = name

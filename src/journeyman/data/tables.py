@@ -142,6 +142,7 @@ def read_xlsx(path: Path, file: str) -> Iterator[Row | Refused]:
 
     import openpyxl
 
+    book = None
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         sheet = book.worksheets[0]
@@ -158,6 +159,9 @@ def read_xlsx(path: Path, file: str) -> Iterator[Row | Refused]:
             else f"{type(error).__name__}: {error}"
         )
         raise _damaged(file, what, "open it in a spreadsheet program and save it again as .xlsx") from error
+    finally:
+        if book is not None:
+            book.close()
 
 
 def _sheet_rows(found: Iterable[tuple[int, Sequence[object]]], file: str) -> Iterator[Row | Refused]:
