@@ -1,11 +1,14 @@
 """Write the package: a folder that plain transformers loads, with its model card.
 
     python -m starter.package --checkpoint RUN/chat/checkpoint --tokenizer RUN/tokenizer \\
-        --card starter/model_card.md --out src/journeyman/starter/starter-1
+        --card starter/model_card.md --manifest starter/results/manifest-one.json \\
+        --manifest starter/results/manifest-two.json --out src/journeyman/starter/starter-1
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -43,11 +46,24 @@ def llama_config(shape: Shape) -> LlamaConfig:
     )
 
 
+def sources_table(manifests: list[Path]) -> str:
+    """Every source with its tokens, repository and licence, the largest first."""
+    tokens: Counter[tuple[str, str, str]] = Counter()
+    for manifest in manifests:
+        for source in json.loads(manifest.read_text())["sources"]:
+            name = source["source"].split(" (")[0]
+            tokens[name, source["repo"], source["licence"]] += source["tokens"]
+    lines = ["| source | tokens prepared | from | licence |", "|---|---:|---|---|"]
+    lines += [f"| {name} | {count:,} | {repo} | {licence} |" for (name, repo, licence), count in tokens.most_common()]
+    return "\n".join(lines)
+
+
 def main(
     weights: Annotated[Path, typer.Option("--checkpoint", help="Checkpoint of the model to package.")],
     tokenizer: Annotated[Path, typer.Option(help="Folder written by starter.tokenizer.")],
     out: Annotated[Path, typer.Option(help="Folder of the package.")],
-    card: Annotated[Path | None, typer.Option(help="The model card, copied as README.md.")] = None,
+    card: Annotated[Path | None, typer.Option(help="The model card; becomes README.md.")] = None,
+    manifest: Annotated[list[Path] | None, typer.Option(help="Manifest of a stage, for the card's sources.")] = None,
 ) -> None:
     """Package a checkpoint; every file is replaced as a whole, so a reader never sees half of one."""
     shape = Shape(**checkpoint.read(weights)[1]["shape"])
@@ -64,7 +80,8 @@ def main(
     save_file(halves, fresh / "model.safetensors", metadata={"format": "pt"})
     (fresh / "model.safetensors").chmod(0o644)
     if card is not None:
-        (fresh / "README.md").write_text(card.read_text(encoding="utf-8"), encoding="utf-8")
+        text = card.read_text(encoding="utf-8").replace("<!-- sources -->", sources_table(manifest or []))
+        (fresh / "README.md").write_text(text, encoding="utf-8")
 
     out.mkdir(parents=True, exist_ok=True)
     for file in sorted(fresh.iterdir()):

@@ -2,8 +2,8 @@
 
     python -m starter.tokenizer --corpus DIR --out RUN/tokenizer
 
-The splitting rule (digits one by one, then GPT-2's regular expression) is the one SmolLM uses, so converters that
-recognise a tokenizer by its behaviour, such as llama.cpp's, know it.
+The splitting rule (digits one by one, then GPT-2's regular expression) is SmolLM's, which llama.cpp has under the
+name `smollm`, so that a GGUF export can split text the same way.
 """
 
 from __future__ import annotations
