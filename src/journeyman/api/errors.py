@@ -113,6 +113,7 @@ async def _no_route(request: Request, error: Exception) -> JSONResponse:
     known = {
         404: (f"Invalid URL ({method} {path})", "unknown_url"),
         405: (f"Not allowed to {method} on {path}.", "method_not_allowed"),
+        413: (str(error.detail), "request_too_large"),
     }
     message, code = known.get(error.status_code, (str(error.detail), "invalid_request"))
     body = envelope(message, status=error.status_code, code=code)

@@ -79,7 +79,7 @@ class Gate:
         # All keys are compared, so that the time taken does not tell which one was near.
         matches = [hmac.compare_digest(given.encode(), key) for key in self._keys]
         if not any(matches):
-            raise RefusedError(401, f"Incorrect API key provided: {given[:3]}***", code="invalid_api_key")
+            raise RefusedError(401, "Incorrect API key provided.", code="invalid_api_key")
 
 
 class _Reply:

@@ -1,0 +1,58 @@
+"""A workspace that answers from a script: for what the server does around an answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from journeyman.api.server import prepare, url_of
+from journeyman.generate.engine import Piece
+from journeyman.records import Message, Usage
+from journeyman.settings import Settings
+
+Script = Callable[[], Iterator[Piece]]
+
+
+def hello() -> Iterator[Piece]:
+    yield Piece(0, "Hello", None)
+    yield Piece(0, " there", "end", Usage(3, 2))
+
+
+class NoRegistry:
+    def list(self) -> list[Any]:
+        return []
+
+    def aliases(self) -> dict[str, str]:
+        return {}
+
+
+class Scripted:
+    """The part of a Workspace that the server calls."""
+
+    def __init__(self, script: Script = hello, keys: tuple[str, ...] = ()) -> None:
+        self.script = script
+        self.settings = Settings(Path("/nowhere"), "local", "sqlite://", keys)
+        self.registry = NoRegistry()
+        self.asked: list[tuple[str, Sequence[Message], Any]] = []
+
+    def stream(self, model: str, messages: Sequence[Message], sampling: Any) -> Iterator[Piece]:
+        self.asked.append((model, messages, sampling))
+        return self.script()
+
+
+@contextmanager
+def serving(workspace: Any, *, bases: Sequence[str] = ()) -> Iterator[str]:
+    """The URL of a real server, run in a thread."""
+    server, listening = prepare(workspace, "127.0.0.1", 0, bases=bases)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield url_of(listening)
+    finally:
+        server.should_exit = True
+        thread.join(15)
+        listening.close()
+    assert not thread.is_alive()
