@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from journeyman import settings as settings_module
+from journeyman.data.columns import Columns
 from journeyman.data.dataset import Dataset, build, open_dataset
-from journeyman.data.shapes import Columns
 from journeyman.errors import CheckpointError, JobConflict, ModelNotFound, TaskError
 from journeyman.plan.plan import Plan, Wishes
 from journeyman.records import Answer, Example, Message
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from journeyman.data.check.dataset import Report
-    from journeyman.evaluate.compare import Evaluation
+    from journeyman.evaluate.report import Evaluation
     from journeyman.generate.engine import Engine, Piece
     from journeyman.generate.sampling import Sampling
     from journeyman.jobs.store import Job, JobStore
     from journeyman.models.bases import Base
     from journeyman.models.registry import Registry, Version
     from journeyman.plan.machine import Machine
+    from journeyman.text.template import ChatFormat
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 PAUSE_FILE = "pause"
@@ -96,12 +97,10 @@ class Workspace:
         """Read and check a task's examples without training. The dataset is built in a temporary folder."""
         import tempfile
 
-        from journeyman.data.check.dataset import check
-
         task = self.task(source)
         with tempfile.TemporaryDirectory(prefix="journeyman-check-") as folder:
             dataset = _build(task, Path(folder), columns=columns, validation=validation)
-        return dataset, check(dataset)
+            return dataset, dataset.report()
 
     def show_learned(
         self, examples: Sequence[Example], *, base: str = "starter"
@@ -136,9 +135,10 @@ class Workspace:
         from journeyman.models.names import check_suffix
 
         task, base = self._task_and_base(request)
-        check_suffix(request.suffix)
+        suffix = request.suffix or str(task.train.get("suffix", ""))
+        check_suffix(suffix)
         job = self.jobs.create(
-            base=base.source, source=request.source, suffix=request.suffix, wishes=_wishes(task, request.wishes)
+            base=base.source, source=request.source, suffix=suffix, wishes=_wishes(task, request.wishes)
         )
         on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
         try:
@@ -217,7 +217,7 @@ class Workspace:
         from journeyman.models import bases
 
         task = self.task(request.source)
-        return task, bases.resolve(request.base or task.base)
+        return task, bases.resolve(request.base or task.base or "starter")
 
     # ── models ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -323,33 +323,53 @@ class Workspace:
         """The tuned model and its base on the same held-out rows, graded by the task's graders.
 
         Held-out rows are those of the model's own job; `source` names another task. `limit` takes the first rows
-        only.
+        only. Scores and a report are kept in the job's folder.
         """
+        from functools import partial
+
+        from journeyman import files
         from journeyman.answer.local import LocalModel
-        from journeyman.evaluate.compare import evaluate
+        from journeyman.evaluate.markdown import markdown
+        from journeyman.evaluate.report import evaluate_pair
+        from journeyman.evaluate.run import score
+        from journeyman.grade.parse import parse
 
         version = self.registry.get(model)
         job = self.jobs.get(version.job)
         task = self.task(source or job.source)
-        if source is None:
-            held_out = open_dataset(job.folder / "dataset").held_out
-        else:
-            held_out = self.check(source)[0].held_out
+        held_out = (self.check(source)[0] if source else open_dataset(job.folder / "dataset")).held_out[:limit]
+        graders = parse(task.graders)
         tuned, base = self.served(version.id), self.served(version.base_source)
-        return evaluate(
-            base=LocalModel(base.engine, base.adapter, base.id),
-            tuned=LocalModel(tuned.engine, tuned.adapter, tuned.id),
-            examples=held_out[:limit],
-            graders=task.graders,
-            folder=job.folder / "evaluation",
-            on_progress=on_progress,
-        )
+        folder = job.folder / "evaluation" / task.name
+        max_tokens = _answer_room(held_out, base.engine.chat)
+        scores = [
+            score(
+                LocalModel(s.engine, s.adapter, s.id),
+                held_out,
+                graders,
+                max_tokens=max_tokens,
+                on_progress=partial(on_progress, s.id),
+                folder=folder / name,
+            )
+            for name, s in (("base", base), ("tuned", tuned))
+        ]
+        evaluation = evaluate_pair(*scores)
+        files.write_json(folder / "evaluation.json", evaluation.as_dict())
+        files.write_text(folder / "report.md", markdown(evaluation, title=f"{version.id} on {task.name}"))
+        return evaluation
+
+
+def _answer_room(examples: Sequence[Example], chat: ChatFormat) -> int:
+    """Half as many tokens again as the longest ideal answer needs: room to be wordy, not to ramble for ever."""
+    longest = max((len(chat.ids(e.ideal.content)) for e in examples), default=0)
+    return longest * 3 // 2 + 16
 
 
 def _wishes(task: Task, wishes: Wishes) -> Wishes:
     """The user's flags over the task file's [train] table."""
     asked = {name: getattr(wishes, name) for name in wishes.__slots__ if getattr(wishes, name) not in (None, False)}
-    return replace(Wishes(**task.train), **asked)
+    from_task = {name: value for name, value in task.train.items() if name != "suffix"}
+    return replace(Wishes(**from_task), **asked)
 
 
 def _build_for(task: Task, request: TrainRequest, folder: Path) -> Dataset:
@@ -378,6 +398,7 @@ def _build(
         validation=validation or task.validation,
         held_out=held_out or task.held_out,
         held_out_share=task.held_out_share,
+        validation_share=task.validation_share,
         columns=columns or task.columns,
         seed=seed,
     )

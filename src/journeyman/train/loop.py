@@ -148,8 +148,14 @@ def train(
         )
 
         epoch_ends = index + 1 == steps_per_epoch
-        if validation_rows and (step % plan.evaluate_every.value == 0 or epoch_ends or step == plan.steps):
+        if validation_rows and ((index + 1) % plan.evaluate_every.value == 0 or epoch_ends):
             valid_loss, valid_accuracy = validate(model, validation_rows, plan)
+            if not math.isfinite(valid_loss):
+                raise NonFiniteStep(
+                    f"step {step}: the validation loss is {valid_loss}, so no checkpoint could be chosen by it",
+                    where="validation rows",
+                    fix="lower the learning rate, or look at the validation rows; the last checkpoint is intact",
+                )
             better = progress.best_loss is None or valid_loss < progress.best_loss
             progress = Progress(
                 step,

@@ -1,0 +1,90 @@
+"""`models`: list, show, alias, delete."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from journeyman.cli import options
+from journeyman.cli.show import Screen
+
+group = typer.Typer(help="What can be called: list, show, alias, delete.", invoke_without_command=True)
+ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="The model's id, ft:…, or an alias.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    app.add_typer(group, name="models")
+
+
+@group.callback()
+def list_models(context: typer.Context, as_json: options.AsJson = False) -> None:
+    """The base and all fine-tuned models, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    from journeyman.workspace import Workspace
+
+    screen = Screen(as_json=as_json)
+    registry = Workspace().registry
+    versions, aliases = registry.list(), registry.aliases()
+    rows = [
+        (
+            v.id,
+            ", ".join(a for a, target in aliases.items() if target == v.id),
+            v.method,
+            datetime.fromtimestamp(v.created_at).strftime("%Y-%m-%d %H:%M"),
+            str(v.folder),
+        )
+        for v in versions
+    ]
+    screen.table(["model", "alias", "method", "created", "folder"], [("starter-1", "starter", "base", "", ""), *rows])
+    screen.result({"models": [_as_dict(v) for v in versions], "aliases": aliases})
+
+
+@group.command()
+def show(model: ModelId, as_json: options.AsJson = False) -> None:
+    """One model: what it was made of, its metrics and files."""
+    from journeyman.workspace import Workspace
+
+    screen = Screen(as_json=as_json)
+    version = Workspace().registry.get(model)
+    screen.line(version.id, style="bold")
+    screen.line(f"  base     {version.base} ({version.base_fingerprint[:12]})")
+    screen.line(f"  dataset  {version.dataset_hash[:12]}   job {version.job}")
+    screen.line(f"  metrics  {json.dumps(version.metrics)}")
+    screen.line(f"  folder   {version.folder}")
+    screen.table(["  file", "sha256"], [(f"  {name}", digest) for name, digest in version.files.items()])
+    screen.result(_as_dict(version))
+
+
+@group.command()
+def alias(
+    name: Annotated[str, typer.Argument(help="The new name, e.g. support-live.")], model: ModelId
+) -> None:
+    """Let NAME mean MODEL from now on."""
+    from journeyman.workspace import Workspace
+
+    version = Workspace().registry.set_alias(name, model)
+    Screen().line(f"{name} now means {version.id}")
+
+
+@group.command()
+def delete(
+    model: ModelId, yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False
+) -> None:
+    """Forget a model and delete its weights. The job's record and its checkpoints stay."""
+    from journeyman.workspace import Workspace
+
+    workspace = Workspace()
+    version = workspace.registry.get(model)
+    if not yes:
+        typer.confirm(f"delete {version.id} and {version.folder}?", abort=True)
+    workspace.delete_model(version.id)
+    Screen().line(f"deleted {version.id}")
+
+
+def _as_dict(version) -> dict[str, object]:  # type: ignore[no-untyped-def]
+    return {name: getattr(version, name) for name in version.__slots__ if name != "plan"}

@@ -1,0 +1,65 @@
+"""`serve` and `doctor`: the server, and this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from journeyman.cli import options
+from journeyman.cli.show import Screen, size
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(serve)
+    app.command()(doctor)
+
+
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Other than localhost only with JOURNEYMAN_API_KEY set.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000,
+) -> None:
+    """An OpenAI-compatible server for base and tuned models."""
+    from journeyman.api import server
+    from journeyman.workspace import Workspace
+
+    workspace = Workspace()
+    screen = Screen()
+    shown = f"[{host}]" if ":" in host else host
+    screen.line(f"serving on http://{shown}:{port}/v1 (Ctrl-C stops)", style="bold")
+    if not workspace.settings.api_keys:
+        screen.line("  any key is accepted, from this machine only; JOURNEYMAN_API_KEY sets keys", style="dim")
+    server.serve(workspace, host=host, port=port)
+
+
+def doctor(as_json: options.AsJson = False) -> None:
+    """This machine: what it has, what fits, what is missing."""
+    import importlib.util
+    import platform
+
+    from journeyman import __version__
+    from journeyman.models import bases
+    from journeyman.plan.shape import ModelShape
+    from journeyman.workspace import Workspace
+
+    screen = Screen(as_json=as_json)
+    workspace = Workspace()
+    machine = workspace.machine()
+    starter = ModelShape.read(bases.resolve("starter").folder)
+    extras = {name: importlib.util.find_spec(name) is not None for name in ("peft", "vllm", "ray", "llama_cpp")}
+    facts = [
+        ("journeyman", f"{__version__} on Python {platform.python_version()}"),
+        ("home", str(workspace.settings.home)),
+        ("database", workspace.settings.database_url),
+        ("keys", f"{len(workspace.settings.api_keys)} set" if workspace.settings.api_keys else "none: localhost only"),
+        ("cpu", f"{machine.cpu}, {machine.cores} cores, {machine.matmul_flops_s / 1e9:.0f} GFLOP/s in fp32"),
+        ("bf16", "native" if machine.cpu_bf16 else "not native: fp32 is used on the CPU"),
+        ("memory", f"{size(machine.free_memory_bytes)} free of {size(machine.memory_bytes)}"),
+        ("disk", f"{size(machine.free_disk_bytes)} free"),
+        ("gpu", machine.gpu or "none found (nvidia-smi)"),
+        ("starter", f"{starter.params / 1e6:.1f} M parameters, context {starter.context_tokens:,} tokens"),
+        ("extras", ", ".join(f"{name} {'yes' if here else 'no'}" for name, here in extras.items())),
+    ]
+    screen.table(["", ""], facts)
+    screen.result({"machine": machine.as_dict(), "settings": dict(facts), "extras": extras})

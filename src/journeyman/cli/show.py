@@ -1,0 +1,96 @@
+"""What a person sees: tables, notes, errors. The only place that prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from journeyman.errors import JourneymanError
+
+PIPE_COLUMNS = 140
+"""How wide tables are where no terminal says how wide it is."""
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+class Screen:
+    """Where output goes: people read standard output, or with --json standard error, leaving standard output to JSON."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.console = Console(stderr=as_json, highlight=False)
+        if not self.console.is_terminal:
+            self.console = Console(stderr=as_json, highlight=False, width=PIPE_COLUMNS)
+
+    def line(self, text: str = "", *, style: str | None = None) -> None:
+        """One line of plain text; markup in it is not interpreted."""
+        self.console.print(Text(text, style=style or ""))
+
+    def heading(self, text: str) -> None:
+        """The beginning of a part."""
+        self.console.print()
+        self.console.print(Text(text, style="bold"))
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+        """A table whose columns align; the columns numbered in `right` are right-aligned."""
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="right" if index in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        self.console.print(table)
+
+    def result(self, value: Mapping[str, Any]) -> None:
+        """With --json, the command's one JSON object on standard output."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+
+    def error(self, error: JourneymanError) -> None:
+        """An error the user can mend: what, where, and the mend."""
+        console = Console(stderr=True, highlight=False)
+        where = f"{error.where}: " if error.where else ""
+        console.print(Text(f"error: {where}{error.message}", style="bold red"))
+        for problem in error.problems:
+            console.print(Text(f"  - {problem}"))
+        if error.fix:
+            console.print(Text(f"  mend: {error.fix}", style="yellow"))
+        if self.as_json:
+            sys.stdout.write(json.dumps({"error": error.as_dict()}, ensure_ascii=False) + "\n")
+
+
+def sparkline(values: Sequence[float], width: int = 24) -> str:
+    """A row of bars, newest at the right; each bar is the mean of an equal share of the values."""
+    if not values:
+        return ""
+    width = min(width, len(values))
+    edges = [len(values) * i // width for i in range(width + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    low, high = min(means), max(means)
+    if high == low:
+        return _BARS[3] * width
+    return "".join(_BARS[round((m - low) / (high - low) * (len(_BARS) - 1))] for m in means)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def size(count_bytes: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count_bytes < 1024 or unit == "GiB":
+            return f"{count_bytes:.0f} {unit}" if unit in ("B", "KiB") else f"{count_bytes:.1f} {unit}"
+        count_bytes /= 1024
+    raise AssertionError("unreachable")
