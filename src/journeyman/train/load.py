@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 from journeyman.errors import BaseNotFound
 
@@ -18,6 +19,7 @@ def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu") -> 
 
     Raises BaseNotFound with transformers' own words where the folder can't be loaded.
     """
+    logging.disable_progress_bar()  # the faces show progress; a bar per weight file is noise
     try:
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
             folder,
