@@ -31,6 +31,7 @@ def splits(texts: list[str], seed: int = 0) -> dict[str, str]:
     ("a", "b"),
     [
         ("How do I reset my password?", "how do i reset  my PASSWORD"),
+        ("a b c d b", "b c d b"),  # just at the threshold, and what differs is rarest
         ("How do I reset my password?", "How do I reset my password please?"),
         ("Ｗｈｅｒｅ is my order", "where is my order"),
         (
@@ -111,6 +112,8 @@ def test_the_same_row_lands_in_the_same_split_whatever_the_order(
     count: int, seed: int, draw: random.Random
 ) -> None:
     texts = sentences(count)
+    texts += [text + " please" for text in texts[:20]]
+    count += 20
     assert splits(texts, seed) == splits(draw.sample(texts, count), seed)
 
 
