@@ -105,6 +105,21 @@ def test_no_leak_comes_from_our_own_split(tmp_path: Path) -> None:
     assert "leakage" not in findings(dataset.report())
 
 
+def test_rows_linked_by_a_held_out_row_are_not_split_either(tmp_path: Path) -> None:
+    def words(group: int, start: int) -> str:
+        return " ".join(f"w{group}x{i}" for i in range(start, start + 12))
+
+    # The first and the third window of a group are linked by the second, which is held out.
+    train = [chat(words(group, start)) for group in range(60) for start in (0, 2)]
+    held = write_rows(tmp_path / "held.jsonl", [chat(words(group, 1)) for group in range(60)])
+    dataset = build(
+        write_rows(tmp_path / "x.jsonl", train), tmp_path / "out", held_out=held, validation_share=0.3
+    )
+    leaks = [finding.message for finding in dataset.report().findings if finding.code == "leakage"]
+    assert dataset.validation
+    assert not any("validation" in message for message in leaks)
+
+
 def test_findings_name_their_rows(tmp_path: Path) -> None:
     data = [
         *rows(20),
