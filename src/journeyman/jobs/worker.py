@@ -167,8 +167,8 @@ def run(
         if version is None:
             move(store.engine, job.id, JobState.PAUSED)
             return None
-        tokens = version.metrics["trained_tokens"]
-        move(store.engine, job.id, JobState.SUCCEEDED, model=version.id, trained_tokens=tokens)
+        done = {"trained_tokens": version.metrics["trained_tokens"], "step": version.metrics["steps"]}
+        move(store.engine, job.id, JobState.SUCCEEDED, model=version.id, **done)
         return version
 
 
