@@ -281,14 +281,14 @@ def test_a_failure_while_streaming_is_a_last_frame_that_the_sdk_raises():
 def test_each_error_has_its_status(error, status, param):
     assert status_of(error) == status
     got, body = envelope_of(error, "req_1")
-    assert got == status and body["error"]["param"] == param and body["error"]["code"] == error.code
-    assert "/home" not in json.dumps(body)
+    assert got == status and body.error.param == param and body.error.code == error.code
+    assert "/home" not in body.model_dump_json()
 
 
 def test_the_mend_and_every_problem_reach_the_client():
     _, body = envelope_of(RequestError("It is wrong", fix="make it right", problems=["So is that."]), "req_1")
-    assert body["error"]["message"] == "It is wrong. So is that. Mend: make it right."
+    assert body.error.message == "It is wrong. So is that. Mend: make it right."
 
 
 def test_no_problem_at_all_is_still_an_envelope():
-    assert misfit_envelope([])["error"]["code"] == "invalid_request"
+    assert misfit_envelope([]).error.code == "invalid_request"

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import httpx
 import pytest
 
+from journeyman.api import server
 from journeyman.api.server import prepare, serve
-from journeyman.errors import BaseNotFound, JourneymanError
+from journeyman.api.wire import NO_EFFECT, ChatRequest
+from journeyman.errors import BaseNotFound, JourneymanError, ModelNotFound
 from journeyman.generate.engine import Piece
 from journeyman.records import Usage
 
@@ -60,6 +63,55 @@ def test_a_client_that_leaves_a_plain_request_ends_the_decoding():
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{url}/v1/chat/completions", json=BODY, timeout=0.3)
         assert script.ended.wait(5)
+
+
+def test_a_stop_ends_streams_that_do_not_end_by_themselves(monkeypatch):
+    monkeypatch.setattr(server, "DRAIN_S", 1)
+    script = Endless()
+    with serving(Scripted(script)) as url, httpx.Client() as client:
+        request = client.build_request("POST", f"{url}/v1/chat/completions", json={**BODY, "stream": True})
+        reply = client.send(request, stream=True)
+        assert script.begun.wait(5)
+    assert script.ended.wait(5)
+    with suppress(httpx.HTTPError):
+        assert "[DONE]" not in reply.read().decode()
+
+
+def test_what_is_not_asked_for_any_more_while_it_waits_is_never_begun():
+    release, begun = threading.Event(), []
+
+    def script():
+        begun.append(1)
+        release.wait(10)
+        yield Piece(0, "x", "end", Usage(1, 1))
+
+    with serving(Scripted(script)) as url:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/v1/chat/completions", json={**BODY, "n": 3}, timeout=0.3)
+        release.set()
+    assert begun == [1]
+
+
+def test_the_document_describes_refusals_as_they_are():
+    with serving(Scripted()) as url:
+        document = httpx.get(f"{url}/openapi.json").json()
+    answers = document["paths"]["/v1/chat/completions"]["post"]["responses"]
+    assert set(answers) == {"200", "4XX", "5XX"}
+
+
+def test_every_field_is_honoured_refused_or_named_as_without_effect():
+    assert ChatRequest.model_fields.keys() >= NO_EFFECT
+    for name in NO_EFFECT:
+        assert not ChatRequest.model_fields[name].metadata
+
+
+def test_warming_up_loads_a_model_and_reports_what_it_can_not(caplog):
+    class Loading(Scripted):
+        def served(self, model):
+            raise ModelNotFound(f"no {model}")
+
+    server._warm(Loading(), "nope")
+    assert "no nope" in caplog.text
 
 
 def test_a_slow_answer_does_not_hold_up_others():

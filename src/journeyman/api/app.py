@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 
@@ -14,10 +14,15 @@ from journeyman.api.errors import install
 from journeyman.api.gate import MAX_BODY_BYTES, Gate
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import Decoder
-from journeyman.api.wire import ChatCompletion, ChatRequest, ModelDeleted, ModelList, WireModel
+from journeyman.api.wire import ChatCompletion, ChatRequest, ErrorEnvelope, ModelDeleted, ModelList, WireModel
 
 if TYPE_CHECKING:
     from journeyman.workspace import Workspace
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorEnvelope, "description": "What to mend"},
+    "5XX": {"model": ErrorEnvelope, "description": "A failure of the server"},
+}
 
 
 def create_app(
@@ -36,7 +41,9 @@ def create_app(
         yield
         decoder.close()
 
-    app = FastAPI(title="Journeyman", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="Journeyman", version=__version__, lifespan=lifespan, redirect_slashes=False, responses=REFUSALS
+    )
     install(app)
     _add_models(app, catalogue)
     _add_chat(app, workspace, catalogue, decoder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import time
 import uuid
@@ -20,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from journeyman import __version__
 from journeyman.api.errors import envelope_of
 from journeyman.api.models import CallableModel, Catalogue
-from journeyman.api.pieces import Decoder, Pieces
+from journeyman.api.pieces import AbandonedError, Decoder, Pieces
 from journeyman.api.wire import (
     FINISH_REASONS,
     MAX_SEED,
@@ -84,10 +83,8 @@ async def complete(
     watch: asyncio.Task[None] | None = asyncio.create_task(_close_when_gone(request, pieces))
     try:
         arriving = aiter(pieces)
-        first = await anext(arriving, None)
-        if first is None:
-            return Response(status_code=CLIENT_GONE)
-        everything = _chain(first, arriving)
+        # Nothing is sent before the first piece is here, so that a refusal has a status of its own.
+        everything = _chain(await anext(arriving), arriving)
         header = _Header(model.id)
         if body.stream:
             frames = _frames(everything, body, header, request.state.request_id)
@@ -98,9 +95,9 @@ async def complete(
                 headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
             )
         completion = await _collect(everything, body.n or 1, header)
-        if pieces.closed:
-            return Response(status_code=CLIENT_GONE)
         return Response(completion.model_dump_json(), media_type="application/json")
+    except AbandonedError:
+        return Response(status_code=CLIENT_GONE)
     except BaseException:
         pieces.close()
         raise
@@ -207,10 +204,12 @@ async def _frames(
         if body.include_usage:
             yield _frame(header, [], {"usage": meter.usage})
         yield "data: [DONE]\n\n"
+    except AbandonedError:
+        return
     except Exception as error:
         if not isinstance(error, JourneymanError):
             log.exception("request %s failed while streaming", request_id)
-        yield f"data: {json.dumps(envelope_of(error, request_id)[1], ensure_ascii=False)}\n\n"
+        yield f"data: {envelope_of(error, request_id)[1].model_dump_json()}\n\n"
 
 
 def _choice(index: int, delta: Delta, finish_reason: FinishReason | None = None) -> ChunkChoice:

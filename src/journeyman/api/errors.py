@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from journeyman.api.wire import ErrorEnvelope, WireError
 from journeyman.errors import (
     BaseNotFound,
     DataError,
@@ -65,15 +66,14 @@ def status_of(error: JourneymanError) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
-def envelope(
-    message: str, *, status: int, code: str | None = None, param: str | None = None
-) -> dict[str, dict[str, str | None]]:
+def envelope(message: str, *, status: int, code: str, param: str | None = None) -> ErrorEnvelope:
     """The error as OpenAI's SDKs read it."""
+    kind: Literal["server_error", "invalid_request_error"]
     kind = "server_error" if status >= 500 else "invalid_request_error"
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return ErrorEnvelope(error=WireError(message=message, type=kind, param=param, code=code))
 
 
-def envelope_of(error: Exception, request_id: str) -> tuple[int, dict[str, dict[str, str | None]]]:
+def envelope_of(error: Exception, request_id: str) -> tuple[int, ErrorEnvelope]:
     """The status and envelope of any exception; a bug's words stay on the server."""
     if isinstance(error, JourneymanError):
         status = status_of(error)
@@ -83,11 +83,11 @@ def envelope_of(error: Exception, request_id: str) -> tuple[int, dict[str, dict[
 
 
 def error_response(
-    status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    status: int, body: ErrorEnvelope, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """The response that carries an envelope. A 5xx is not worth sending again unchanged, and the SDKs are told so."""
     extra = {"x-should-retry": "false"} if status >= 500 else {}
-    return JSONResponse(body, status_code=status, headers={**extra, **(headers or {})})
+    return JSONResponse(body.model_dump(), status_code=status, headers={**extra, **(headers or {})})
 
 
 def install(app: FastAPI) -> None:
@@ -138,7 +138,7 @@ def _param(error: JourneymanError) -> str | None:
 # ── bodies that do not fit ────────────────────────────────────────────────────────────────────────────────────
 
 
-def misfit_envelope(problems: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str | None]]:
+def misfit_envelope(problems: Sequence[Mapping[str, Any]]) -> ErrorEnvelope:
     """pydantic's problems in OpenAI's words; `param` and `code` are those of the first."""
     if not problems:
         return envelope("The request does not fit.", status=400, code="invalid_request")

@@ -20,6 +20,10 @@ MAX_THREADS = 64
 """Answers under way or waiting for their turn at the engine; further ones wait for a thread."""
 
 
+class AbandonedError(Exception):
+    """An answer that was closed before it was whole: nobody is there to read it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
     """The last item of a queue, with the error that ended the decoding, if one did."""
@@ -30,8 +34,8 @@ class _End:
 class Pieces(Generic[T]):
     """The pieces of one answer, made in a thread and read once on the event loop.
 
-    `close` may be called at any time and from any thread: reading ends at once, and the decoding is closed in its
-    own thread, at its next piece.
+    `close` may be called at any time and from any thread: the reader gets an AbandonedError at once, and the
+    decoding is closed in its own thread, at its next piece.
     """
 
     def __init__(self, make: Callable[[], Iterator[T]]) -> None:
@@ -48,7 +52,7 @@ class Pieces(Generic[T]):
     def close(self) -> None:
         """Stop decoding and reading."""
         self._closed.set()
-        self._put(_End())
+        self._put(_End(AbandonedError()))
 
     async def __aiter__(self) -> AsyncIterator[T]:
         while True:

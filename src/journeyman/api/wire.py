@@ -300,6 +300,24 @@ class ChatChunk(BaseModel):
     usage: WireUsage | None = None
 
 
+# ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class WireError(BaseModel):
+    """What went wrong: in words, of what type, at which field, and by a stable code."""
+
+    message: str
+    type: Literal["invalid_request_error", "server_error"]
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(BaseModel):
+    """The body of every refusal."""
+
+    error: WireError
+
+
 # ── models ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
