@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from journeyman.errors import DataError
 from journeyman.records import Example, Message, Place
 from journeyman.text.template import ChatFormat
 
@@ -41,7 +42,8 @@ class Encoded:
 def encode(example: Example, chat: ChatFormat, *, max_tokens: int | None = None) -> list[Encoded]:
     """Encode one example: usually one sequence, all learned turns in it.
 
-    Some templates render an assistant turn differently once another follows (Qwen3 drops earlier thinking). A
+    Some templates render an assistant turn differently once another follows (Qwen3 drops earlier thinking), and
+    some tokenizers merge across the border of prompt and answer once the answer is part of the next prompt. A
     single sequence would then train on prompts that are never served, so such a conversation becomes one
     sequence a learned turn, each rendered as it would be served.
 
@@ -49,7 +51,8 @@ def encode(example: Example, chat: ChatFormat, *, max_tokens: int | None = None)
     Raises DataError where the template refuses the conversation.
     """
     segments = _one_sequence(example.messages, example.tools, chat)
-    sequences = [segments] if segments else _sequence_per_turn(example.messages, example.tools, chat)
+    one = segments is not None and _is_as_served(segments, chat)
+    sequences = [segments] if segments and one else _sequence_per_turn(example.messages, example.tools, chat)
     return [_join(s, chat, example.place, max_tokens) for s in sequences]
 
 
@@ -78,6 +81,18 @@ def _one_sequence(
     return segments
 
 
+def _is_as_served(segments: Sequence[Segment], chat: ChatFormat) -> bool:
+    """Whether each later prompt, tokenized whole as it is when served, has the tokens of its pieces."""
+    if sum(learned for _, learned in segments) < 2:
+        return True
+    text, ids = "", list[int]()
+    for piece, learned in segments:
+        if learned and chat.ids(text) != ids:
+            return False
+        text, ids = text + piece, ids + chat.ids(piece)
+    return True
+
+
 def _sequence_per_turn(
     messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], chat: ChatFormat
 ) -> list[list[Segment]]:
@@ -85,6 +100,12 @@ def _sequence_per_turn(
     for index, message in enumerate(messages):
         if message.learned:
             prompt, answer = _prompt_and_answer(messages[: index + 1], tools, chat)
+            if answer is None and message.tool_calls:
+                raise DataError(
+                    "the model's chat template does not write this tool call after its own generation prompt",
+                    code="template_refused",
+                    fix="use a base whose template renders tool calls, or leave these rows out",
+                )
             if answer is None:
                 answer = message.content + chat.end_of_turn
             sequences.append([(prompt, False), (answer, True)])
