@@ -6,6 +6,7 @@ do not wait for torch.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from journeyman import settings as settings_module
 from journeyman.data.columns import Columns
 from journeyman.data.dataset import Dataset, build, open_dataset
-from journeyman.errors import CheckpointError, JobConflict, ModelNotFound, TaskError
+from journeyman.errors import CheckpointError, DataError, JobConflict, ModelNotFound, TaskError
 from journeyman.plan.plan import Plan, Wishes
 from journeyman.records import Answer, Example, Message
 from journeyman.task import Task, bundled
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from journeyman.data.check.dataset import Report
     from journeyman.evaluate.report import Evaluation
+    from journeyman.evaluate.run import Scores
     from journeyman.generate.engine import Engine, Piece
     from journeyman.generate.sampling import Sampling
     from journeyman.jobs.store import Job, JobStore
@@ -323,40 +325,67 @@ class Workspace:
         """The tuned model and its base on the same held-out rows, graded by the task's graders.
 
         Held-out rows are those of the model's own job; `source` names another task. `limit` takes the first rows
-        only. Scores and a report are kept in the job's folder.
+        only. Scores and a report are kept in the job's folder. Raises DataError where there are no held-out rows.
         """
-        from functools import partial
-
         from journeyman import files
-        from journeyman.answer.local import LocalModel
         from journeyman.evaluate.markdown import markdown
         from journeyman.evaluate.report import evaluate_pair
-        from journeyman.evaluate.run import score
-        from journeyman.grade.parse import parse
 
         version = self.registry.get(model)
-        job = self.jobs.get(version.job)
-        task = self.task(source or job.source)
-        held_out = (self.check(source)[0] if source else open_dataset(job.folder / "dataset")).held_out[:limit]
-        graders = parse(task.graders)
-        tuned, base = self.served(version.id), self.served(version.base_source)
-        folder = job.folder / "evaluation" / task.name
-        max_tokens = _answer_room(held_out, base.engine.chat)
         scores = [
-            score(
-                LocalModel(s.engine, s.adapter, s.id),
-                held_out,
-                graders,
-                max_tokens=max_tokens,
-                on_progress=partial(on_progress, s.id),
-                folder=folder / name,
-            )
-            for name, s in (("base", base), ("tuned", tuned))
+            self.score(name, version, source, on_progress=on_progress, limit=limit)
+            for name in (version.base_source, version.id)
         ]
         evaluation = evaluate_pair(*scores)
+        task = self.task(source or self.jobs.get(version.job).source)
+        folder = self._evaluation_folder(version, task)
         files.write_json(folder / "evaluation.json", evaluation.as_dict())
         files.write_text(folder / "report.md", markdown(evaluation, title=f"{version.id} on {task.name}"))
         return evaluation
+
+    def score(
+        self,
+        answerer: str,
+        version: Version,
+        source: str | None = None,
+        *,
+        on_progress: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
+        limit: int | None = None,
+    ) -> Scores:
+        """Let any model answer the held-out rows of `version`'s job (or of another task), and grade the answers."""
+        from functools import partial
+
+        from journeyman.answer.local import LocalModel
+        from journeyman.evaluate.run import score
+        from journeyman.grade.parse import parse
+
+        job = self.jobs.get(version.job)
+        task = self.task(source or job.source)
+        rows = self.check(source)[0].held_out if source else open_dataset(job.folder / "dataset").held_out
+        if not rows:
+            raise DataError(
+                "there are no held-out rows to measure on",
+                where=source or job.source,
+                fix="give held-out rows, or a task with a held_out_share above 0",
+                code="no_held_out_rows",
+            )
+        served = self.served(answerer)
+        return score(
+            LocalModel(served.engine, served.adapter, served.id),
+            rows[:limit],
+            parse(task.graders),
+            max_tokens=_answer_room(rows, served.engine.chat),
+            on_progress=partial(on_progress, served.id),
+            folder=self._evaluation_folder(version, task) / _file_name(served.id),
+        )
+
+    def _evaluation_folder(self, version: Version, task: Task) -> Path:
+        return self.jobs.get(version.job).folder / "evaluation" / _file_name(task.name)
+
+
+def _file_name(name: str) -> str:
+    """A model id or task name as a folder's name."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)
 
 
 def _answer_room(examples: Sequence[Example], chat: ChatFormat) -> int:
