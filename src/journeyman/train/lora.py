@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
@@ -156,6 +157,7 @@ def load_adapter(model: nn.Module, name: str, folder: Path) -> None:
     Raises CheckpointError where a tensor is missing, unknown or of another shape than this base needs.
     """
     config = read_json(folder / CONFIG_FILE)
+    _refuse_variants(config, folder)
     tensors = load_file(folder / ADAPTER_FILE)
     layers = wrap(model)
     problems = []
@@ -184,6 +186,22 @@ def load_adapter(model: nn.Module, name: str, folder: Path) -> None:
         layer.lora_A[name] = nn.Parameter(pair["lora_A"].float().to(device), requires_grad=False)
         layer.lora_B[name] = nn.Parameter(pair["lora_B"].float().to(device), requires_grad=False)
         layer.scaling[name] = config["lora_alpha"] / config["r"]
+
+
+def _refuse_variants(config: Mapping[str, Any], folder: Path) -> None:
+    """PEFT knows adapters that compute something else than B A x; loading one as plain LoRA would answer wrongly."""
+    problems = [] if config.get("peft_type") == "LORA" else [f"peft_type is {config.get('peft_type')!r}"]
+    variants = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias")
+    problems += [f"{name} is {config[name]!r}" for name in variants if config.get(name)]
+    if config.get("bias", "none") != "none":
+        problems.append(f"bias is {config['bias']!r}")
+    if problems:
+        raise CheckpointError(
+            "this adapter is not plain LoRA",
+            where=str(folder / CONFIG_FILE),
+            fix="merge it into its base with PEFT, and load the merged model",
+            problems=problems,
+        )
 
 
 def merge_adapter(model: nn.Module, name: str) -> None:
