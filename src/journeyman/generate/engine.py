@@ -1,7 +1,8 @@
 """Answering: one base in memory, any number of adapters on it, several requests at once.
 
 Requests of one call that use the same adapter are decoded together, padded on the left; rows that have ended
-leave the batch. One call runs at a time: callers from several threads wait for each other.
+leave the batch. One forward pass runs at a time: callers from several threads take turns, token by token, so that
+a slow reader of one stream holds up nobody.
 
 Shapes: B requests, T prompt tokens, V vocabulary.
 """
@@ -61,6 +62,7 @@ class Engine:
         self.device = device
         self._model = load_base(folder, precision=precision, device=device)
         self._adapters: dict[str, str] = {}
+        self._active: str | None = None
         self._lock = threading.Lock()
 
     @property
@@ -81,7 +83,13 @@ class Engine:
 
     def activate(self, name: str | None) -> None:
         """Let the module compute with this adapter, or bare, outside of answering (measurements)."""
-        lora.activate(self._model, self._adapters[name] if name else None)
+        with self._lock:
+            self._activate(name)
+
+    def _activate(self, name: str | None) -> None:
+        if name != self._active:
+            lora.activate(self._model, self._adapters[name] if name else None)
+            self._active = name
 
     def answer(self, messages: Sequence[Message], *, adapter: str | None = None, sampling: Sampling) -> Answer:
         """Answer one conversation."""
@@ -113,9 +121,7 @@ class Engine:
             adapter = requests[order[start]].adapter
             group = [i for i in order[start : start + MAX_BATCH] if requests[i].adapter == adapter]
             start += len(group)
-            with self._lock, torch.inference_mode():
-                lora.activate(self._model, self._adapters[adapter] if adapter else None)
-                yield from self._decode([requests[i] for i in group], group)
+            yield from self._decode([requests[i] for i in group], group, adapter)
 
     def _check(self, request: Request) -> None:
         if request.adapter is not None and request.adapter not in self._adapters:
@@ -129,21 +135,15 @@ class Engine:
                 code="context_length_exceeded",
             )
 
-    def _decode(self, requests: Sequence[Request], indices: Sequence[int]) -> Iterator[Piece]:
-        """Decode one batch to its end."""
+    def _decode(
+        self, requests: Sequence[Request], indices: Sequence[int], adapter: str | None
+    ) -> Iterator[Piece]:
+        """Decode one batch, all with the same adapter, to its end. No lock or torch mode is held while yielding."""
         rows = [_Row(i, r, self.chat, self.context_tokens) for i, r in zip(indices, requests, strict=True)]
         ids_BT, mask_BT = self._left_padded(requests)
         cache = DynamicCache(config=self._model.config)
         while rows:
-            positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
-            logits_BV = self._model(
-                input_ids=ids_BT,
-                attention_mask=mask_BT if bool((mask_BT == 0).any()) else None,
-                position_ids=positions_BT,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
+            logits_BV = self._next_logits(ids_BT, mask_BT, cache, adapter)
             next_ids, alive = [], []
             for position, row in enumerate(rows):
                 token_id = choose(logits_BV[position], row.request.sampling, row.generator)
@@ -161,6 +161,23 @@ class Engine:
                     cache.batch_select_indices(keep_B)
             ids_BT = torch.tensor(next_ids, device=self.device).unsqueeze(-1)
             mask_BT = torch.nn.functional.pad(mask_BT, (0, 1), value=1)
+
+    def _next_logits(
+        self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, cache: DynamicCache, adapter: str | None
+    ) -> torch.Tensor:
+        """One forward pass; `cache` takes up the tokens."""
+        positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
+        with self._lock, torch.inference_mode():
+            self._activate(adapter)
+            logits_BV: torch.Tensor = self._model(
+                input_ids=ids_BT,
+                attention_mask=mask_BT if bool((mask_BT == 0).any()) else None,
+                position_ids=positions_BT,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+        return logits_BV
 
     def _left_padded(self, requests: Sequence[Request]) -> tuple[torch.Tensor, torch.Tensor]:
         width = max(len(r.prompt_ids) for r in requests)
