@@ -85,8 +85,10 @@ def test_the_answer_ends_before_the_first_stop_where_a_token_is_a_character(chat
 
 
 def test_the_beginning_of_a_stop_is_held_back_and_given_when_it_is_none(chat):
-    assert read(chat, chat.ids("a##b###c"), ["###"]) == (["a", "", "", "##b", "", "", ""], True)
-    assert read(chat, chat.ids("a##"), ["###"]) == (["a", "", "", "##"], False)
+    pieces, stopped = read(chat, chat.ids("a##b###c"), ["###"])
+    assert (pieces[0], "".join(pieces), stopped) == ("a", "a##b", True)
+    pieces, stopped = read(chat, chat.ids("a##"), ["###"])
+    assert (pieces[:-1], pieces[-1], stopped) == (["a", "", ""], "##", False)
 
 
 def test_a_cut_off_character_comes_out_as_a_replacement_at_the_end(chat):
