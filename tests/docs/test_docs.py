@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from journeyman.data.refused import REASONS
+from journeyman.data.check.rows import REASONS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

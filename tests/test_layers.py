@@ -1,0 +1,85 @@
+"""Imports go one way, and what starts quickly stays light."""
+
+import ast
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "journeyman"
+LAYERS = [
+    {"errors"},
+    {"records", "files", "settings", "starter", "database"},
+    {"data", "grade", "task"},
+    {"text"},
+    {"plan"},
+    {"train", "generate"},
+    {"models"},
+    {"answer"},
+    {"evaluate"},
+    {"jobs"},
+    {"workspace"},
+    {"cli", "api"},
+    {"__main__"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+HEAVY = {"torch", "transformers", "safetensors"}
+FIRST_HEAVY = LEVEL["train"]
+
+
+def files():
+    return [p for p in SOURCE.rglob("*.py") if p.parent != SOURCE / "migrations" and "versions" not in p.parts and p.name != "__init__.py"]
+
+
+def part(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path, *, top_only=False):
+    tree = ast.parse(path.read_text())
+    typing_only = {id(n) for block in ast.walk(tree) if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test) for n in ast.walk(block)}
+    for node in tree.body if top_only else ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{a.name}" for a in node.names if node.module == "journeyman")
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_module_sees_its_own_folder_and_lower_layers(path):
+    own = LEVEL[part(path)]
+    for name in imports(path):
+        pieces = name.split(".")
+        if pieces[0] == "journeyman" and len(pieces) > 1 and pieces[1] in LEVEL and pieces[1] != part(path):
+            assert LEVEL[pieces[1]] <= own, name
+
+
+@pytest.mark.parametrize("path", [p for p in files() if LEVEL[part(p)] < FIRST_HEAVY], ids=lambda p: str(p.relative_to(SOURCE)))
+def test_nothing_below_training_imports_torch(path):
+    assert not {n.split(".")[0] for n in imports(path)} & HEAVY
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_words_with_one_home(path):
+    source, home = path.read_text(), str(path.relative_to(SOURCE))
+    assert "os.environ" not in source or home == "settings.py"
+    assert ".cross_entropy(" not in source or home == "train/loss.py"
+    assert path.stem not in {"utils", "helpers", "common", "misc", "manager"}
+
+
+def test_help_is_light_and_quick():
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "journeyman", "--help"], check=True, capture_output=True)
+        times.append(time.perf_counter() - started)
+    assert statistics.median(times) < 1.5  # measured about 0.3 s; the rest is room for a busy machine
+    probe = "import sys, journeyman.cli.main; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout.split()
+    assert not HEAVY & set(loaded)
