@@ -57,7 +57,7 @@ def check(
     show_dataset(screen, dataset)
     _show_report(screen, report)
     if show:
-        _show_learned(screen, workspace, dataset, show, base or workspace.task(source).base)
+        _show_learned(screen, workspace, dataset, show, base or workspace.task(source).base or "starter")
     screen.result(
         {
             "verdict": report.verdict,

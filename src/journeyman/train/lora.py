@@ -41,7 +41,7 @@ class LoraLinear(nn.Module):
     def add(self, name: str, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
         """Put a fresh adapter beside the layer: A random, B zero."""
         inputs, outputs = linear_sizes(self.base)
-        device = self.base.weight.device
+        device = weight_of(self.base).device
         bound = 1 / math.sqrt(inputs)  # kaiming_uniform with a = sqrt(5), as PEFT initialises A
         a = torch.empty(rank, inputs).uniform_(-bound, bound, generator=generator)
         self.lora_A[name] = nn.Parameter(a.to(device))
@@ -66,7 +66,15 @@ class LoraLinear(nn.Module):
     def delta_weight(self, name: str) -> torch.Tensor:
         """What the adapter adds to the weight, in the base weight's own orientation."""
         delta = self.scaling[name] * (self.lora_B[name] @ self.lora_A[name])
-        return delta.T if isinstance(self.base, Conv1D) else delta
+        oriented: torch.Tensor = delta.T if isinstance(self.base, Conv1D) else delta
+        return oriented
+
+
+def weight_of(layer: nn.Module) -> torch.Tensor:
+    """The frozen weight of a linear layer."""
+    weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight
 
 
 def linear_sizes(layer: nn.Module) -> tuple[int, int]:
@@ -82,7 +90,7 @@ def wrap(model: nn.Module) -> dict[str, LoraLinear]:
     existing = dict(lora_layers(model))
     if existing:
         return existing
-    head = model.get_output_embeddings()  # type: ignore[operator]  (a transformers model)
+    head = model.get_output_embeddings()  # type: ignore[operator]
     found = [
         (path, layer)
         for path, layer in model.named_modules()
@@ -182,7 +190,7 @@ def load_adapter(model: nn.Module, name: str, folder: Path) -> None:
         )
     for path, pair in wanted.items():
         layer = layers[path]
-        device = layer.base.weight.device
+        device = weight_of(layer.base).device
         layer.lora_A[name] = nn.Parameter(pair["lora_A"].float().to(device), requires_grad=False)
         layer.lora_B[name] = nn.Parameter(pair["lora_B"].float().to(device), requires_grad=False)
         layer.scaling[name] = config["lora_alpha"] / config["r"]
@@ -209,7 +217,7 @@ def merge_adapter(model: nn.Module, name: str) -> None:
     for path, layer in list(lora_layers(model)):
         if name in layer.lora_A:
             with torch.no_grad():
-                weight = layer.base.weight
+                weight = weight_of(layer.base)
                 weight.add_(layer.delta_weight(name).to(weight.dtype))
         parent, _, leaf = path.rpartition(".")
         setattr(model.get_submodule(parent), leaf, layer.base)
