@@ -151,7 +151,9 @@ def run(
     on_event: OnEvent,
     should_stop: Callable[[], bool],
 ) -> Version | None:
-    """Run the job to its end, or until `should_stop`; None where it was paused. Safe to call again after any death.
+    """Run the job to its end, or until `should_stop`; None where it was paused or cancelled.
+
+    Safe to call again after any death of the process.
 
     A failure the user can mend, or a bug, moves the job to `failed` with its error, and is raised on.
     """
@@ -160,12 +162,14 @@ def run(
         journal = _Journal(job, store, on_event)
         try:
             version = _run(job, registry, base, dataset, machine, org, journal, should_stop)
-        except JourneymanError as error:
-            journal({"type": "failed", "error": error.as_dict()})
-            move(store.engine, job.id, JobState.FAILED, error=error.as_dict())
+        except Exception as error:
+            known = error.as_dict() if isinstance(error, JourneymanError) else {"code": "bug", "message": repr(error)}
+            journal({"type": "failed", "error": known})
+            move(store.engine, job.id, JobState.FAILED, error=known)
             raise
         if version is None:
-            move(store.engine, job.id, JobState.PAUSED)
+            if store.get(job.id).status is not JobState.CANCELLED:
+                move(store.engine, job.id, JobState.PAUSED)
             return None
         done = {"trained_tokens": version.metrics["trained_tokens"], "step": version.metrics["steps"]}
         move(store.engine, job.id, JobState.SUCCEEDED, model=version.id, **done)
@@ -300,6 +304,7 @@ class _Journal:
         self._on_event = on_event
         self._recorded_s = 0.0
         self._tokens = 0
+        _cut_torn_line(self._path)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         event = {"at": round(time.time(), 3), **event}
@@ -316,6 +321,14 @@ class _Journal:
         self._store.record_progress(
             self._job.id, step=event["step"], steps=event["steps"], trained_tokens=self._tokens
         )
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drop a last line that a dying process left half written: the next one would be joined to it."""
+    if path.is_file():
+        content = path.read_bytes()
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _finite(value: Any) -> Any:

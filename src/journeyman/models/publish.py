@@ -10,6 +10,7 @@ from typing import Any
 from journeyman.files import hash_file, sync_folder, write_json, write_text
 from journeyman.models.bases import Base
 from journeyman.plan.plan import Plan, explain
+from journeyman.text.template import ChatFormat
 from journeyman.train.lora import ADAPTER_FILE, CONFIG_FILE
 
 CHAT_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -33,6 +34,9 @@ def publish(
     for name in (*CHAT_FILES, *(("config.json", "generation_config.json") if full else ())):
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, scratch / name)
+    chat = ChatFormat.open(base.folder)
+    if chat.plain:  # the base has no template: other tools must find the one that was trained with
+        write_text(scratch / "chat_template.jinja", chat.template)
     write_json(scratch / "journeyman.json", {"base": base.name, "metrics": dict(metrics), "plan": plan.as_dict()})
     write_text(scratch / "README.md", _card(base, plan, metrics))
     shutil.rmtree(folder, ignore_errors=True)
