@@ -1,4 +1,4 @@
-"""Learning rate, rank and epochs around the plan's own choice, on real rows: are the rules near the optimum?
+"""Learning rate and rank around the plan's own choice, on real rows.
 
     python benchmarks/sweep.py --bench DIR --task banking77 --rows 1500
     python benchmarks/sweep.py --task support

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from journeyman.errors import CheckpointError, ModelNotFound, RequestError
 from journeyman.generate.engine import MAX_BATCH, Engine, Request
 from journeyman.generate.sampling import Sampling, choose

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny
 from journeyman.generate.stream import TextStream
 from journeyman.text.template import ChatFormat
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from job_rows import write_rows
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+import tiny
 from journeyman.errors import CheckpointError, DataError, JobConflict, NonFiniteStep
 from journeyman.files import hash_file
 from journeyman.generate.sampling import Sampling
@@ -23,7 +23,6 @@ from journeyman.jobs.state import JobState
 from journeyman.plan.plan import Wishes
 from journeyman.records import Message
 from journeyman.workspace import TrainRequest, Workspace
-
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,7 +99,7 @@ def test_events_tell_the_story_and_are_on_disk(finished):
 
 def test_the_models_folder_stands_alone(finished, bases):
     """PEFT loads it beside the base, and every file is the one the registry names."""
-    workspace, job, version, _ = finished
+    workspace, _, version, _ = finished
     assert version.files == {f.name: hash_file(f) for f in version.folder.iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "README.md"} <= version.files.keys()
     base = AutoModelForCausalLM.from_pretrained(bases("qwen3"), dtype=torch.float32)

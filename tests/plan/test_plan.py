@@ -6,11 +6,11 @@ import json
 from dataclasses import fields, replace
 
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from test_rules import SHAPE
 
+import tiny
 from journeyman.errors import BaseNotFound, PlanError
 from journeyman.plan import machine, memory
 from journeyman.plan.plan import DataFacts, Plan, Wishes, explain, from_hyperparameters, make_plan

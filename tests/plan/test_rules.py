@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny
 from journeyman.plan import rules
 from journeyman.plan.shape import ModelShape
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny
 from journeyman.records import Place
 from journeyman.text.batch import epoch_steps, micro_batches, pad
 from journeyman.text.encode import Encoded

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny
 from journeyman.errors import BaseNotFound, DataError
 from journeyman.records import Example, Message, Place
 from journeyman.text.encode import encode

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+import tiny
 from journeyman.generate.engine import Engine, Request
 from journeyman.generate.sampling import Sampling
 from journeyman.plan.shape import ModelShape

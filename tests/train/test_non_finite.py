@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from journeyman.errors import NonFiniteStep
 from journeyman.records import Choice, Place
 from journeyman.text.batch import epoch_steps

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from journeyman.files import hash_file
 from journeyman.records import Choice, Place
 from journeyman.text.batch import pad
