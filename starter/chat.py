@@ -2,7 +2,8 @@
 
     python -m starter.chat --data RUN/stage-two --start RUN/pretrain/checkpoint --run RUN/chat
 
-Conversations train the assistant's turns only, in rows as long as the context, with whole conversations in a row.
+Rows hold whole conversations. Give the last fifth of the steps with `--length 2048 --rows 3`: the shards' rows of 1,024
+lie side by side in it, and the far positions are trained too.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ def main(
     start: Annotated[Path, typer.Option(help="Checkpoint of stage one.")],
     run: Annotated[Path, typer.Option(help="Folder for the log and the checkpoint; resumes if it has one.")],
     steps: Annotated[int, typer.Option(help="Steps until the rate is zero; may be changed when resuming.")] = 500,
-    rows: Annotated[int, typer.Option(help="Sequences in a step.")] = 3,
-    length: Annotated[int, typer.Option(help="Tokens in a sequence, the row length of the shards.")] = 2048,
-    micro_rows: Annotated[int, typer.Option(help="Sequences in one forward and backward pass.")] = 3,
+    rows: Annotated[int, typer.Option(help="Sequences in a step.")] = 6,
+    length: Annotated[int, typer.Option(help="Tokens in a sequence, a multiple of the shards' row length.")] = 1024,
+    micro_rows: Annotated[int, typer.Option(help="Sequences in one forward and backward pass.")] = 6,
     muon_rate: Annotated[float, typer.Option(help="Rate for the matrices at the first step.")] = 0.02,
     adam_rate: Annotated[float, typer.Option(help="Rate for embedding and norms at the first step.")] = 0.004,
     save_minutes: Annotated[float, typer.Option(help="Minutes between checkpoints.")] = 3.0,

@@ -57,7 +57,7 @@ def log_probabilities(logits: Logits, sequences: Sequence[Sequence[int]], batch_
 
 def bits_per_byte(logits: Logits, tokenizer: Tokenizer, rows: Sequence[Row], context: int) -> dict[str, float]:
     """By source, by kind and "all". Only ordinary tokens count, not those of the format."""
-    sequences = [[int(i) for i in ids & np.uint16(~TRAINED & 0xFFFF)][:context] for ids in render(rows, tokenizer, every_turn=True)]
+    sequences = [[int(i) for i in ids & np.uint16(~TRAINED & 0xFFFF)][:context] for ids in render(rows, tokenizer)]
     bits: dict[str, float] = defaultdict(float)
     size: dict[str, int] = defaultdict(int)
     for row, ids, scores in zip(rows, sequences, log_probabilities(logits, sequences), strict=True):

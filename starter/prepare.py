@@ -22,7 +22,7 @@ from rich.progress import track
 from starter import corpus as corpora
 from starter.corpus import Row
 from starter.decontaminate import BenchText
-from starter.mix import LEFT_OUT, STAGE_ONE, STAGE_TWO, group_of
+from starter.mix import ANSWERS_ONLY, LEFT_OUT, STAGE_ONE, STAGE_TWO, group_of
 from starter.practice import practice
 from starter.render import Marked, load_tokenizer, render
 
@@ -95,9 +95,9 @@ def main(
     bench: Annotated[Path, typer.Option(help="Folder of benchmarks whose text must not be trained on.")],
     tokenizer: Annotated[Path, typer.Option(help="Folder written by starter.tokenizer.")],
     out: Annotated[Path, typer.Option(help="Folder for the shards.")],
-    stage: Annotated[str, typer.Option(help="one: text and all turns. two: assistant turns and practice.")] = "one",
+    stage: Annotated[str, typer.Option(help="one: text and conversations. two: more conversations, and practice.")] = "one",
     tokens: Annotated[float, typer.Option(help="About how many tokens to prepare.")] = 12e6,
-    row_length: Annotated[int, typer.Option(help="Stage two: documents are packed whole into rows this long.")] = 2048,
+    row_length: Annotated[int, typer.Option(help="Stage two: documents are packed whole into rows this long.")] = 1024,
     seed: Annotated[int, typer.Option(help="Decides which documents are chosen and their order.")] = 1,
 ) -> None:
     """Prepare one stage's training tokens."""
@@ -113,11 +113,12 @@ def main(
         rows += practice(shares["practice"] * tokens / PRACTICE_TOKENS_PER_WORD, seed, plain)
 
     reader = load_tokenizer(tokenizer)
+    answers_only = ANSWERS_ONLY if stage == "two" else ()
     documents: list[Marked] = []
     counted: dict[str, Counter[str]] = defaultdict(Counter)
     for start in track(range(0, len(rows), 512), description="Tokenising"):
         batch = rows[start : start + 512]
-        for row, document in zip(batch, render(batch, reader, every_turn=stage == "one"), strict=True):
+        for row, document in zip(batch, render(batch, reader, answers_only), strict=True):
             documents.append(document)
             kind = "text" if row.text else "chat"
             counted[f"{row.source} ({kind})"].update(rows=1, tokens=len(document))

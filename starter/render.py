@@ -5,7 +5,7 @@ An id is stored in 16 bits: the low 15 are the token, the highest says that the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +26,17 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def render(rows: Sequence[Row], tokenizer: Tokenizer, every_turn: bool) -> list[Marked]:
+def render(rows: Sequence[Row], tokenizer: Tokenizer, answers_only: Collection[str] = ()) -> list[Marked]:
     """One array of marked ids a row.
 
-    With `every_turn` all of a conversation is trained, otherwise only what the assistant says, its `<|end|>` included.
+    In the groups `answers_only` just what the assistant says is trained, its `<|end|>` included; elsewhere all is.
     """
     pieces = [piece for row in rows for piece in ([m["content"] for m in row.messages] or [row.text])]
     encoded = iter(tokenizer.encode_batch_fast(pieces, add_special_tokens=False))
     rendered = []
     for row in rows:
         ids, trained = [BOS_ID], [False]
+        every_turn = row.group not in answers_only
         for message in row.messages or ({"role": "", "content": row.text},):
             content = next(encoded).ids
             speaks = every_turn or message["role"] in ("", "assistant")

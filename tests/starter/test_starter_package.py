@@ -68,8 +68,8 @@ def test_what_is_trained_is_what_the_template_renders(tokenizer, package):
     from starter.render import TRAINED, load_tokenizer, render
 
     messages = ({"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}, {"role": "assistant", "content": " Hi 5!"})
-    row = Row("x", "dialogue", messages=messages)
-    marked = render([row], load_tokenizer(package), every_turn=False)[0]
+    row = Row("x", "practice", messages=messages)
+    marked = render([row], load_tokenizer(package), answers_only={"practice"})[0]
     ids = [int(i) & 0x7FFF for i in marked]
     assert ids == tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=True)["input_ids"]
     trained = [i for i, m in zip(ids, marked, strict=True) if m & TRAINED]
