@@ -101,7 +101,8 @@ def question_sets(model: PreTrainedModel, tokenizer: Any) -> tuple[dict[str, Any
 def samples(model: PreTrainedModel, tokenizer: Any) -> list[dict[str, str | int]]:
     """Ten samples with seeds 0 to 9: five openings of a document, five conversations."""
     found: list[dict[str, str | int]] = []
-    for seed, start in enumerate((*OPENINGS, *PROMPTS)):
+    starts: list[str | list[Message]] = [*OPENINGS, *PROMPTS]
+    for seed, start in enumerate(starts):
         inputs: dict[str, Any]
         if isinstance(start, str):
             inputs = {"input_ids": torch.tensor([[BOS_ID, *tokenizer(start)["input_ids"]]])}
