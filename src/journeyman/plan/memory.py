@@ -1,4 +1,4 @@
-"""How many bytes a training needs, term by term. Compared with measured peaks in benchmarks/memory.py."""
+"""How many bytes a training needs, term by term. An estimate, not yet compared with measured peaks."""
 
 from __future__ import annotations
 

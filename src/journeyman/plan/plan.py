@@ -18,7 +18,7 @@ FORMAT = 1
 T = TypeVar("T")
 
 CPU_EFFICIENCY = 0.45
-"""Share of the measured matrix-product rate that a training step reaches on a CPU (benchmarks/results/speed.md)."""
+"""Share of the measured matrix-product rate that a training step reaches on a quiet CPU."""
 GPU_FLOPS_S = 120e12
 """A cautious rate for one data-centre GPU in bf16, used only for the time estimate before the first step."""
 

@@ -10,7 +10,6 @@ from journeyman.records import Choice
 
 LORA_BLOG = "LoRA Without Regret, Thinking Machines Lab 2025, thinkingmachines.ai/blog/lora"
 OPENAI_COOKBOOK = "OpenAI cookbook, Chat_finetuning_data_prep: the rule behind n_epochs='auto'"
-SWEEP = "benchmarks/results/hyperparameters.md"
 
 Method = Literal["lora", "full"]
 
@@ -52,7 +51,7 @@ def learning_rate(shape: ModelShape, method: Method) -> Choice[float]:
         reason = f"hidden size {shape.hidden}: {full:.2g} for full fine-tuning, and LoRA wants ten times that"
     else:
         reason = f"hidden size {shape.hidden}: narrower models take larger steps"
-    return Choice(rounded, reason, f"{LORA_BLOG}; checked in {SWEEP}")
+    return Choice(rounded, reason, LORA_BLOG)
 
 
 def rank(shape: ModelShape, learned_tokens: int) -> Choice[int]:
