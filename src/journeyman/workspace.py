@@ -140,7 +140,7 @@ class Workspace:
         suffix = request.suffix or str(task.train.get("suffix", ""))
         check_suffix(suffix)
         job = self.jobs.create(
-            base=base.source, source=request.source, suffix=suffix, wishes=_wishes(task, request.wishes)
+            base=base.source, source=_lasting(request.source), suffix=suffix, wishes=_wishes(task, request.wishes)
         )
         on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
         try:
@@ -394,9 +394,16 @@ def _answer_room(examples: Sequence[Example], chat: ChatFormat) -> int:
     return longest * 3 // 2 + 16
 
 
+def _lasting(source: str) -> str:
+    """A source that means the same from any folder: paths become absolute, names of bundled tasks stay."""
+    path = Path(source).expanduser()
+    return str(path.absolute()) if path.exists() else source
+
+
 def _wishes(task: Task, wishes: Wishes) -> Wishes:
     """The user's flags over the task file's [train] table."""
-    asked = {name: getattr(wishes, name) for name in wishes.__slots__ if getattr(wishes, name) not in (None, False)}
+    values = {name: getattr(wishes, name) for name in wishes.__slots__}
+    asked = {name: v for name, v in values.items() if v is not None and v is not False}
     from_task = {name: value for name, value in task.train.items() if name != "suffix"}
     return replace(Wishes(**from_task), **asked)
 

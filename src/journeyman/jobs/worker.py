@@ -63,7 +63,7 @@ class Encodings:
             rows=len(self.train),
             tokens=sum(len(e) for e in self.train),
             learned_tokens=sum(e.learned_tokens for e in self.train),
-            longest_row_tokens=max((len(e) + e.cut_tokens for e in self.train), default=0),
+            longest_row_tokens=max((len(e) + e.cut_tokens for e in (*self.train, *self.validation)), default=0),
             validation_rows=len(self.validation),
             validation_tokens=sum(len(e) for e in self.validation),
             truncated_rows=sum(e.cut_tokens > 0 for e in self.train),
