@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -23,19 +22,6 @@ from journeyman.jobs.state import JobState
 from journeyman.plan.plan import Wishes
 from journeyman.records import Message
 from journeyman.workspace import TrainRequest, Workspace
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_core():
-    """A plan takes all cores this process may use; on tiny models, threads only wait for each other."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
-    yield
-    os.sched_setaffinity(0, cores)
-
 
 SHORT = Wishes(epochs=2, batch_size=4, learning_rate=1e-2, rank=4)
 
