@@ -83,3 +83,58 @@ def test_help_is_light_and_quick():
     probe = "import sys, journeyman.cli.main; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout.split()
     assert not HEAVY & set(loaded)
+
+
+HIDDEN = {
+    "data/tables.py": {"openpyxl", "pyarrow", "zipfile"},
+    "grade/json_checks.py": {"jsonschema", "referencing"},
+    "grade/similarity.py": {"rapidfuzz"},
+    "models/bases.py": {"huggingface_hub"},
+    "database.py": {"alembic"},
+    "plan/machine.py": {"numpy"},
+}
+"""Imports inside functions, each of a library that is slow to load and seldom needed."""
+MAY_HIDE_OUR_OWN = {"workspace", "cli", "api"}
+"""The front door and the faces load what a command needs when it runs, so that `--help` needs nothing."""
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_hide_in_functions_only_where_starting_quickly_asks_for_it(path):
+    if part(path) in MAY_HIDE_OUR_OWN:
+        return
+    hidden = {name.split(".")[0] for name in set(imports(path)) - set(imports(path, top_only=True))}
+    assert hidden <= HIDDEN.get(str(path.relative_to(SOURCE)), set())
+
+
+def module_name(path):
+    return ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+
+
+def test_no_module_waits_for_itself():
+    """No cycle of imports between modules, whether they stand at the top or in a function."""
+    names = {module_name(p) for p in files()}
+    graph = {}
+    for path in files():
+        named = set(imports(path))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                named |= {f"{node.module}.{alias.name}" for alias in node.names}
+        graph[module_name(path)] = (named & names) - {module_name(path)}
+    assert sum(map(len, graph.values())) > 100, "the imports were not found"
+    while free := {name for name, needs in graph.items() if not needs & graph.keys()}:
+        graph = {name: needs for name, needs in graph.items() if name not in free}
+    assert not graph, f"a cycle among {sorted(graph)}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_only_the_command_line_prints(path):
+    calls = (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call))
+    printed = [n.lineno for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"]
+    assert not printed or part(path) == "cli"
+
+
+@pytest.mark.parametrize("module", ["journeyman", "journeyman.workspace", "journeyman.jobs.store", "journeyman.plan.plan"])
+def test_what_starts_often_loads_no_tensors(module):
+    probe = f"import sys, {module}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+    loaded = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True).stdout.split()
+    assert not HEAVY & set(loaded)
