@@ -21,7 +21,7 @@ from torch import Tensor
 
 from starter import checkpoint
 from starter.model import Starter
-from starter.optimizer import optimizers
+from starter.optimizer import multiplies_bf16, optimizers
 from starter.render import TRAINED
 from starter.shape import Shape
 
@@ -75,6 +75,7 @@ def train(
     A file `run/stop` ends the run early, with a checkpoint.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bf16 = multiplies_bf16(device)
     model = Starter(shape)
     model.initialise(settings.seed)
     model.to(device)
@@ -111,7 +112,7 @@ def train(
             total = 0.0
             for row in range(0, settings.rows, settings.micro_rows):
                 micro = slice(row, row + settings.micro_rows)
-                with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     loss = loss_sum(ids[micro], targets[micro])
                 (loss / trained).backward()  # type: ignore[no-untyped-call]
                 total += loss.item()

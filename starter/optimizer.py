@@ -3,14 +3,16 @@
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces a matrix's momentum by the nearest
 orthogonal matrix, so that every direction is learnt at the same pace. It needs roughly half of AdamW's tokens to
 reach the same loss, which is what counts when the tokens per second are few. `torch.optim.Muon` does the iteration
-in bfloat16, which is slow on processors without it; here it runs in the dtype of the machine, and matrices of
-one shape go through it together.
+in bfloat16, which is slow on processors without it; here it does so only where the machine multiplies bfloat16, and
+matrices of one shape go through it together.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +21,22 @@ from torch import Tensor, nn
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
+@cache
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the machine has instructions for bfloat16 products; emulated ones are slower than single precision."""
+    if device.type == "cuda":
+        return True
+    flags = Path("/proc/cpuinfo")
+    found = flags.read_text() if flags.exists() else ""
+    return "avx512_bf16" in found or "amx_bf16" in found
+
+
 def orthogonalise(G_NRC: Tensor, steps: int = 5) -> Tensor:
     """A stack of matrices with their singular values pushed to about 1 (between 0.7 and 1.2, by the quintic above)."""
     a, b, c = NEWTON_SCHULZ
     tall = G_NRC.shape[1] > G_NRC.shape[2]
     X = G_NRC.mT if tall else G_NRC
-    X = X.bfloat16() if X.is_cuda else X
+    X = X.bfloat16() if multiplies_bf16(X.device) else X
     X = X / (X.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         A = X @ X.mT
