@@ -25,7 +25,7 @@ from journeyman.task import Task, bundled
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from journeyman.data.check.dataset import Report
+    from journeyman.data.check.finding import Report
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import Scores
     from journeyman.generate.engine import Engine, Piece
@@ -99,10 +99,12 @@ class Workspace:
         """Read and check a task's examples without training. The dataset is built in a temporary folder."""
         import tempfile
 
+        from journeyman.data.check.rules import check
+
         task = self.task(source)
         with tempfile.TemporaryDirectory(prefix="journeyman-check-") as folder:
             dataset = _build(task, Path(folder), columns=columns, validation=validation)
-            return dataset, dataset.report()
+        return dataset, check(dataset, instructions=task.instructions)
 
     def show_learned(
         self, examples: Sequence[Example], *, base: str = "starter"
@@ -134,6 +136,7 @@ class Workspace:
         self, request: TrainRequest, *, on_event: OnEvent = _ignore, should_stop: Callable[[], bool] = _never
     ) -> tuple[Job, Version | None]:
         """Create a job and run it here, to its end or until it is paused (then the version is None)."""
+        from journeyman.data.check.rules import check
         from journeyman.models.names import check_suffix
 
         task, base = self._task_and_base(request)
@@ -145,6 +148,7 @@ class Workspace:
         on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
         try:
             dataset = _build_for(task, request, job.folder / "dataset")
+            dataset.keep(check(dataset, instructions=task.instructions))
         except Exception as error:
             self._fail(job, error)
             raise
@@ -361,7 +365,7 @@ class Workspace:
 
         job = self.jobs.get(version.job)
         task = self.task(source or job.source)
-        rows = self.check(source)[0].held_out if source else open_dataset(job.folder / "dataset").held_out
+        rows = self._held_out(task) if source else open_dataset(job.folder / "dataset").held_out
         if not rows:
             raise DataError(
                 "there are no held-out rows to measure on",
@@ -378,6 +382,12 @@ class Workspace:
             on_progress=partial(on_progress, served.id),
             folder=self._evaluation_folder(version, task) / _file_name(served.id),
         )
+
+    def _held_out(self, task: Task) -> list[Example]:
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="journeyman-held-out-") as folder:
+            return _build(task, Path(folder)).held_out
 
     def _evaluation_folder(self, version: Version, task: Task) -> Path:
         return self.jobs.get(version.job).folder / "evaluation" / _file_name(task.name)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from data.data_rows import chat, write_rows
 from journeyman import files
-from journeyman.data.check.dataset import Report, check
+from journeyman.data.check.finding import Report
+from journeyman.data.check.rules import check
 from journeyman.data.columns import Columns
 from journeyman.data.dataset import SPLITS, build, open_dataset
 from journeyman.errors import DataError
@@ -51,7 +52,8 @@ def test_a_dataset_is_written_and_opened(tmp_path: Path) -> None:
     assert sorted(e.item["n"] for name in SPLITS for e in getattr(opened, name)) == list(range(60))
     source = opened.manifest["sources"][0]
     assert (source["file"], source["hash"], source["rows"]) == (str(path), files.hash_file(path), 62)
-    assert opened.report() == check(opened)
+    opened.keep(check(opened))
+    assert opened.report() == check(built)
     assert opened.train[0].place.file == str(path)
 
 
@@ -66,7 +68,6 @@ def test_the_same_bytes_give_the_same_files(tmp_path: Path) -> None:
         "held_out.jsonl",
         "manifest.json",
         "refused.jsonl",
-        "report.json",
         "train.jsonl",
         "validation.jsonl",
     ]
@@ -88,8 +89,8 @@ def test_given_validation_and_held_out_files_are_used_as_they_are(tmp_path: Path
     validation = write_rows(tmp_path / "validation.jsonl", [chat("watched", "a")])
     dataset = build(train, tmp_path / "out", validation=validation, held_out=held)
     assert (len(dataset.train), len(dataset.validation), len(dataset.held_out)) == (40, 1, 2)
-    leak = findings(dataset.report())["leakage"]
-    assert [str(place) for place in leak.rows] == [f"{train}:6", f"{held}:1"]
+    leak = findings(check(dataset))["leakage"]
+    assert [str(row.place) for row in leak.rows] == [f"{train}:6", f"{held}:1"]
     assert "1 of 2 held-out" in leak.message
     assert [source["split"] for source in dataset.manifest["sources"]] == ["train", "validation", "held_out"]
     half = build(train, tmp_path / "half", held_out=held)
@@ -102,7 +103,7 @@ def test_no_leak_comes_from_our_own_split(tmp_path: Path) -> None:
     pairs = [chat(f"{row['messages'][0]['content']}{end}") for row in rows(60) for end in ("", " please")]
     dataset = build(write_rows(tmp_path / "x.jsonl", pairs), tmp_path / "out")
     assert dataset.held_out and dataset.validation
-    assert "leakage" not in findings(dataset.report())
+    assert "leakage" not in findings(check(dataset))
 
 
 def test_rows_linked_by_a_held_out_row_are_not_split_either(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_rows_linked_by_a_held_out_row_are_not_split_either(tmp_path: Path) -> N
     dataset = build(
         write_rows(tmp_path / "x.jsonl", train), tmp_path / "out", held_out=held, validation_share=0.3
     )
-    leaks = [finding.message for finding in dataset.report().findings if finding.code == "leakage"]
+    leaks = [finding.message for finding in check(dataset).findings if finding.code == "leakage"]
     assert dataset.validation
     assert not any("validation" in message for message in leaks)
 
@@ -131,9 +132,9 @@ def test_findings_name_their_rows(tmp_path: Path) -> None:
         {"messages": []},
     ]
     path = write_rows(tmp_path / "x.jsonl", data)
-    report = build(path, tmp_path / "out", validation_share=0, held_out_share=0).report()
-    found = {code: [place.line for place in finding.rows] for code, finding in findings(report).items()}
-    assert found["duplicate_rows"] == [21, 22]
+    report = check(build(path, tmp_path / "out", validation_share=0, held_out_share=0))
+    found = {code: [row.place.line for row in finding.rows] for code, finding in findings(report).items()}
+    assert found["duplicate_rows"] == [22]
     assert found["contradictory_outputs"] == [21, 23]
     assert set(found["near_duplicate_inputs"]) >= {24, 25}
     assert found["refused_rows"] == [26]
@@ -145,9 +146,9 @@ def test_findings_name_their_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "verdict"), [(3, "errors"), (9, "errors"), (10, "ok")])
 def test_fewer_than_ten_rows_are_openais_error(tmp_path: Path, count: int, verdict: str) -> None:
-    report = build(
-        write_rows(tmp_path / "x.jsonl", [chat(city) for city in CITIES[:count]]), tmp_path / "out"
-    ).report()
+    report = check(
+        build(write_rows(tmp_path / "x.jsonl", [chat(city) for city in CITIES[:count]]), tmp_path / "out")
+    )
     assert report.verdict == verdict
     if verdict == "errors":
         assert report.findings[0].code == "invalid_n_examples"

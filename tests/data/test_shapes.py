@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.data_rows import PLACE, chat, kept, refused, shaped
-from journeyman.data.check.rows import REASONS
+from journeyman.data.check.refusals import REASONS
 from journeyman.data.parse import Parser
 from journeyman.data.refused import Refused, Row
 from journeyman.data.shapes import Columns, Shape, detect, to_example

@@ -6,6 +6,7 @@ import pytest
 
 from data.data_rows import chat, write_rows
 from journeyman import task as task_module
+from journeyman.data.check.rules import check
 from journeyman.data.dataset import build
 from journeyman.errors import TaskError
 from journeyman.task import BUNDLED, Task, bundled, write_template
@@ -131,7 +132,7 @@ def test_a_new_task_opens_and_its_examples_pass_the_check(tmp_path: Path, name: 
     assert task.name == name
     assert task.instructions and task.graders
     dataset = build(task.examples, tmp_path / "out", held_out_share=task.held_out_share)
-    assert dataset.report().verdict == "ok"
+    assert check(dataset).verdict == "ok"
     assert not dataset.refused
     with pytest.raises(TaskError) as caught:
         write_template(tmp_path / "new", name)

@@ -15,7 +15,7 @@ import typer
 
 from journeyman import errors
 from journeyman.cli.main import app
-from journeyman.data.check.rows import REASONS
+from journeyman.data.check.refusals import REASONS
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "journeyman"

@@ -13,7 +13,7 @@ from journeyman.cli import options
 from journeyman.cli.show import Screen
 
 if TYPE_CHECKING:
-    from journeyman.data.check.dataset import Report
+    from journeyman.data.check.finding import Report
     from journeyman.data.dataset import Dataset
     from journeyman.workspace import Workspace
 
@@ -60,9 +60,8 @@ def check(
         _show_learned(screen, workspace, dataset, show, base or workspace.task(source).base or "starter")
     screen.result(
         {
-            "verdict": report.verdict,
+            **report.as_dict(),
             "counts": dataset.manifest["counts"],
-            "findings": [finding.as_dict() for finding in report.findings],
             "refused": [refused.as_dict() for refused in dataset.refused],
         }
     )
@@ -101,7 +100,7 @@ def _show_report(screen: Screen, report: Report) -> None:
         screen.line(f"  {finding.severity}: [{finding.code}] {finding.message}", style=style)
         if finding.rows:
             more = f" and {len(finding.rows) - SHOWN_ROWS} more" if len(finding.rows) > SHOWN_ROWS else ""
-            screen.line("      " + ", ".join(str(p) for p in finding.rows[:SHOWN_ROWS]) + more, style="dim")
+            screen.line("      " + ", ".join(str(row.place) for row in finding.rows[:SHOWN_ROWS]) + more, style="dim")
         if finding.fix:
             screen.line(f"      mend: {finding.fix}", style="dim")
     screen.line()

@@ -2,8 +2,8 @@
 
     train.jsonl  validation.jsonl  held_out.jsonl    examples, one a line, each with its place
     refused.jsonl                                    every row that is not kept, with the reason and the mend
-    report.json                                      findings about the dataset as a whole
     manifest.json                                    sources, counts, splits, seed, hash
+    report.json                                      what a check found, where one was kept
 
 The same input bytes at the same paths give the same files, byte for byte.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman import files
-from journeyman.data.check.dataset import Report, check, report_from_dict
+from journeyman.data.check.finding import Report, report_from_dict
 from journeyman.data.columns import Columns
 from journeyman.data.refused import Refused, refused_from_dict
 from journeyman.data.similar import input_text, near_groups
@@ -53,8 +53,12 @@ class Dataset:
         """The kept rows of the training file, those split off from it included."""
         return int(self.manifest["sources"][0]["kept"])
 
+    def keep(self, report: Report) -> None:
+        """Keep the report of a check in the dataset's folder."""
+        files.write_json(self.folder / "report.json", report.as_dict())
+
     def report(self) -> Report:
-        """The findings that `build` wrote, from the dataset's folder."""
+        """The report that was kept. Raises FileNotFoundError where none was."""
         return report_from_dict(files.read_json(self.folder / "report.json"))
 
 
@@ -69,7 +73,7 @@ def build(
     seed: int = 0,
     columns: Columns | None = None,
 ) -> Dataset:
-    """Read, check and split a file of examples into `folder` (files there are replaced).
+    """Read and split a file of examples into `folder` (files there are replaced); the rows as a whole are `check`ed apart.
 
     A validation or held-out file is used as it is, and nothing is then split off for it. Rows of the training file
     that nearly repeat one of theirs stay, and are reported (`leakage`).
@@ -100,7 +104,6 @@ def build(
         "sources": [{"split": name, **source.as_dict()} for name, source in sources.items()],
     }
     dataset = Dataset(folder, manifest, splits["train"], splits["validation"], splits["held_out"], refused)
-    files.write_json(folder / "report.json", check(dataset).as_dict())
     # Last, so that a folder with a manifest is whole.
     files.write_json(folder / "manifest.json", manifest)
     return dataset

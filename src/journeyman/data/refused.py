@@ -1,6 +1,6 @@
 """A row that can't be used, and the table of reasons that reading and shaping give.
 
-What a row is refused for once it has become an Example stands in `check/rows.py`, which also joins both tables.
+What a row is refused for once it has become an Example stands in `check/refusals.py`, which also joins both tables.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from journeyman import files
-from journeyman.data.check.rows import check_example
+from journeyman.data.check.refusals import check_example
 from journeyman.data.columns import Columns
 from journeyman.data.read import file_format, read_rows, shown_path
 from journeyman.data.refused import Refused, Row

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from data.data_rows import PLACE, chat, kept
-from journeyman.data.check.rows import REASONS, RULES, check_example
+from journeyman.data.check.refusals import REASONS, REFUSALS, check_example
 from journeyman.records import Example, Message
 
 USER = {"role": "user", "content": "hi"}
@@ -74,8 +74,8 @@ def test_a_row_is_refused_for_what_it_says(code: str, value: dict[str, Any], say
     f"{refusal}".encode()
 
 
-def test_every_rule_is_broken_above() -> None:
-    assert {code for code, _, _ in BROKEN} == {rule.code for rule in RULES}
+def test_every_refusal_is_broken_above() -> None:
+    assert {code for code, _, _ in BROKEN} == {refusal.code for refusal in REFUSALS}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_rows_that_can_be_learned_from(value: dict[str, Any]) -> None:
 
 def test_every_reason_has_a_meaning_and_a_mend() -> None:
     assert all(meaning and mend for meaning, mend in REASONS.values())
-    assert len({rule.code for rule in RULES}) == len(RULES)
+    assert len({refusal.code for refusal in REFUSALS}) == len(REFUSALS)
 
 
 def test_any_messages_give_an_outcome() -> None:

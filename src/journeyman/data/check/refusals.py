@@ -12,7 +12,7 @@ from journeyman.records import Example
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Refusal:
     """A reason to refuse an Example. `find` gives what is wrong, with the offending value, or None."""
 
     code: str
@@ -23,10 +23,10 @@ class Rule:
 
 def check_example(example: Example, text: str = "") -> Refused | None:
     """The first rule that the example breaks, as a refusal; None where it can be learned from. Never raises."""
-    for rule in RULES:
-        reason = rule.find(example)
+    for refusal in REFUSALS:
+        reason = refusal.find(example)
         if reason is not None:
-            return Refused(example.place, rule.code, printable(reason), rule.mend, printable(text))
+            return Refused(example.place, refusal.code, printable(reason), refusal.mend, printable(text))
     return None
 
 
@@ -169,66 +169,66 @@ def _empty_output(example: Example) -> str | None:
     return None
 
 
-RULES: tuple[Rule, ...] = (
-    Rule(
+REFUSALS: tuple[Refusal, ...] = (
+    Refusal(
         "lone_surrogate",
         "a text holds half of a character",
         _lone_surrogate,
         "write the character whole, or remove it",
     ),
-    Rule("nul_character", "a text holds a NUL character", _nul, "remove the character"),
-    Rule("no_assistant", "no assistant turn", _no_assistant, "add the ideal answer as a last assistant turn"),
-    Rule(
+    Refusal("nul_character", "a text holds a NUL character", _nul, "remove the character"),
+    Refusal("no_assistant", "no assistant turn", _no_assistant, "add the ideal answer as a last assistant turn"),
+    Refusal(
         "ends_on_user",
         "the last turn is not the assistant's",
         _ends_elsewhere,
         "end on the ideal answer, or remove the turns after it",
     ),
-    Rule("missing_user", "no user turn before the ideal answer", _missing_user, "add what the user says"),
-    Rule(
+    Refusal("missing_user", "no user turn before the ideal answer", _missing_user, "add what the user says"),
+    Refusal(
         "system_order",
         "a system or developer turn after the first turn",
         _system_order,
         "put all instructions into one first turn",
     ),
-    Rule(
+    Refusal(
         "tool_order",
         "a tool turn that answers no call before it",
         _tool_order,
         "let it follow the assistant turn with that call id",
     ),
-    Rule(
+    Refusal(
         "bad_arguments",
         "a tool call whose arguments are not a JSON object",
         _bad_arguments,
         'write the arguments as JSON text: "{\\"city\\": \\"Riga\\"}"',
     ),
-    Rule(
+    Refusal(
         "unknown_function",
         "a tool call of a function that the row's tools lack",
         _unknown_function,
         "add the function to `tools`, or correct its name",
     ),
-    Rule(
+    Refusal(
         "weight_elsewhere",
         "a weight on a turn that is not the assistant's",
         _weight_elsewhere,
         "remove the weight: only assistant turns are learned",
     ),
-    Rule(
+    Refusal(
         "nothing_learned",
         "every assistant turn has weight 0",
         _nothing_learned,
         "give the turn to be learned weight 1",
     ),
-    Rule(
+    Refusal(
         "ideal_not_learned",
         "the last assistant turn has weight 0",
         _ideal_not_learned,
         "give it weight 1, or end the row on the turn to be learned",
     ),
-    Rule("empty_input", "an empty user turn", _empty_input, "write what the user says, or remove the turn"),
-    Rule(
+    Refusal("empty_input", "an empty user turn", _empty_input, "write what the user says, or remove the turn"),
+    Refusal(
         "empty_output",
         "an empty turn would be learned",
         _empty_output,
@@ -239,6 +239,6 @@ RULES: tuple[Rule, ...] = (
 REASONS: Mapping[str, tuple[str, str]] = {
     **READING,
     **SHAPING,
-    **{rule.code: (rule.meaning, rule.mend) for rule in RULES},
+    **{refusal.code: (refusal.meaning, refusal.mend) for refusal in REFUSALS},
 }
 """Every code with which a row can be refused: what it means, and the mend."""

@@ -1,0 +1,175 @@
+"""What a rule finds: the rows, what is wrong with each, what would mend it, and the report of all findings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from journeyman.records import Place
+
+Severity = Literal["error", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+"""Worst first."""
+
+FoundSplit = Literal["train", "validation", "held_out", "against", "refused"]
+"""Where a found row stands: in a split, in the file given to compare with, or among the refused rows."""
+
+Verdict = Literal["ok", "warnings", "errors"]
+READINESS: Mapping[Verdict, str] = {
+    "ok": "ready",
+    "warnings": "ready with remarks",
+    "errors": "not yet",
+}
+"""The verdict as a person reads it."""
+
+FIRST = 3
+"""So many things to do first are named by a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A mend: leave the row out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """A mend: in every text of the row, write the second text of each pair where the first stands."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetOutput:
+    """A mend: make this text the ideal output."""
+
+    output: str
+
+
+Mend = Drop | Replace | SetOutput
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRow:
+    """A row that a finding is about. `index` counts the rows of its split from 0: a place may hold several rows.
+
+    `mend` is the change that the data itself speaks for, as `--fix` would make it; None where a person must decide.
+    """
+
+    place: Place
+    split: FoundSplit
+    index: int
+    note: str = ""
+    mend: Mend | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as `check --json` and report.json have it."""
+        out: dict[str, Any] = {
+            "file": self.place.file,
+            "line": self.place.line,
+            "split": self.split,
+            "index": self.index,
+        }
+        if self.note:
+            out["note"] = self.note
+        if self.mend is not None:
+            out["mend"] = _mend_as_dict(self.mend)
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about the dataset that its owner should know, with the rows that show it and what to do.
+
+    The rows come worst first. `numbers` holds what the finding rests on (counts, shares, distributions), JSON values
+    only: text keys, lists rather than tuples, no NaN.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    rows: tuple[FoundRow, ...]
+    fix: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The finding as `check --json` and report.json have it."""
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            "rows": [row.as_dict() for row in self.rows],
+            "fix": self.fix,
+            "numbers": dict(self.numbers),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All findings, worst first."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the worst finding says; `READINESS` has it in words."""
+        worst = min((SEVERITIES.index(f.severity) for f in self.findings), default=len(SEVERITIES))
+        return "errors" if worst == 0 else "warnings" if worst == 1 else "ok"
+
+    @property
+    def first(self) -> tuple[Finding, ...]:
+        """The findings to see to first; what is merely worth knowing is not among them."""
+        return tuple(f for f in self.findings if f.severity != "info")[:FIRST]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as `check --json` and report.json have it."""
+        return {
+            "verdict": self.verdict,
+            "ready": READINESS[self.verdict],
+            "first": [{"code": f.code, "do": f.fix} for f in self.first],
+            "findings": [finding.as_dict() for finding in self.findings],
+        }
+
+
+def report_from_dict(value: Mapping[str, Any]) -> Report:
+    """Read back a report that `Report.as_dict` wrote (trusted input: our own files)."""
+    return Report(
+        tuple(
+            Finding(
+                f["code"],
+                f["severity"],
+                f["message"],
+                tuple(_row_from_dict(row) for row in f["rows"]),
+                f["fix"],
+                f["numbers"],
+            )
+            for f in value["findings"]
+        )
+    )
+
+
+def _row_from_dict(row: Mapping[str, Any]) -> FoundRow:
+    return FoundRow(
+        Place(row["file"], row["line"]),
+        row["split"],
+        row["index"],
+        row.get("note", ""),
+        _mend_from_dict(row["mend"]) if "mend" in row else None,
+    )
+
+
+def _mend_as_dict(mend: Mend) -> dict[str, Any]:
+    match mend:
+        case Drop():
+            return {"drop": True}
+        case Replace(pairs):
+            return {"replace": [list(pair) for pair in pairs]}
+        case SetOutput(output):
+            return {"output": output}
+
+
+def _mend_from_dict(value: Mapping[str, Any]) -> Mend:
+    if "replace" in value:
+        pairs: Sequence[Sequence[str]] = value["replace"]
+        return Replace(tuple((old, new) for old, new in pairs))
+    return SetOutput(value["output"]) if "output" in value else Drop()

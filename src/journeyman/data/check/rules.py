@@ -1,0 +1,53 @@
+"""All rules about a dataset, in order of harm within a severity, and the check that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from journeyman.data.check import contradiction, leakage, repetition, shape
+from journeyman.data.check.finding import SEVERITIES, Finding, Report
+from journeyman.data.check.rule import Asked, Checked, Rows, Rule, Tokenized
+
+RULES: tuple[Rule, ...] = (
+    *shape.RULES,
+    *leakage.RULES,
+    *contradiction.RULES,
+    *repetition.RULES,
+)
+
+
+def _quiet(_title: str, _done: int, _of: int) -> None:
+    """An `on_progress` for callers that do not follow along."""
+
+
+def check(
+    dataset: Checked,
+    *,
+    against: Sequence[Asked] = (),
+    instructions: str = "",
+    tokenized: Tokenized | None = None,
+    losses: Sequence[Sequence[float]] = (),
+    on_progress: Callable[[str, int, int], None] = _quiet,
+) -> Report:
+    """Look at a whole dataset. The findings are the same for the same rows, whatever else is on the machine.
+
+    `on_progress` is told the title of the rule at work, how many are done, and of how many.
+    """
+    rows = Rows(
+        dataset.train,
+        dataset.validation,
+        dataset.held_out,
+        dataset.refused,
+        dataset.training_file_rows,
+        against,
+        instructions,
+        tokenized,
+        losses,
+    )
+    found: list[Finding] = []
+    for done, rule in enumerate(RULES):
+        on_progress(rule.title, done, len(RULES))
+        found += rule.find(rows)
+    on_progress("", len(RULES), len(RULES))
+    found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Report(tuple(found))
