@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 from journeyman import settings as settings_module
 from journeyman.data.columns import Columns
 from journeyman.data.dataset import Dataset, build, open_dataset
-from journeyman.errors import CheckpointError, DataError, JobConflict, ModelNotFound, TaskError
+from journeyman.errors import (
+    CheckpointError,
+    DataError,
+    JobConflict,
+    JourneymanError,
+    ModelNotFound,
+    TaskError,
+)
 from journeyman.plan.plan import Plan, Wishes
 from journeyman.records import Answer, Example, Message
 from journeyman.task import Task, bundled
@@ -25,7 +32,7 @@ from journeyman.task import Task, bundled
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from journeyman.data.check.finding import Report
+    from journeyman.data.check.finding import Finding, Report
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import Scores
     from journeyman.generate.engine import Engine, Piece
@@ -93,18 +100,39 @@ class Workspace:
             return Task.open(bundled(source))
         raise TaskError(f"no file or folder {source!r}", where="source", fix="give a data file or a task folder")
 
-    def check(
-        self, source: str, *, columns: Columns | None = None, validation: Path | None = None
-    ) -> tuple[Dataset, Report]:
-        """Read and check a task's examples without training. The dataset is built in a temporary folder."""
+    def check(self, request: TrainRequest) -> tuple[Dataset, Report]:
+        """Read and check a task's examples without training. The dataset is built in a temporary folder.
+
+        What `train` would refuse is an error of the report, under the same code. A hub model is not fetched for
+        that: where the base is not here, the report says that it was left out.
+        """
         import tempfile
 
         from journeyman.data.check.rules import check
 
-        task = self.task(source)
+        task = self.task(request.source)
         with tempfile.TemporaryDirectory(prefix="journeyman-check-") as folder:
-            dataset = _build(task, Path(folder), columns=columns, validation=validation)
-        return dataset, check(dataset, instructions=task.instructions)
+            dataset = _build(task, request, Path(folder))
+        report = check(dataset, instructions=task.instructions)
+        if report.verdict == "errors":
+            return dataset, report
+        return dataset, replace(report, findings=(*self._refusal(task, request, dataset), *report.findings))
+
+    def _refusal(self, task: Task, request: TrainRequest, dataset: Dataset) -> list[Finding]:
+        """Why a training of this dataset would not start, beyond what its rows show."""
+        from journeyman.data.check.finding import Finding
+        from journeyman.jobs import draw
+        from journeyman.models import bases
+
+        try:
+            _suffix(task, request)
+            base = bases.resolve(_base_name(task, request), fetch=False)
+            draw.draw_plan(base, dataset, self.machine(), _wishes(task, request))
+        except JourneymanError as error:
+            message = "; ".join((error.message, *error.problems))
+            known = error.code == "base_not_fetched"
+            return [Finding(error.code, "info" if known else "error", message, (), error.fix or "")]
+        return []
 
     def show_learned(
         self, examples: Sequence[Example], *, base: str = "starter"
@@ -124,12 +152,13 @@ class Workspace:
         """What a training would do and why, without doing it."""
         import tempfile
 
-        from journeyman.jobs import worker
+        from journeyman.jobs import draw
 
         task, base = self._task_and_base(request)
+        _suffix(task, request)
         with tempfile.TemporaryDirectory(prefix="journeyman-plan-") as folder:
-            dataset = _build_for(task, request, Path(folder))
-            plan, _ = worker.draw_plan(base, dataset, self.machine(), _wishes(task, request.wishes))
+            dataset = _build(task, request, Path(folder))
+            plan, _ = draw.draw_plan(base, dataset, self.machine(), _wishes(task, request))
         return plan
 
     def train(
@@ -137,17 +166,15 @@ class Workspace:
     ) -> tuple[Job, Version | None]:
         """Create a job and run it here, to its end or until it is paused (then the version is None)."""
         from journeyman.data.check.rules import check
-        from journeyman.models.names import check_suffix
 
         task, base = self._task_and_base(request)
-        suffix = request.suffix or str(task.train.get("suffix", ""))
-        check_suffix(suffix)
+        suffix = _suffix(task, request)
         job = self.jobs.create(
-            base=base.source, source=_lasting(request.source), suffix=suffix, wishes=_wishes(task, request.wishes)
+            base=base.source, source=_lasting(request.source), suffix=suffix, wishes=_wishes(task, request)
         )
         on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
         try:
-            dataset = _build_for(task, request, job.folder / "dataset")
+            dataset = _build(task, request, job.folder / "dataset")
             dataset.keep(check(dataset, instructions=task.instructions))
         except Exception as error:
             self._fail(job, error)
@@ -213,7 +240,6 @@ class Workspace:
         return self.jobs.get(job.id), version
 
     def _fail(self, job: Job, error: Exception) -> None:
-        from journeyman.errors import JourneymanError
         from journeyman.jobs.state import JobState, move
 
         known = error.as_dict() if isinstance(error, JourneymanError) else {"code": "bug", "message": repr(error)}
@@ -223,7 +249,7 @@ class Workspace:
         from journeyman.models import bases
 
         task = self.task(request.source)
-        return task, bases.resolve(request.base or task.base or "starter")
+        return task, bases.resolve(_base_name(task, request))
 
     # ── models ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -387,7 +413,7 @@ class Workspace:
         import tempfile
 
         with tempfile.TemporaryDirectory(prefix="journeyman-held-out-") as folder:
-            return _build(task, Path(folder)).held_out
+            return _build(task, TrainRequest(str(task.path)), Path(folder)).held_out
 
     def _evaluation_folder(self, version: Version, task: Task) -> Path:
         return self.jobs.get(version.job).folder / "evaluation" / _file_name(task.name)
@@ -410,43 +436,38 @@ def _lasting(source: str) -> str:
     return str(path.absolute()) if path.exists() else source
 
 
-def _wishes(task: Task, wishes: Wishes) -> Wishes:
+def _base_name(task: Task, request: TrainRequest) -> str:
+    return request.base or task.base or "starter"
+
+
+def _suffix(task: Task, request: TrainRequest) -> str:
+    """The suffix of the model id. Raises PlanError where it can't be one."""
+    from journeyman.models.names import check_suffix
+
+    suffix = request.suffix or str(task.train.get("suffix", ""))
+    check_suffix(suffix)
+    return suffix
+
+
+def _wishes(task: Task, request: TrainRequest) -> Wishes:
     """The user's flags over the task file's [train] table."""
-    values = {name: getattr(wishes, name) for name in wishes.__slots__}
+    values = {name: getattr(request.wishes, name) for name in request.wishes.__slots__}
     asked = {name: v for name, v in values.items() if v is not None and v is not False}
     from_task = {name: value for name, value in task.train.items() if name != "suffix"}
     return replace(Wishes(**from_task), **asked)
 
 
-def _build_for(task: Task, request: TrainRequest, folder: Path) -> Dataset:
-    return _build(
-        task,
-        folder,
-        columns=request.columns,
-        validation=request.validation,
-        held_out=request.held_out,
-        seed=request.wishes.seed or 0,
-    )
-
-
-def _build(
-    task: Task,
-    folder: Path,
-    *,
-    columns: Columns | None = None,
-    validation: Path | None = None,
-    held_out: Path | None = None,
-    seed: int = 0,
-) -> Dataset:
+def _build(task: Task, request: TrainRequest, folder: Path) -> Dataset:
+    """The dataset of a task, split by the seed that the training would use."""
     return build(
         task.examples,
         folder,
-        validation=validation or task.validation,
-        held_out=held_out or task.held_out,
+        validation=request.validation or task.validation,
+        held_out=request.held_out or task.held_out,
         held_out_share=task.held_out_share,
         validation_share=task.validation_share,
-        columns=columns or task.columns,
-        seed=seed,
+        columns=request.columns or task.columns,
+        seed=_wishes(task, request).seed or 0,
     )
 
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 import tiny
 from journeyman.errors import CheckpointError, DataError, JobConflict, NonFiniteStep
 from journeyman.files import hash_file
+from journeyman.generate.engine import Engine
 from journeyman.generate.sampling import Sampling
 from journeyman.jobs import lock, worker
 from journeyman.jobs.state import JobState
@@ -85,17 +86,17 @@ def test_events_tell_the_story_and_are_on_disk(finished):
 
 def test_the_models_folder_stands_alone(finished, bases):
     """PEFT loads it beside the base, and every file is the one the registry names."""
-    workspace, _, version, _ = finished
+    _, _, version, _ = finished
     assert version.files == {f.name: hash_file(f) for f in version.folder.iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "README.md"} <= version.files.keys()
     base = AutoModelForCausalLM.from_pretrained(bases("qwen3"), dtype=torch.float32)
     theirs = PeftModel.from_pretrained(base, version.folder).eval()
-    engine = workspace.served(version.id).engine
+    engine = Engine(bases("qwen3"), precision="fp32")  # a processor with bf16 serves in bf16, and rounds
+    engine.add_adapter(version.id, version.folder)
     engine.activate(version.id)
     ids = torch.tensor([engine.chat.prompt_ids([Message("user", "Where is my mug?")])])
     with torch.no_grad():
         assert float((theirs(ids).logits - engine.model(ids).logits).abs().max()) < 1e-4
-    engine.activate(None)
 
 
 def test_a_job_trains_on_the_plan_it_shows(finished, data, bases):

@@ -49,11 +49,12 @@ def check(
     as_json: options.AsJson = False,
 ) -> None:
     """Say what is wrong with the examples and what to do about it. Exits 1 where a training would be refused."""
-    from journeyman.workspace import Workspace
+    from journeyman.workspace import TrainRequest, Workspace
 
     screen = Screen(as_json=as_json)
     workspace = Workspace()
-    dataset, report = workspace.check(source, columns=options.columns(input_column, output_column))
+    columns = options.columns(input_column, output_column)
+    dataset, report = workspace.check(TrainRequest(source, base=base, columns=columns))
     show_dataset(screen, dataset)
     _show_report(screen, report)
     if show:

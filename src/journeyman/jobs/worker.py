@@ -17,17 +17,17 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from journeyman.data.dataset import Dataset
-from journeyman.errors import CheckpointError, DataError, JourneymanError, TrainingError
+from journeyman.errors import CheckpointError, JourneymanError, TrainingError
 from journeyman.files import read_jsonl, write_jsonl
 from journeyman.generate.engine import Engine
 from journeyman.jobs import lock
+from journeyman.jobs.draw import Encodings, draw_plan, encode_dataset
 from journeyman.jobs.state import JobState, move
 from journeyman.jobs.store import Job, JobStore
 from journeyman.models.bases import Base
@@ -35,108 +35,14 @@ from journeyman.models.names import new_name
 from journeyman.models.publish import publish
 from journeyman.models.registry import Registry, Version
 from journeyman.plan.machine import Machine
-from journeyman.plan.plan import DataFacts, Plan, Wishes, make_plan
-from journeyman.plan.shape import ModelShape
-from journeyman.text.encode import Encoded, encode
+from journeyman.plan.plan import Plan
+from journeyman.text.encode import Encoded
 from journeyman.text.template import ChatFormat
 from journeyman.train import checkpoint, loop
 from journeyman.train.load import load_base
 from journeyman.train.loss import hidden_states, output_logits
 
-MIN_ROWS = 10
-"""OpenAI refuses fewer training rows, and so do we: a model can't be taught a way of working by nine examples."""
-
 OnEvent = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Encodings:
-    """The encoded splits, and what became of every row."""
-
-    train: list[Encoded]
-    validation: list[Encoded]
-    ledger: list[dict[str, Any]]
-
-    def facts(self) -> DataFacts:
-        """What the plan must know."""
-        return DataFacts(
-            rows=len(self.train),
-            tokens=sum(len(e) for e in self.train),
-            learned_tokens=sum(e.learned_tokens for e in self.train),
-            longest_row_tokens=max((len(e) + e.cut_tokens for e in (*self.train, *self.validation)), default=0),
-            validation_rows=len(self.validation),
-            validation_tokens=sum(len(e) for e in self.validation),
-            truncated_rows=sum(e.cut_tokens > 0 for e in self.train),
-        )
-
-
-def encode_dataset(dataset: Dataset, chat: ChatFormat, *, max_tokens: int) -> Encodings:
-    """Encode both training splits and write down what became of every row of the source.
-
-    A row in which nothing is left to learn (its template refuses it, or the cut removed the answer) is refused
-    here, with the reason; nothing else is left out.
-    """
-    ledger = [{**refused.as_dict(), "fate": "refused"} for refused in dataset.refused]
-    splits: dict[str, list[Encoded]] = {"train": [], "validation": []}
-    for name, examples in (("train", dataset.train), ("validation", dataset.validation)):
-        for example in examples:
-            entry = {"file": example.place.file, "line": example.place.line, "split": name}
-            try:
-                sequences = [e for e in encode(example, chat, max_tokens=max_tokens) if e.learned_tokens]
-            except DataError as error:
-                ledger.append({**entry, "fate": "refused", "code": error.code, "reason": error.message})
-                continue
-            if not sequences:
-                reason = f"no learned token is left within {max_tokens} tokens"
-                ledger.append({**entry, "fate": "refused", "code": "nothing_learned", "reason": reason})
-                continue
-            splits[name] += sequences
-            cut = sum(e.cut_tokens for e in sequences)
-            fate = {"fate": "truncated", "cut_tokens": cut} if cut else {"fate": "trained"}
-            learned = sum(e.learned_tokens for e in sequences)
-            ledger.append({**entry, **fate, "learned_tokens": learned} if name == "train" else {**entry, **fate})
-    ledger += [
-        {"file": e.place.file, "line": e.place.line, "split": "held_out", "fate": "held out"} for e in dataset.held_out
-    ]
-    return Encodings(splits["train"], splits["validation"], ledger)
-
-
-def draw_plan(
-    base: Base, dataset: Dataset, machine: Machine, wishes: Wishes
-) -> tuple[Plan, Encodings]:
-    """Encode the data and decide every value. Raises PlanError and DataError with all problems at once."""
-    _refuse_too_few(dataset)
-    chat = ChatFormat.open(base.folder)
-    shape = ModelShape.read(base.folder)
-    limit = min(wishes.max_tokens or shape.context_tokens, shape.context_tokens)
-    encodings = encode_dataset(dataset, chat, max_tokens=limit)
-    if not encodings.train:
-        raise DataError(
-            "nothing would be learned from this dataset",
-            where=str(dataset.folder),
-            code="nothing_learned",
-            problems=sorted({str(e["reason"]) for e in encodings.ledger if e["fate"] == "refused"})[:5],
-        )
-    plan = make_plan(
-        base=base.name,
-        base_hash=base.fingerprint,
-        dataset_hash=dataset.hash,
-        facts=encodings.facts(),
-        shape=shape,
-        machine=machine,
-        wishes=wishes,
-    )
-    return plan, encodings
-
-
-def _refuse_too_few(dataset: Dataset) -> None:
-    if len(dataset.train) < MIN_ROWS:
-        raise DataError(
-            f"Training file has {len(dataset.train)} example(s), but must have at least {MIN_ROWS} examples",
-            where=str(dataset.folder),
-            fix="add examples; a few hundred good ones are a sound beginning",
-            code="invalid_n_examples",
-        )
 
 
 def run(

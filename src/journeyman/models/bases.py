@@ -32,10 +32,11 @@ class Base:
     fingerprint: str
 
 
-def resolve(base: str) -> Base:
-    """Find a base by alias, folder or hub id.
+def resolve(base: str, *, fetch: bool = True) -> Base:
+    """Find a base by alias, folder or hub id; a hub model that is not here is fetched, unless `fetch` forbids it.
 
-    Raises BaseNotFound, naming what was tried, where it is not here and can't be fetched.
+    Raises BaseNotFound, naming what was tried, where it is not here and can't be fetched, or with the code
+    `base_not_fetched` where it was not tried.
     """
     name = ALIASES.get(base, base)
     if name == STARTER:
@@ -44,7 +45,7 @@ def resolve(base: str) -> Base:
     if folder.is_dir():
         return _local(_name_of(folder), str(folder.absolute()), folder.absolute())
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return _local(name, name, _from_hub(name))
+        return _local(name, name, _from_hub(name, fetch))
     raise BaseNotFound(
         f"no base model {base!r}",
         where="base",
@@ -76,7 +77,7 @@ def _fingerprint(folder: Path) -> str:
     return hash_bytes("\n".join(parts).encode())
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, fetch: bool) -> Path:
     """The model's folder in the hub cache; fetched only where it is not there yet."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -84,7 +85,9 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES, local_files_only=True))
     except LocalEntryNotFoundError:
-        pass
+        if not fetch:
+            fix = "`journeyman plan` fetches it"
+            raise BaseNotFound(f"{name} is not on this machine yet", fix=fix, code="base_not_fetched") from None
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -138,9 +138,7 @@ def make_plan(
     wishes: Wishes,
 ) -> Plan:
     """Decide everything. Raises PlanError with all problems at once where wishes, data or machine don't fit."""
-    problems = _problems(facts, shape, wishes)
-    if problems:
-        raise PlanError("this training can't start", problems=problems)
+    refuse_wishes(wishes, shape, _wrong_facts(facts))
     method: Literal["lora", "full"] = "full" if wishes.full else "lora"
     epochs = _wish(wishes.epochs, rules.epochs(facts.rows))
     batch_size = _wish(wishes.batch_size, rules.batch_size(facts.rows, epochs.value))
@@ -280,8 +278,8 @@ def _time_s(
     return (train + validate) / rate + 0.02 * steps + 5.0
 
 
-def _problems(facts: DataFacts, shape: ModelShape, wishes: Wishes) -> list[str]:
-    """Every wish that can't be granted, each with the value and the range."""
+def refuse_wishes(wishes: Wishes, shape: ModelShape, further: Sequence[str] = ()) -> None:
+    """Raise PlanError with every wish that can't be granted, its value and the range, and `further` problems."""
     ranges: Sequence[tuple[str, float | None, float, float]] = (
         ("epochs", wishes.epochs, 1, 50),
         ("batch_size", wishes.batch_size, 1, 256),
@@ -296,11 +294,17 @@ def _problems(facts: DataFacts, shape: ModelShape, wishes: Wishes) -> list[str]:
         for name, value, low, high in ranges
         if value is not None and not low <= value <= high
     ]
+    problems += further
+    if problems:
+        raise PlanError("this training can't start", problems=problems)
+
+
+def _wrong_facts(facts: DataFacts) -> list[str]:
     if facts.rows == 0:
-        problems.append("no training rows are left")
-    elif facts.learned_tokens == 0:
-        problems.append("nothing would be learned: no token of any row carries weight")
-    return problems
+        return ["no training rows are left"]
+    if facts.learned_tokens == 0:
+        return ["nothing would be learned: no token of any row carries weight"]
+    return []
 
 
 def _notes(facts: DataFacts, max_tokens: int) -> tuple[str, ...]:

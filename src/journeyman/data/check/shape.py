@@ -11,20 +11,21 @@ from journeyman.data.refused import Refused
 from journeyman.records import Place
 
 MIN_EXAMPLES = 10
-"""OpenAI refuses a training file with fewer."""
+"""OpenAI refuses a training file with fewer usable rows; those split off from it count."""
+
+
+def too_few(training_file_rows: int) -> str | None:
+    """Why a training file with so many usable rows is refused, in OpenAI's words; None where it is not."""
+    if training_file_rows >= MIN_EXAMPLES:
+        return None
+    return f"Training file has {training_file_rows} example(s), but must have at least {MIN_EXAMPLES} examples"
 
 
 def _too_few(rows: Rows) -> Iterator[Finding]:
-    count = rows.training_file_rows
-    if count < MIN_EXAMPLES:
-        yield Finding(
-            "invalid_n_examples",
-            "error",
-            f"Training file has {count} example(s), but must have at least {MIN_EXAMPLES} examples",
-            (),
-            "add examples; from about 50 good ones on, a change is usually seen",
-            {"examples": count},
-        )
+    reason = too_few(rows.training_file_rows)
+    if reason:
+        fix = "add examples; from about 50 good ones on, a change is usually seen"
+        yield Finding("invalid_n_examples", "error", reason, (), fix, {"examples": rows.training_file_rows})
 
 
 def _refused(rows: Rows) -> Iterator[Finding]:
