@@ -1,84 +1,27 @@
-"""`chat` and `evaluate`: asking a model, and measuring it."""
+"""`evaluate`: what a model gained, measured."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from journeyman.cli import options
 from journeyman.cli.show import Screen
-from journeyman.records import Message
 
 if TYPE_CHECKING:
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.statistics import Missing, Proportion
-    from journeyman.generate.sampling import Sampling
     from journeyman.workspace import Workspace
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A fine-tuned model's id or alias, or a base.")]
-
-
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(chat)
+    """Add the command."""
     app.command()(evaluate)
 
 
-def chat(
-    model: ModelName,
-    beside: Annotated[bool, typer.Option("--beside", help="Show the base's answer next to it.")] = False,
-    system: Annotated[str | None, typer.Option("--system", help="A system prompt.")] = None,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, max=2)] = 0.0,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1)] = 300,
-) -> None:
-    """Talk to a model; the answer streams. An empty line or Ctrl-D ends. Piped text is answered line by line."""
-    from journeyman.generate.sampling import Sampling
-    from journeyman.workspace import Workspace
-
-    screen = Screen()
-    workspace = Workspace()
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
-    names = [workspace.served(model).id]
-    if beside and names[0].startswith("ft:"):
-        names.insert(0, workspace.registry.get(model).base_source)
-    turns: dict[str, list[Message]] = {n: [Message("system", system)] if system else [] for n in names}
-    if sys.stdin.isatty():
-        screen.line(f"{' beside '.join(names)}. An empty line ends.", style="dim")
-    while True:
-        question = _read_question()
-        if not question:
-            return
-        for name in names:
-            turns[name].append(Message("user", question))
-            if len(names) > 1:
-                screen.line(f"── {name}", style="dim")
-            turns[name].append(Message("assistant", _stream(screen, workspace, name, turns[name], sampling)))
-
-
-def _read_question() -> str:
-    try:
-        if sys.stdin.isatty():
-            return input("> ").strip()
-        return sys.stdin.readline().strip()
-    except EOFError:
-        return ""
-
-
-def _stream(screen: Screen, workspace: Workspace, name: str, messages: list[Message], sampling: Sampling) -> str:
-    text = ""
-    for piece in workspace.stream(name, messages, sampling):
-        screen.console.print(Text(piece.text), end="")
-        text += piece.text
-    screen.line()
-    return text
-
-
 def evaluate(
-    model: ModelName,
+    model: options.TunedName,
     task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="Another task's held-out rows.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N held-out rows.")] = None,
     as_json: options.AsJson = False,

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from journeyman.workspace import TrainRequest
 
 Source = Annotated[str, typer.Argument(metavar="TASK|FILE", help="A task folder, a data file, or a bundled task.")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A fine-tuned model's id or alias, or a base.")]
+TunedName = Annotated[str, typer.Argument(metavar="MODEL", help="A fine-tuned model's id or alias.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, progress on standard error.")]
 Base = Annotated[str | None, typer.Option("--base", help="starter, a hub id, or a model folder. Default: the task's, else starter.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training rows.")]

@@ -9,6 +9,7 @@ Shapes: B requests, T prompt tokens, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -61,6 +62,9 @@ class Engine:
         self.context_tokens = ModelShape.read(folder).context_tokens
         self.device = device
         self._model = load_base(folder, precision=precision, device=device)
+        # transformers 5 renames the argument family by family, and drops the old name in 5.40
+        known = inspect.signature(self._model.forward).parameters
+        self._cache_argument = "cache" if "cache" in known else "past_key_values"
         self._adapters: dict[str, str] = {}
         self._active: str | None = None
         self._lock = threading.Lock()
@@ -173,9 +177,9 @@ class Engine:
                 input_ids=ids_BT,
                 attention_mask=mask_BT if bool((mask_BT == 0).any()) else None,
                 position_ids=positions_BT,
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{self._cache_argument: cache},
             ).logits[:, -1]
         return logits_BV
 
