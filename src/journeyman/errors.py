@@ -11,6 +11,7 @@
     ├── TrainingError        training stopped for a reason the user can act on
     │   └── NonFiniteStep    a step whose loss or gradient is not finite
     ├── CheckpointError      a checkpoint that is missing, damaged or of another plan
+    ├── ExportError          a model that can't be exported as asked
     ├── GraderError          a grader object that can't be used
     └── RequestError         a request to the server that can't be answered as asked
 
@@ -124,6 +125,12 @@ class CheckpointError(JourneymanError):
     """A checkpoint that is missing, damaged or belongs to another plan."""
 
     code = "checkpoint"
+
+
+class ExportError(JourneymanError):
+    """A model that can't be exported as asked, or whose files would not answer as it does."""
+
+    code = "export"
 
 
 class GraderError(JourneymanError):
