@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from journeyman.generate.sampling import Sampling
     from journeyman.jobs.store import Job, JobStore
     from journeyman.models.bases import Base
+    from journeyman.models.export import Export
     from journeyman.models.registry import Registry, Version
     from journeyman.plan.machine import Machine
     from journeyman.text.template import ChatFormat
@@ -292,12 +293,24 @@ class Workspace:
 
         Raises ModelNotFound, or CheckpointError where the base is no longer the one the adapter was trained on.
         """
+        version, base = self._named(model)
+        if version is None:
+            assert base is not None
+            return Served(base.name, self._engine(base.folder), None)
+        if base is None:
+            return Served(version.id, self._engine(version.folder), None)
+        engine = self._engine(base.folder)
+        engine.add_adapter(version.id, version.folder)
+        return Served(version.id, engine, version.id)
+
+    def _named(self, model: str) -> tuple[Version | None, Base | None]:
+        """What a name means: a base, a LoRA version with its base, or a fully tuned version, which needs none."""
         from journeyman.models import bases
 
         if model.startswith("ft:") or model in self.registry.aliases():
             version = self.registry.get(model)
             if version.method == "full":
-                return Served(version.id, self._engine(version.folder), None)
+                return version, None
             base = bases.resolve(version.base_source)
             if base.fingerprint != version.base_fingerprint:
                 raise CheckpointError(
@@ -305,9 +318,7 @@ class Workspace:
                     where=str(base.folder),
                     fix="train again on the present base, or put the former one back",
                 )
-            engine = self._engine(base.folder)
-            engine.add_adapter(version.id, version.folder)
-            return Served(version.id, engine, version.id)
+            return version, base
         known = bases.ALIASES.get(model, model)
         if known != bases.STARTER and not Path(known).is_dir() and "/" not in known:
             raise ModelNotFound(
@@ -315,8 +326,36 @@ class Workspace:
                 where="model",
                 fix="`journeyman models` lists what can be called",
             )
-        base = bases.resolve(model)
-        return Served(base.name, self._engine(base.folder), None)
+        return None, bases.resolve(model)
+
+    def export(
+        self,
+        model: str,
+        *,
+        to: str,
+        out: Path | None = None,
+        dtype: str | None = None,
+        force: bool = False,
+        on_stage: Callable[[str], None] = lambda _: None,
+    ) -> Export:
+        """A fine-tuned model or a base as other tools load it: `to` is adapter, merged or gguf.
+
+        Up to eight held-out rows of the model's job are replayed through the written files first. Raises ExportError
+        (see `models/export.py:export`), ModelNotFound or CheckpointError.
+        """
+        from journeyman.models import export as exports
+
+        version, base = self._named(model)
+        source = exports.source(version, base, self._examples_of(version) if version else ())
+        return exports.export(source, to=to, out=out, dtype=dtype, force=force, on_stage=on_stage)
+
+    def _examples_of(self, version: Version) -> Sequence[Example]:
+        """Rows of a model's job, those it never saw first; none where the job's dataset is gone."""
+        folder = self.jobs.get(version.job).folder / "dataset"
+        if not folder.is_dir():
+            return ()
+        dataset = open_dataset(folder)
+        return dataset.held_out or dataset.validation or dataset.train
 
     def _engine(self, folder: Path) -> Engine:
         from journeyman.generate.engine import Engine

@@ -7,6 +7,9 @@ from typing import Any
 
 from journeyman.models.registry import Version
 
+BASE_CARD = "BASE.md"
+"""The base's own card, kept beside the fine-tune's: it names the licence."""
+
 _LOAD: Mapping[str, str] = {
     "adapter": """\
 transformers with PEFT:
@@ -63,7 +66,10 @@ def card(version: Version | None, record: Mapping[str, Any]) -> str:
     parts += ["## How the files were checked", _replay(record["replay"])]
     if record["notes"]:
         parts += ["## To know", "\n".join(f"- {note}" for note in record["notes"])]
-    parts += ["## Licence", "A fine-tune is under its base's licence, and its training data may bind it further."]
+    licence = "The weights are under the licence of the base they were made of; what they were tuned on may bind them further."
+    if BASE_CARD in record["files"]:
+        licence += f" The base's own card, with its licence and credits, is [{BASE_CARD}]({BASE_CARD})."
+    parts += ["## Licence", licence]
     return "\n\n".join(parts) + "\n"
 
 

@@ -8,6 +8,8 @@ or, for GGUF, from the metadata and tensors of the file alone.
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,10 +21,12 @@ import psutil
 from torch import nn
 from transformers import AutoConfig
 
-from journeyman.errors import CheckpointError, ExportError
+from journeyman import starter
+from journeyman.errors import BaseNotFound, CheckpointError, ExportError
 from journeyman.files import hash_file, read_json, sync_folder, write_json, write_text
 from journeyman.models import replay
-from journeyman.models.card import card
+from journeyman.models.bases import STARTER, Base
+from journeyman.models.card import BASE_CARD, card
 from journeyman.models.llamacpp import families, tokenizer
 from journeyman.models.llamacpp import read as gguf_read
 from journeyman.models.llamacpp import write as gguf_write
@@ -48,7 +52,7 @@ class Source:
     """What is exported: `folder` holds weights in transformers' format (the base's, or a full fine-tune's own).
 
     `adapter` is the LoRA folder on it, None for a base or a full fine-tune; `version` is None for a base.
-    `examples` are replayed; without any, fixed texts are.
+    `examples` are replayed; without any, fixed texts are. `base_card` holds the base's licence.
     """
 
     id: str
@@ -57,7 +61,23 @@ class Source:
     folder: Path
     adapter: Path | None = None
     version: Version | None = None
+    base_card: Path | None = None
     examples: tuple[Example, ...] = ()
+
+
+def source(version: Version | None, base: Base | None, examples: Sequence[Example] = ()) -> Source:
+    """What to export: a base, a LoRA version with the base it stands on, or a fully tuned version (no base needed)."""
+    rows = tuple(examples[: replay.MAX_ROWS])
+    if version is None:
+        assert base is not None, "either a version or a base is exported"
+        return Source(base.name, base.name, base.fingerprint, base.folder, base_card=_card_of(base.folder), examples=rows)
+    folder, adapter = (base.folder, version.folder) if base else (version.folder, None)
+    card = _card_of(base.folder) if base else _card_of(starter.path()) if version.base == STARTER else None
+    return Source(version.id, version.base, version.base_fingerprint, folder, adapter, version, card, rows)
+
+
+def _card_of(base: Path) -> Path | None:
+    return base / "README.md" if (base / "README.md").is_file() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +108,16 @@ class _Replayed:
 
 def export(
     source: Source,
-    out: Path,
     *,
     to: str,
+    out: Path | None = None,
     dtype: str | None = None,
     force: bool = False,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Export:
     """Write `source` into the folder `out` in one of FORMATS, replay it, and publish it.
 
-    `dtype` is one of WEIGHT_TYPES (q8_0 for GGUF only), by default the base's own. `force` replaces an earlier export,
+    `out` is by default named after model and format, in the current folder. `dtype` is one of WEIGHT_TYPES (q8_0 for GGUF only), by default the base's own. `force` replaces an earlier export,
     never anything else. Raises ExportError where the format can't hold this model exactly, where disk or memory does
     not suffice, or where the replay differs; then nothing is left behind.
     """
@@ -105,10 +125,13 @@ def export(
     if to not in writers:
         raise ExportError(f"there is no format {to!r}", where="--to", fix=f"use one of {', '.join(FORMATS)}")
     _check_type(to, dtype)
+    out = (out or Path(f"{file_name(source.id)}-{to}")).expanduser().absolute()
     _check_place(out, force=force)
     _check_files(source)
     with _beside(out) as scratch:
         done = writers[to](source, scratch, dtype, on_stage)
+        if source.base_card is not None:
+            shutil.copyfile(source.base_card, scratch / BASE_CARD)
         files = {f.name: hash_file(f) for f in sorted(scratch.iterdir())}
         record = {
             "model": source.id,
@@ -181,7 +204,7 @@ def _merged(source: Source, scratch: Path, dtype: str | None, on_stage: Callable
 def _gguf(source: Source, scratch: Path, dtype: str | None, on_stage: Callable[[str], None]) -> _Replayed:
     gguf_write.library()
     dtype = dtype or own_type(source.folder)
-    config = AutoConfig.from_pretrained(source.folder, local_files_only=True)
+    config = _config(source.folder)
     gguf_write.check_family(config)
     chat = ChatFormat.open(source.folder)
     vocabulary = tokenizer.vocabulary(chat, config.vocab_size)
@@ -189,7 +212,7 @@ def _gguf(source: Source, scratch: Path, dtype: str | None, on_stage: Callable[[
     loaded = _load(source, on_stage)
     expected = loaded.round(lambda shape: stored_as(shape, dtype))
     on_stage("writing")
-    path = scratch / f"{scratch_name(source.id)}-{dtype.upper()}.gguf"
+    path = scratch / f"{file_name(source.id)}-{dtype.upper()}.gguf"
     about = {"name": source.id, "description": _description(source)}
     gguf_write.write(path, loaded.model, chat, vocabulary, dtype=dtype, about=about)
     loaded.free()
@@ -278,6 +301,17 @@ def _tokens(source: Source, chat: ChatFormat, folder: Path) -> dict[str, Any]:
     return {"texts": len(texts), "token_ids": "same"}
 
 
+def _config(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise BaseNotFound(
+            f"transformers can't read this model's config.json: {str(error).splitlines()[0]}",
+            where=str(folder),
+            fix="give a decoder-only causal model that this transformers version knows",
+        ) from error
+
+
 def own_type(folder: Path) -> str:
     """The weight type a model's config.json names; f32 where it names none of ours."""
     config = read_json(folder / "config.json")
@@ -285,9 +319,9 @@ def own_type(folder: Path) -> str:
     return next((ours for ours, theirs in DTYPES.items() if str(theirs).removeprefix("torch.") == name), "f32")
 
 
-def scratch_name(model: str) -> str:
-    """A model's id as a file's name."""
-    return "".join(c if c.isalnum() and c.isascii() or c in "._-" else "-" for c in model)
+def file_name(model: str) -> str:
+    """A model's id as the name of a file or folder."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", model)
 
 
 def _description(source: Source) -> str:
@@ -375,10 +409,10 @@ def _beside(out: Path) -> Iterator[Path]:
     """An empty folder beside `out`, gone at the end whatever happens; so are those of exports that were killed."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        for stale in out.parent.glob(f".{out.name}.*.exporting"):
-            if not psutil.pid_exists(int(stale.name.split(".")[-2])):
-                shutil.rmtree(stale, ignore_errors=True)
-        scratch = out.with_name(f".{out.name}.{os.getpid()}.exporting")
+        for folder in out.parent.iterdir():
+            if _is_abandoned(folder, out):
+                shutil.rmtree(folder, ignore_errors=True)
+        scratch = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.exporting")
         scratch.mkdir()
     except OSError as error:
         raise ExportError(f"can't write there: {error}", where=str(out.parent), fix="give --out elsewhere") from error
@@ -388,14 +422,26 @@ def _beside(out: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _is_abandoned(folder: Path, out: Path) -> bool:
+    """Whether this is what a killed export to `out` left: its process is gone, or another bears its number."""
+    match = re.fullmatch(rf"\.{re.escape(out.name)}\.(\d+)-[0-9a-f]{{8}}\.exporting", folder.name)
+    if match is None:
+        return False
+    try:
+        return psutil.Process(int(match[1])).create_time() > folder.stat().st_mtime
+    except psutil.NoSuchProcess:
+        return True
+
+
 def _publish(scratch: Path, out: Path) -> None:
     """Put the finished folder into its place; an earlier export gives way to it."""
     for file in scratch.iterdir():
+        shutil.copymode(scratch / RECORD_FILE, file)  # safetensors writes for the owner's eyes only
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
     sync_folder(scratch)
-    former = scratch.with_name(f".{out.name}.former.{os.getpid()}.exporting")
+    former = scratch.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.exporting")
     if out.exists():
         out.rename(former)
     scratch.rename(out)
