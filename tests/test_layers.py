@@ -90,7 +90,7 @@ HIDDEN = {
     "grade/json_checks.py": {"jsonschema", "referencing"},
     "grade/similarity.py": {"rapidfuzz"},
     "models/bases.py": {"huggingface_hub"},
-    "models/llamacpp/write.py": {"gguf"},
+    "models/export/llamacpp/write.py": {"gguf"},
     "database.py": {"alembic"},
     "plan/machine.py": {"numpy"},
 }

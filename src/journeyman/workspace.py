@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from journeyman.generate.sampling import Sampling
     from journeyman.jobs.store import Job, JobStore
     from journeyman.models.bases import Base
-    from journeyman.models.export import Export
+    from journeyman.models.export.export import Export
     from journeyman.models.registry import Registry, Version
     from journeyman.plan.machine import Machine
     from journeyman.text.template import ChatFormat
@@ -341,13 +341,14 @@ class Workspace:
         """A fine-tuned model or a base as other tools load it: `to` is adapter, merged or gguf.
 
         Up to eight held-out rows of the model's job are replayed through the written files first. Raises ExportError
-        (see `models/export.py:export`), ModelNotFound or CheckpointError.
+        (see `models/export/export.py:export`), ModelNotFound or CheckpointError.
         """
-        from journeyman.models import export as exports
+        from journeyman.models.export.export import export
+        from journeyman.models.export.source import source_of
 
         version, base = self._named(model)
-        source = exports.source(version, base, self._examples_of(version) if version else ())
-        return exports.export(source, to=to, out=out, dtype=dtype, force=force, on_stage=on_stage)
+        source = source_of(version, base, self._examples_of(version) if version else ())
+        return export(source, to=to, out=out, dtype=dtype, force=force, on_stage=on_stage)
 
     def _examples_of(self, version: Version) -> Sequence[Example]:
         """Rows of a model's job, those it never saw first; none where the job's dataset is gone."""

@@ -12,7 +12,7 @@ from journeyman.cli import options
 from journeyman.cli.show import Screen, size
 
 if TYPE_CHECKING:
-    from journeyman.models.export import Export
+    from journeyman.models.export.export import Export
 
 
 class Format(StrEnum):
@@ -38,13 +38,20 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A fine-tuned model's id or alias, or a base.")],
-    to: Annotated[Format, typer.Option("--to", help="adapter (PEFT), merged (transformers, vLLM) or gguf (llama.cpp, Ollama).")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A fine-tuned model's id or alias, or a base.")
+    ],
+    to: Annotated[
+        Format,
+        typer.Option("--to", help="adapter (PEFT), merged (transformers, vLLM) or gguf (llama.cpp, Ollama)."),
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Default: named after model and format, here.")
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Default: named after model and format, here."),
     ] = None,
     weight_type: Annotated[
-        WeightType | None, typer.Option("--type", help="f32, f16, bf16, or for GGUF q8_0. Default: the base's own.")
+        WeightType | None,
+        typer.Option("--type", help="f32, f16, bf16, or for GGUF q8_0. Default: the base's own."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     as_json: options.AsJson = False,
@@ -68,7 +75,11 @@ def export(
 
 def _show(screen: Screen, done: Export) -> None:
     screen.line(f"{done.model} as {done.format} ({done.type})", style="bold")
-    screen.table(["  file", "size"], [(f"  {name}", size((done.folder / name).stat().st_size)) for name in done.files], right=[1])
+    screen.table(
+        ["  file", "size"],
+        [(f"  {name}", size((done.folder / name).stat().st_size)) for name in done.files],
+        right=[1],
+    )
     replay = done.replay
     screen.line(
         f"  replayed {replay['rows']} rows from the files: largest difference in log-probability "

@@ -107,7 +107,9 @@ def vocabulary(chat: ChatFormat, rows: int) -> Vocabulary:
     if max(by_id) >= rows:
         problems.append(f"token {max(by_id)} has no row in the embedding, which has {rows}")
     if before not in ([], [ids.get("bos")]) or after not in ([], [ids.get("eos")]):
-        problems.append(f"it puts tokens {before} before and {after} after a text; llama.cpp only knows bos and eos")
+        problems.append(
+            f"it puts tokens {before} before and {after} after a text; llama.cpp only knows bos and eos"
+        )
     if problems or pre is None:
         raise ExportError(
             "llama.cpp would tokenize differently",
@@ -140,8 +142,12 @@ def rebuild(vocabulary: Vocabulary) -> Tokenizer:
     )
     tokenizer.pre_tokenizer = _cutters(pre)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t, kind in kinds if kind == TokenType.CONTROL])
-    tokenizer.add_tokens([AddedToken(t, normalized=False) for t, kind in kinds if kind == TokenType.USER_DEFINED])
+    tokenizer.add_special_tokens(
+        [AddedToken(t, special=True) for t, kind in kinds if kind == TokenType.CONTROL]
+    )
+    tokenizer.add_tokens(
+        [AddedToken(t, normalized=False) for t, kind in kinds if kind == TokenType.USER_DEFINED]
+    )
     return tokenizer
 
 
@@ -223,7 +229,9 @@ def _pre_tokenizer(form: Mapping[str, Any]) -> PreTokenizer | None:
 def _steps(node: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
     if node is None:
         return []
-    return [s for part in node["pretokenizers"] for s in _steps(part)] if node["type"] == "Sequence" else [node]
+    return (
+        [s for part in node["pretokenizers"] for s in _steps(part)] if node["type"] == "Sequence" else [node]
+    )
 
 
 def _cut(step: Mapping[str, Any]) -> str:

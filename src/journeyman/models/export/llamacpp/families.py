@@ -66,8 +66,20 @@ _NUMBERS: Mapping[str, str] = {
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
 }
 _ROPE_TYPES = ("default", "linear", "yarn", "llama3")
-_YARN_DEFAULTS: Mapping[str, Any] = {"beta_fast": 32, "beta_slow": 1, "attention_factor": None, "truncate": True}
-_ROPE_KEYS = {"rope_type", "rope_theta", "type", "factor", "original_max_position_embeddings", *_YARN_DEFAULTS}
+_YARN_DEFAULTS: Mapping[str, Any] = {
+    "beta_fast": 32,
+    "beta_slow": 1,
+    "attention_factor": None,
+    "truncate": True,
+}
+_ROPE_KEYS = {
+    "rope_type",
+    "rope_theta",
+    "type",
+    "factor",
+    "original_max_position_embeddings",
+    *_YARN_DEFAULTS,
+}
 _LLAMA3_KEYS = {"low_freq_factor", "high_freq_factor"}
 
 
@@ -80,16 +92,22 @@ def problems_with(config: Any) -> list[str]:
     if config.hidden_act != "silu":
         problems.append(f"hidden_act is {config.hidden_act!r}; llama.cpp computes silu")
     if not family.any_head_width and head_width(config) * config.num_attention_heads != config.hidden_size:
-        problems.append(f"{config.num_attention_heads} heads of {head_width(config)} do not share the hidden size evenly")
+        problems.append(
+            f"{config.num_attention_heads} heads of {head_width(config)} do not share the hidden size evenly"
+        )
     if not family.may_tie and config.tie_word_embeddings:
-        problems.append(f"the embedding is the output head too, which llama.cpp's {family.architecture} does not know")
+        problems.append(
+            f"the embedding is the output head too, which llama.cpp's {family.architecture} does not know"
+        )
     if getattr(config, "quantization_config", None) is not None:
         problems.append("the weights are quantized already")
     if (share := rope(config).get("partial_rotary_factor", 1.0)) != 1.0:
         problems.append(f"partial_rotary_factor is {share}; llama.cpp rotates whole heads")
     problems += _rope_problems(config, family)
     step = getattr(config, "no_rope_layer_interval", None)
-    if step is not None and list(config.no_rope_layers) != [int((i + 1) % 4 != 0) for i in range(config.num_hidden_layers)]:
+    if step is not None and list(config.no_rope_layers) != [
+        int((i + 1) % 4 != 0) for i in range(config.num_hidden_layers)
+    ]:
         problems.append("layers without rotation are not every fourth one, which llama.cpp takes for granted")
     return problems
 
@@ -132,7 +150,9 @@ def notes(config: Any) -> list[str]:
     context = context_tokens(config)
     if context == config.max_position_embeddings:
         return []
-    return [f"the file's context is {context} tokens, this model's attention window; beyond it llama.cpp would not slide"]
+    return [
+        f"the file's context is {context} tokens, this model's attention window; beyond it llama.cpp would not slide"
+    ]
 
 
 def metadata(config: Any) -> dict[str, int | float | str]:
@@ -140,7 +160,8 @@ def metadata(config: Any) -> dict[str, int | float | str]:
     values = rope(config)
     width = head_width(config)
     out: dict[str, int | float | str] = {
-        key: getattr(config, name) for key, name in {**_NUMBERS, **FAMILIES[config.model_type].numbers}.items()
+        key: getattr(config, name)
+        for key, name in {**_NUMBERS, **FAMILIES[config.model_type].numbers}.items()
     }
     out |= {
         "context_length": context_tokens(config),
@@ -161,7 +182,10 @@ def config_values(architecture: str, numbers: Mapping[str, Any]) -> dict[str, An
     """The other way round: what transformers' config class of this architecture is made with."""
     family = next(f for f in FAMILIES.values() if f.architecture == architecture)
     values = {name: numbers[key] for key, name in {**_NUMBERS, **family.numbers}.items()}
-    parameters = {"rope_type": numbers.get("rope.scaling.type", "default"), "rope_theta": numbers["rope.freq_base"]}
+    parameters = {
+        "rope_type": numbers.get("rope.scaling.type", "default"),
+        "rope_theta": numbers["rope.freq_base"],
+    }
     if "rope.scaling.factor" in numbers:
         parameters["factor"] = numbers["rope.scaling.factor"]
     if "rope.scaling.original_context_length" in numbers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from journeyman.models.registry import Version
@@ -81,14 +81,20 @@ def _facts(version: Version | None, record: Mapping[str, Any]) -> str:
         ("format", f"{record['format']}, {record['type']}"),
     ]
     if version is not None:
-        facts += [("job", version.job), ("dataset (SHA-256)", version.dataset_hash), ("method", version.method)]
+        facts += [
+            ("job", version.job),
+            ("dataset (SHA-256)", version.dataset_hash),
+            ("method", version.method),
+        ]
     return _table(("", ""), facts)
 
 
 def _training(version: Version) -> str:
     choices = version.plan.get("choices", {})
     rows = [(name, f"{choice['value']}", choice["reason"]) for name, choice in choices.items()]
-    metrics = [(name, f"{value}") for name, value in version.metrics.items() if not isinstance(value, Mapping)]
+    metrics = [
+        (name, f"{value}") for name, value in version.metrics.items() if not isinstance(value, Mapping)
+    ]
     return "\n\n".join([_table(("value", "chosen", "why"), rows), _table(("metric", "value"), metrics)])
 
 
@@ -111,6 +117,8 @@ def _chosen(version: Version | None, name: str) -> str:
     return str(choice.get("value", "RANK"))
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in lines
+    )

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from journeyman.models.llamacpp.families import FAMILIES, config_values, deinterleave
-from journeyman.models.llamacpp.tokenizer import Vocabulary
-from journeyman.models.llamacpp.write import library, tensor_names
+from journeyman.models.export.llamacpp.families import FAMILIES, config_values, deinterleave
+from journeyman.models.export.llamacpp.tokenizer import Vocabulary
+from journeyman.models.export.llamacpp.write import library, tensor_names
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,12 @@ def _model(gguf: Any, reader: Any, fields: dict[str, Any]) -> nn.Module:
     with torch.no_grad():
         for name, place in tensor_names(model).items():
             rows, layer = _values(gguf, tensors.pop(place)), place.split(".")[-2]
-            parameters[name].copy_(deinterleave(rows, heads[layer]) if interleaved and layer in heads else rows)
+            parameters[name].copy_(
+                deinterleave(rows, heads[layer]) if interleaved and layer in heads else rows
+            )
     factors = tensors.pop("rope_freqs.weight", None)
     if factors is not None:
-        rotary = model.get_submodule("model.rotary_emb")
+        rotary: Any = model.get_submodule("model.rotary_emb")
         rotary.inv_freq = rotary.inv_freq / _values(gguf, factors)
     assert not tensors, f"the file holds tensors that no part of the model takes: {sorted(tensors)}"
     return model

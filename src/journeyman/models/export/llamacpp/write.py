@@ -12,9 +12,16 @@ import torch
 from torch import nn
 
 from journeyman.errors import ExportError
-from journeyman.models.llamacpp.families import FAMILIES, context_tokens, head_width, interleave, metadata, problems_with, rope
-from journeyman.models.llamacpp.tokenizer import Vocabulary
-from journeyman.models.rounding import stored_as
+from journeyman.models.export.llamacpp.families import (
+    FAMILIES,
+    head_width,
+    interleave,
+    metadata,
+    problems_with,
+    rope,
+)
+from journeyman.models.export.llamacpp.tokenizer import Vocabulary
+from journeyman.models.export.rounding import stored_as
 from journeyman.text.template import ChatFormat
 
 FILE_TYPES: Mapping[str, int] = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
@@ -77,7 +84,15 @@ def tensor_names(model: nn.Module) -> dict[str, str]:
     return names
 
 
-def write(path: Path, model: nn.Module, chat: ChatFormat, vocabulary: Vocabulary, *, dtype: str, about: Mapping[str, str]) -> None:
+def write(
+    path: Path,
+    model: nn.Module,
+    chat: ChatFormat,
+    vocabulary: Vocabulary,
+    *,
+    dtype: str,
+    about: Mapping[str, str],
+) -> None:
     """Write the model with its tokenizer and chat template; `about` are strings below `general.`.
 
     `dtype` is f32, f16, bf16 or q8_0. The weights are converted one tensor at a time.
@@ -102,12 +117,14 @@ def write(path: Path, model: nn.Module, chat: ChatFormat, vocabulary: Vocabulary
     writer.write_ti_data_to_file()
     if factors is not None:
         writer.write_tensor_data(factors)
-    for name, data in _converted(gguf, config, {name: parameters[name] for name in names}, dtype):
+    for data in _converted(gguf, config, {name: parameters[name] for name in names}, dtype):
         writer.write_tensor_data(data)
     writer.close()
 
 
-def _converted(gguf: ModuleType, config: Any, parameters: Mapping[str, torch.Tensor], dtype: str) -> Iterator[tuple[str, Any]]:
+def _converted(
+    gguf: ModuleType, config: Any, parameters: Mapping[str, torch.Tensor], dtype: str
+) -> Iterator[Any]:
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     for name, parameter in parameters.items():
         rows = parameter.detach().float()
@@ -115,10 +132,12 @@ def _converted(gguf: ModuleType, config: Any, parameters: Mapping[str, torch.Ten
         if FAMILIES[config.model_type].interleaved and layer in heads:
             rows = interleave(rows, heads[layer])
         kind = gguf.GGMLQuantizationType[stored_as(tuple(rows.shape), dtype).upper()]
-        yield name, gguf.quants.quantize(rows.contiguous().numpy(), kind)
+        yield gguf.quants.quantize(rows.contiguous().numpy(), kind)
 
 
-def _add_metadata(writer: Any, config: Any, chat: ChatFormat, vocabulary: Vocabulary, dtype: str, about: Mapping[str, str]) -> None:
+def _add_metadata(
+    writer: Any, config: Any, chat: ChatFormat, vocabulary: Vocabulary, dtype: str, about: Mapping[str, str]
+) -> None:
     writer.add_type("model")
     for key, text in about.items():
         writer.add_string(f"general.{key}", text)

@@ -62,7 +62,9 @@ class Difference:
 def rows_for(examples: Sequence[Example], chat: ChatFormat, context_tokens: int) -> list[list[int]]:
     """Up to eight rows of tokens: the examples as they were trained, or else the fixed texts."""
     length = min(MAX_TOKENS, context_tokens)
-    encoded = [e.ids_T.tolist() for example in examples[:MAX_ROWS] for e in encode(example, chat, max_tokens=length)]
+    encoded = [
+        e.ids_T.tolist() for example in examples[:MAX_ROWS] for e in encode(example, chat, max_tokens=length)
+    ]
     rows = encoded[:MAX_ROWS] or [chat.ids(text)[:length] for text in FIXED_TEXTS]
     return [row for row in rows if len(row) > 1]
 
