@@ -53,6 +53,6 @@ def round_model(model: torch.nn.Module, kind: Callable[[tuple[int, ...]], str]) 
             f"{len(overflown)} tensor(s) hold values that the type can't",
             where="--type",
             fix="use bf16 or f32",
-            code="export_unsupported",
+            code="weights_overflow",
             problems=overflown[:10],
         )
