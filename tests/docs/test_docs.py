@@ -150,6 +150,13 @@ def test_commands_in_the_pages_can_be_typed(name, line):
     assert [w for w in words if w.startswith("--") and w not in options] == []
 
 
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_commands_that_the_program_names_can_be_typed(path):
+    """In errors, notes and the template of a new task."""
+    named = re.findall(r"(?:`|#   |Go on with: |next:   )journeyman ([a-z]+)", path.read_text(encoding="utf-8"))
+    assert set(named) <= {name for name, _ in generate.commands()}
+
+
 def test_python_blocks_are_python():
     blocks = [
         b for p in PAGES for b in re.findall(r"```python\n(.*?)```", p.read_text(encoding="utf-8"), re.S)

@@ -29,10 +29,11 @@ def register(app: typer.Typer) -> None:
 
 def init(name: Annotated[str, typer.Argument(help="The new task's folder.")]) -> None:
     """Write a new task folder, with comments that say what belongs where."""
+    from journeyman.data.read import shown_path
     from journeyman.task import write_template
 
     folder = Path(name)
-    write_template(folder, folder.name)
+    write_template(folder, shown_path(Path(folder.absolute().name)))
     screen = Screen()
     screen.line(f"wrote {folder}/")
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):

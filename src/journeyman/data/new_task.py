@@ -38,8 +38,8 @@ TASK = """\
 #   3. What changes (prices, stock, dates) does not belong into the examples: put it into a folder documents/.
 #
 #   journeyman check FOLDER      what is wrong with the examples, and what to do
-#   journeyman compare FOLDER    is a better prompt enough?
-#   journeyman train FOLDER      ends with a model id
+#   journeyman plan FOLDER       every value of the training, with its reason
+#   journeyman train FOLDER      ends with a model id, which `journeyman evaluate` measures
 
 name = NAME
 
@@ -55,7 +55,7 @@ examples = "examples.jsonl"
 instructions = "instructions.md"
 # held_out = "held_out.jsonl"        # your own test rows, used as they are
 # validation = "validation.jsonl"
-# documents = "documents"            # pages for the retrieval baseline
+# documents = "documents"            # pages of what changes, kept out of the training
 
 # For tables: which column is asked, which is the ideal answer. Left out: told from their names.
 # [columns]
