@@ -10,7 +10,7 @@ import torch
 import tiny
 from journeyman.errors import CheckpointError, ModelNotFound, RequestError
 from journeyman.generate.engine import MAX_BATCH, Engine, Request
-from journeyman.generate.sampling import Sampling, choose
+from journeyman.generate.sampling import Sampling
 from journeyman.records import Message
 from journeyman.train import lora
 from journeyman.train.load import load_base
@@ -176,21 +176,3 @@ def test_callers_from_several_threads_get_their_own_answers(engine):
     for thread in threads:
         thread.join()
     assert got == wanted
-
-
-def test_top_p_keeps_the_smallest_set_that_reaches_it():
-    logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
-    for top_p, kept in ((0.4, {0}), (0.5, {0}), (0.6, {0, 1}), (0.8, {0, 1}), (0.9, {0, 1, 2}), (1.0, {0, 1, 2, 3})):
-        generator = torch.Generator().manual_seed(0)
-        drawn = {choose(logits, Sampling(temperature=1.0, top_p=top_p), generator) for _ in range(400)}
-        assert drawn == kept, top_p
-
-
-def test_temperature_flattens():
-    logits = torch.tensor([2.0, 0.0])
-    generator = torch.Generator().manual_seed(0)
-    cold, hot = (
-        sum(choose(logits, Sampling(temperature=t), generator) for _ in range(500)) for t in (0.5, 5.0)
-    )
-    assert cold < 30 < 150 < hot < 300
-    assert choose(logits, Sampling(temperature=0), None) == 0

@@ -46,12 +46,6 @@ if TYPE_CHECKING:
 TO_THE_END = 2**31
 """Without `max_tokens` an answer may fill the context: the engine stops there."""
 
-COLDEST = 1e-4
-"""Below this temperature only the most likely token is left, and dividing by it would overflow: taken for 0."""
-
-SMALLEST_TOP_P = 1e-6
-"""`top_p` 0 means the most likely token, as any share smaller than its probability does."""
-
 CLIENT_GONE = 499
 """nginx's status for a request whose client has left; nobody reads it."""
 
@@ -121,13 +115,11 @@ def _sampling(body: ChatRequest, index: int) -> Sampling:
     """How answer `index` is sampled, by OpenAI's defaults. A seed gives each of `n` answers one of its own."""
     from journeyman.generate.sampling import Sampling
 
-    temperature = 1.0 if body.temperature is None else body.temperature
-    top_p = 1.0 if body.top_p is None else body.top_p
     seed = None if body.seed is None else (body.seed + index) % (MAX_SEED + 1)
     return Sampling(
         max_tokens=min(body.max_completion_tokens or body.max_tokens or TO_THE_END, TO_THE_END),
-        temperature=temperature if temperature >= COLDEST else 0.0,
-        top_p=max(top_p, SMALLEST_TOP_P),
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
         seed=seed,
         stop=tuple(body.stop or ()),
     )

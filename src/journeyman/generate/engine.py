@@ -148,9 +148,9 @@ class Engine:
         cache = DynamicCache(config=self._model.config)
         while rows:
             logits_BV = self._next_logits(ids_BT, mask_BT, cache, adapter)
+            chosen = choose(logits_BV, [row.request.sampling for row in rows], [row.generator for row in rows])
             next_ids, alive = [], []
-            for position, row in enumerate(rows):
-                token_id = choose(logits_BV[position], row.request.sampling, row.generator)
+            for position, (row, token_id) in enumerate(zip(rows, chosen, strict=True)):
                 piece = row.push(token_id)
                 if piece is not None:
                     yield piece

@@ -1,0 +1,94 @@
+"""How the next token is chosen: shares as promised, the greedy limit, and the same draw everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from journeyman.errors import RequestError
+from journeyman.generate.sampling import Sampling, choose, make_generator
+
+QUARTERS = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+
+
+def draws(logits_BV: torch.Tensor, count: int, **wishes: float) -> Counter[int]:
+    sampling = Sampling(**{"temperature": 1.0, "seed": 0, **wishes})
+    generator = make_generator(sampling)
+    return Counter(choose(logits_BV, [sampling], [generator])[0] for _ in range(count))
+
+
+def test_tokens_are_drawn_by_their_shares():
+    found = draws(QUARTERS, 4000)
+    for token, share in enumerate((0.5, 0.3, 0.15, 0.05)):
+        assert abs(found[token] / 4000 - share) < 4 * math.sqrt(share * (1 - share) / 4000)
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_it():
+    for top_p, kept in ((0.0, 1), (1e-12, 1), (0.4, 1), (0.6, 2), (0.8, 2), (0.9, 3), (1.0, 4)):
+        assert set(draws(QUARTERS, 400, top_p=top_p)) == set(range(kept)), top_p
+
+
+def test_temperature_flattens():
+    logits = torch.tensor([[2.0, 0.0]])
+    cold, hot = draws(logits, 500, temperature=0.5)[1], draws(logits, 500, temperature=5.0)[1]
+    assert cold < 30 < 150 < hot < 300
+
+
+@pytest.mark.parametrize("temperature", [0.0, 5e-324, 1e-300, 1e-45, 1e-8, 1e-4])
+@pytest.mark.parametrize("scale", [1.0, 1e30])
+def test_the_coldest_temperatures_are_the_greedy_limit(temperature, scale):
+    logits = torch.tensor([[1.0, 3.0, -2.0, 2.9]]) * scale
+    assert draws(logits, 20, temperature=temperature) == {1: 20}
+
+
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40),
+    st.floats(0, 2),
+    st.floats(0, 1),
+    st.integers(-(2**63), 2**63 - 1),
+)
+def test_whatever_is_asked_a_token_of_some_probability_is_taken(logits, temperature, top_p, seed):
+    sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
+    (token,) = choose(torch.tensor([logits]), [sampling], [make_generator(sampling)])
+    gap = max(logits) - logits[token]
+    assert gap == 0 or (not sampling.greedy and gap / temperature < 750)  # exp(-750) is 0
+
+
+def test_tokens_that_can_not_be_are_never_taken():
+    """Masked logits stand at both ends, where a draw of nearly 0 or 1 falls."""
+    inf = float("inf")
+    assert set(draws(torch.tensor([[-inf, 1.0, 1.0, -inf, -inf]]), 300)) == {1, 2}
+
+
+def test_a_seed_draws_the_same_whatever_the_batch_and_its_rounding():
+    torch.manual_seed(3)
+    logits = torch.randn(6, 500) * 4
+    sampling = Sampling(temperature=0.8, top_p=0.9, seed=11)
+    others = [Sampling(temperature=1.3, seed=n) for n in range(5)]
+
+    def run(order: list[int], noise: float) -> list[int]:
+        samplings = [sampling, *others]
+        generators = {i: make_generator(samplings[i]) for i in order}
+        taken = []
+        for _ in range(40):
+            rows = (logits + noise * torch.rand_like(logits))[order]
+            chosen = choose(rows, [samplings[i] for i in order], [generators[i] for i in order])
+            taken.append(chosen[order.index(0)])
+        return taken
+
+    alone = run([0], 0.0)
+    assert len(set(alone)) > 5
+    assert run([3, 0, 5], 0.0) == run([0, 1, 2, 3, 4, 5], 1e-6) == alone
+
+
+def test_what_can_not_be_sampled_is_refused_at_once_and_named():
+    with pytest.raises(RequestError) as caught:
+        Sampling(max_tokens=0, temperature=float("nan"), top_p=1.5, seed=2**63)
+    assert [p.split(" is ")[0] for p in caught.value.problems] == ["max_tokens", "temperature", "top_p", "seed"]
+    with pytest.raises(RequestError, match="temperature is -1"):
+        Sampling(temperature=-1)
