@@ -6,6 +6,7 @@
     ├── PlanError            a wish that contradicts the model, the data or the machine
     ├── BaseNotFound         a base model that is not here
     ├── ModelNotFound        a model id nobody registered
+    ├── ModelConflict        a model, base or alias that does not allow what was asked
     ├── JobNotFound          a job id nobody created
     ├── JobConflict          a job in a state that does not allow what was asked
     ├── TrainingError        training stopped for a reason the user can act on
@@ -95,6 +96,12 @@ class ModelNotFound(JourneymanError):
     """A model id that is not in the registry."""
 
     code = "model_not_found"
+
+
+class ModelConflict(JourneymanError):
+    """A model, base or alias that does not allow what was asked."""
+
+    code = "model_conflict"
 
 
 class JobNotFound(JourneymanError):

@@ -280,11 +280,15 @@ class Workspace:
 
         return probe(self.settings.home)
 
-    def delete_model(self, name: str) -> Version:
-        """Forget a model and delete its files; the job's record and events stay."""
+    def delete_model(self, model_id: str) -> Version:
+        """Forget a model, with its aliases, and delete its files; the job's record and events stay.
+
+        Raises ModelNotFound, and ModelConflict for an alias: who deletes by a name that may mean another model
+        tomorrow should see what it means today.
+        """
         import shutil
 
-        version = self.registry.remove(name)
+        version = self.registry.remove(model_id)
         shutil.rmtree(version.folder, ignore_errors=True)
         return version
 

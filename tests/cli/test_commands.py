@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from api.conftest import add_version
 from journeyman.cli.main import app
+from journeyman.errors import ModelConflict
 from journeyman.task import Task
+from journeyman.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +37,20 @@ def test_a_new_task_passes_the_check_as_it_is(tmp_path: Path) -> None:
     checked = run("check", "mine")
     assert checked.exit_code == 0, checked.output
     assert "read 12 = kept 12 + refused 0" in checked.output
+
+
+def test_a_model_is_deleted_by_its_id_only_and_with_its_aliases(home: Path, bases) -> None:
+    workspace = Workspace(home)
+    version = add_version(workspace, bases("llama"), "ft:tiny:local:voice:Ab12Cd34")
+    run("models", "alias", "live", version.id)
+    run("models", "alias", "next", "live")
+    refused = run("models", "delete", "live", "--yes")
+    assert isinstance(refused.exception, ModelConflict)
+    assert version.id in refused.exception.message
+    assert "stays" in run("models", "unalias", "next").output
+    assert workspace.registry.aliases() == {"live": version.id}
+    asked = CliRunner().invoke(app, ["models", "delete", version.id], input="n\n")
+    assert "its alias live" in asked.output
+    assert version.folder.is_dir()
+    assert run("models", "delete", version.id, "--yes").exit_code == 0
+    assert (workspace.registry.list(), workspace.registry.aliases(), version.folder.exists()) == ([], {}, False)

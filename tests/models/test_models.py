@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from journeyman import database
-from journeyman.errors import BaseNotFound, ModelNotFound, PlanError
+from journeyman.errors import BaseNotFound, ModelConflict, ModelNotFound, PlanError
 from journeyman.models import bases as base_models
 from journeyman.models.names import ModelName, new_name
 from journeyman.models.registry import Registry, Version
@@ -171,10 +171,12 @@ def test_an_alias_means_a_model_until_it_means_another(registry):
     assert registry.aliases() == {"live": two.id, "next": two.id}
 
 
-@pytest.mark.parametrize("alias", ["starter", "starter-1", "ft:a:b:c:12345678", "Qwen/Qwen3-0.6B"])
-def test_an_alias_never_hides_a_base_or_an_id(registry, alias):
+@pytest.mark.parametrize(
+    "alias", ["starter", "starter-1", "ft:a:b:c:12345678", "Qwen/Qwen3-0.6B", "", "two words", "a" * 65, "../up"]
+)
+def test_an_alias_never_hides_a_base_or_an_id_and_is_a_word(registry, alias):
     registry.add(version())
-    with pytest.raises(ModelNotFound, match="already means a base"):
+    with pytest.raises(ModelConflict, match=r"already means a base|can't be an alias"):
         registry.set_alias(alias, version().id)
     assert registry.aliases() == {}
 
@@ -184,12 +186,24 @@ def test_an_alias_of_nothing_is_refused(registry):
         registry.set_alias("live", "ft:nobody")
 
 
+def test_a_removed_alias_leaves_its_model(registry):
+    registry.add(version())
+    registry.set_alias("live", version().id)
+    assert registry.remove_alias("live") == version()
+    assert (registry.aliases(), registry.list()) == ({}, [version()])
+    with pytest.raises(ModelNotFound, match="there is no alias 'live'"):
+        registry.remove_alias("live")
+
+
 def test_a_removed_model_takes_its_aliases_along(registry):
     registry.add(version())
     other = registry.add(version("Zz99Zz99", "ftjob-2"))
     registry.set_alias("live", version().id)
     registry.set_alias("other", other.id)
-    assert registry.remove("live") == version()
+    with pytest.raises(ModelConflict, match=version().id) as caught:
+        registry.remove("live")
+    assert caught.value.code == "model_not_deletable"
+    assert registry.remove(version().id) == version()
     assert registry.aliases() == {"other": other.id}
     for name in ("live", version().id):
         with pytest.raises(ModelNotFound):

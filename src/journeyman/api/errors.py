@@ -24,6 +24,7 @@ from journeyman.errors import (
     JobConflict,
     JobNotFound,
     JourneymanError,
+    ModelConflict,
     ModelNotFound,
     PlanError,
     RequestError,
@@ -33,6 +34,7 @@ from journeyman.errors import (
 # Conflicts are 400, not 409: OpenAI's SDKs send a 409 again, twice.
 _STATUS: tuple[tuple[type[JourneymanError], int], ...] = (
     (ModelNotFound, 404),
+    (ModelConflict, 403),
     (JobNotFound, 404),
     (BaseNotFound, 404),
     (RequestError, 400),

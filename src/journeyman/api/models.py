@@ -71,20 +71,13 @@ class Catalogue:
         )
 
     def delete(self, name: str) -> str:
-        """Delete a fine-tuned model with its files; the id. Raises ModelNotFound, and RefusedError for other names."""
+        """Delete a fine-tuned model with its files; the id. Raises ModelNotFound, RefusedError for a base, ModelConflict for an alias."""
         entry = self.find(name)
         if entry.kind == "base":
             raise RefusedError(
                 403, f"The model `{entry.id}` is a base and can't be deleted.", code="model_not_deletable"
             )
-        if entry.kind == "alias":
-            raise RefusedError(
-                403,
-                f"`{entry.name}` is an alias of `{entry.id}`, and only a model can be deleted.",
-                code="model_not_deletable",
-                fix="delete the model by its id",
-            )
-        return self._workspace.delete_model(entry.id).id
+        return self._workspace.delete_model(entry.name).id
 
 
 def _base_entry(base: Base) -> CallableModel:

@@ -1,4 +1,4 @@
-"""`models`: list, show, alias, delete."""
+"""`models`: list, show, alias, unalias, delete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from journeyman.cli import options
 from journeyman.cli.show import Screen
 
-group = typer.Typer(help="What can be called: list, show, alias, delete.", invoke_without_command=True)
+group = typer.Typer(help="What can be called: list, show, alias, unalias, delete.", invoke_without_command=True)
 ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="The model's id, ft:…, or an alias.")]
 
 
@@ -72,16 +72,28 @@ def alias(
 
 
 @group.command()
+def unalias(name: Annotated[str, typer.Argument(help="The alias.")]) -> None:
+    """Let NAME mean nothing. The model it meant stays."""
+    from journeyman.workspace import Workspace
+
+    version = Workspace().registry.remove_alias(name)
+    Screen().line(f"{name} means nothing now; {version.id} stays")
+
+
+@group.command()
 def delete(
-    model: ModelId, yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's id, ft:…, not an alias.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False
 ) -> None:
     """Forget a model and delete its weights. The job's record and its checkpoints stay."""
     from journeyman.workspace import Workspace
 
     workspace = Workspace()
-    version = workspace.registry.get(model)
+    version = workspace.registry.by_id(model)
     if not yes:
-        typer.confirm(f"delete {version.id} and {version.folder}?", abort=True)
+        names = [alias for alias, target in workspace.registry.aliases().items() if target == version.id]
+        also = f", its alias {', '.join(names)}" if names else ""
+        typer.confirm(f"delete {version.id}{also} and {version.folder}?", abort=True)
     workspace.delete_model(version.id)
     Screen().line(f"deleted {version.id}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from journeyman import database
-from journeyman.errors import ModelNotFound
+from journeyman.errors import ModelConflict, ModelNotFound
 from journeyman.models.bases import ALIASES, STARTER
 
 
@@ -72,30 +73,54 @@ class Registry:
             )
         return _version(row)
 
+    def by_id(self, model_id: str) -> Version:
+        """A model by its own id, for what must not reach it by another name. Raises ModelNotFound, and ModelConflict for an alias."""
+        version = self.get(model_id)
+        if version.id != model_id:
+            raise ModelConflict(
+                f"`{model_id}` is an alias of `{version.id}`, and only a model can be deleted.",
+                where="model",
+                fix="delete the model by its id, or only the alias with `journeyman models unalias`",
+                code="model_not_deletable",
+            )
+        return version
+
     def list(self) -> list[Version]:
         """All models, newest first."""
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(database.models).order_by(database.models.c.created_at.desc())).all()
         return [_version(row) for row in rows]
 
-    def remove(self, name: str) -> Version:
-        """Forget a model and the aliases that point to it; its files are the caller's to delete."""
-        version = self.get(name)
+    def remove(self, model_id: str) -> Version:
+        """Forget a model and the aliases that point to it; its files are the caller's to delete. Raises as `by_id`."""
+        version = self.by_id(model_id)
         with self._engine.begin() as connection:
             connection.execute(database.aliases.delete().where(database.aliases.c.model == version.id))
             connection.execute(database.models.delete().where(database.models.c.id == version.id))
         return version
 
     def set_alias(self, alias: str, name: str) -> Version:
-        """Let `alias` mean this model from now on. Raises ModelNotFound for an unknown model."""
+        """Let `alias` mean this model from now on. Raises ModelNotFound for an unknown model, ModelConflict for a bad alias."""
         version = self.get(name)
-        if alias in (STARTER, *ALIASES) or alias.startswith("ft:") or "/" in alias:
-            raise ModelNotFound(f"{alias!r} already means a base model", where="alias", fix="choose another word")
+        if alias in (STARTER, *ALIASES):
+            raise ModelConflict(f"{alias!r} already means a base model", where="alias", fix="choose another word")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", alias):
+            fix = "use 1 to 64 letters, digits, '.', '-' or '_'"
+            raise ModelConflict(f"{alias!r} can't be an alias", where="alias", fix=fix)
         with self._engine.begin() as connection:
             connection.execute(database.aliases.delete().where(database.aliases.c.name == alias))
             connection.execute(
                 database.aliases.insert().values(name=alias, model=version.id, created_at=time.time())
             )
+        return version
+
+    def remove_alias(self, alias: str) -> Version:
+        """Let `alias` mean nothing; the model it meant stays. Raises ModelNotFound where it is no alias."""
+        if alias not in self.aliases():
+            raise ModelNotFound(f"there is no alias {alias!r}", where="alias", fix="`journeyman models` lists them")
+        version = self.get(alias)
+        with self._engine.begin() as connection:
+            connection.execute(database.aliases.delete().where(database.aliases.c.name == alias))
         return version
 
     def aliases(self) -> dict[str, str]:
