@@ -27,6 +27,48 @@ CONFIG_FILE = "adapter_config.json"
 _PREFIX = "base_model.model."
 
 
+class LoraProduct(torch.autograd.Function):
+    """y = x W^T + bias + scaling (x A^T) B^T with W frozen, computed in the dtype of x.
+
+    Backward needs only x, which the layers that read the same x share, and the N x r product x A^T. Autograd's own
+    graph of the same line would keep an fp32 copy of x and of the output for every layer. A test holds both equal.
+
+    Shapes: N tokens (any leading dimensions), x N x in, W out x in, A r x in, B out x r.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        scaling: float,
+    ) -> torch.Tensor:
+        """The layer's output."""
+        a, b = a.to(x.dtype), (b * scaling).to(x.dtype)
+        x_ND = x.reshape(-1, x.shape[-1])
+        inner_NR = x_ND @ a.T
+        y = F.linear(x_ND, weight, bias).addmm_(inner_NR, b.T)
+        ctx.save_for_backward(x_ND, inner_NR, weight, a, b)
+        ctx.scaling = scaling
+        return y.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of x (where something before it is trained), A and B, the last two in fp32."""
+        x_ND, inner_NR, weight, a, b = ctx.saved_tensors
+        grad_NO = grad.reshape(-1, grad.shape[-1])
+        grad_inner_NR = grad_NO @ b
+        grad_a = (grad_inner_NR.T @ x_ND).float()
+        grad_b = (grad_NO.T @ inner_NR).float() * ctx.scaling
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad_NO @ weight).addmm_(grad_inner_NR, a).view(*grad.shape[:-1], -1)
+        return grad_x, None, None, grad_a, grad_b, None
+
+
 class LoraLinear(nn.Module):
     """A frozen linear layer with adapters beside it."""
 
@@ -56,12 +98,14 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The base layer's output plus the active adapter's."""
-        y: torch.Tensor = self.base(x)
         if self.active is None:
+            y: torch.Tensor = self.base(x)
             return y
         a, b = self.lora_A[self.active], self.lora_B[self.active]
-        delta = F.linear(F.linear(x.to(a.dtype), a), b)
-        return y + (delta * self.scaling[self.active]).to(y.dtype)
+        weight = weight_of(self.base)
+        weight = weight.T if isinstance(self.base, Conv1D) else weight
+        out: torch.Tensor = LoraProduct.apply(x, weight, self.base.bias, a, b, self.scaling[self.active])  # type: ignore[no-untyped-call]
+        return out
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """What the adapter adds to the weight, in the base weight's own orientation."""

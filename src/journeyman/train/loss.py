@@ -5,6 +5,8 @@ Shapes: B rows, T tokens, N learned tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  (the field's usual name)
@@ -18,12 +20,61 @@ def token_loss(model: nn.Module, ids_BT: torch.Tensor, weights_BT: torch.Tensor)
     computed. Rows are padded on the right, which a causal model never looks at, so there is no attention mask.
     """
     learned_BT = weights_BT[:, 1:] > 0
-    hidden_BTD = hidden_states(model, ids_BT[:, :-1])
-    logits_NV = output_logits(model, hidden_BTD[learned_BT]).float()
+    hidden_ND = hidden_states(model, ids_BT[:, :-1])[learned_BT]
     targets_N = ids_BT[:, 1:][learned_BT]
-    loss = F.cross_entropy(logits_NV, targets_N, reduction="sum")
-    correct = int((logits_NV.detach().argmax(-1) == targets_N).sum())
-    return loss, int(targets_N.numel()), correct
+    head = [p for p in model.get_output_embeddings().parameters() if p.requires_grad]  # type: ignore[operator]
+    loss, correct = TiledLoss.apply(hidden_ND, model, targets_N, *head)  # type: ignore[no-untyped-call]
+    return loss, int(targets_N.numel()), int(correct)
+
+
+def plain_loss(model: nn.Module, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed cross-entropy in nats, and how many targets were the top guess: what `TiledLoss` computes."""
+    logits_NV = output_logits(model, hidden_ND).float()
+    return F.cross_entropy(logits_NV, targets_N, reduction="sum"), (logits_NV.detach().argmax(-1) == targets_N).sum()
+
+
+TILE_LOGITS = 2**21
+"""Logits computed at a time: 8 MiB in fp32, which stays in a CPU's cache; at least 64 rows for the products' sake."""
+
+
+class TiledLoss(torch.autograd.Function):
+    """`plain_loss` over tiles of rows: the logits of all tokens are never in memory together.
+
+    The gradient is computed with each tile, while its logits are at hand, so that backward only scales it; the
+    losses and gradients of tiles are sums (after Hsu et al. 2024, Liger Kernel, arXiv:2410.10989, section 3.2).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ND: torch.Tensor, model: nn.Module, targets_N: torch.Tensor, *head: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and correct guesses; keeps the gradients of the hidden states and of the head's trained weights."""
+        vocab = model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
+        rows = max(64, TILE_LOGITS // vocab)
+        needed = any(ctx.needs_input_grad)
+        loss, correct = hidden_ND.new_zeros((), dtype=torch.float32), targets_N.new_zeros(())
+        grad_ND = torch.empty_like(hidden_ND) if needed else None
+        grads_head = [torch.zeros_like(weight) for weight in head] if needed else []
+        for start in range(0, len(targets_N), rows):
+            tile = slice(start, start + rows)
+            with torch.set_grad_enabled(needed):
+                tile_ND = hidden_ND[tile].detach().requires_grad_(needed)
+                tile_loss, tile_correct = plain_loss(model, tile_ND, targets_N[tile])
+            loss += tile_loss.detach()
+            correct += tile_correct
+            if grad_ND is not None:
+                grad_ND[tile], *grads = torch.autograd.grad(tile_loss, [tile_ND, *head])
+                for total, part in zip(grads_head, grads, strict=True):
+                    total += part
+        ctx.grads = (grad_ND, *grads_head)
+        ctx.mark_non_differentiable(correct)
+        return loss, correct
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """The kept gradients, scaled."""
+        hidden, *head = (None if kept is None else kept * grad.to(kept.dtype) for kept in ctx.grads)
+        return hidden, None, None, *head
 
 
 def hidden_states(model: nn.Module, ids_BT: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,72 @@
+"""Each fast path is held equal to the plain line that it replaces."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from journeyman.train import loss as losses
+from journeyman.train.load import load_base
+from journeyman.train.lora import LoraProduct
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["fp64", "bf16"])
+def test_lora_product_is_the_plain_line(dtype):
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*shape, kind=dtype):
+        return torch.randn(*shape, generator=generator).to(kind)
+
+    x, weight, bias = draw(2, 5, 12), draw(7, 12), draw(7)
+    adapters = torch.float64 if dtype is torch.float64 else torch.float32
+    a, b = draw(3, 12, kind=adapters), draw(7, 3, kind=adapters)
+    upstream = draw(2, 5, 7)
+
+    def gradients(product):
+        leaves = [t.clone().requires_grad_() for t in (x, a, b)]
+        out = product(*leaves)
+        out.backward(upstream)
+        return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+    fast = gradients(lambda x, a, b: LoraProduct.apply(x, weight, bias, a, b, 0.7))
+    plain = gradients(lambda x, a, b: (F.linear(x, weight, bias) + 0.7 * (x.to(a.dtype) @ a.T @ b.T)).to(dtype))
+    # LoraProduct gives the adapters' gradients in fp32, as the adapters are; bf16 products keep 8 bits.
+    limit = 1e-6 if dtype is torch.float64 else 2e-2
+    for one, two in zip(fast, plain, strict=True):
+        assert one.dtype == two.dtype or one.dtype == torch.float32
+        assert float((one.double() - two.double()).norm() / two.double().norm()) < limit
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
+@pytest.mark.parametrize("full", [False, True], ids=["frozen head", "trained head"])
+def test_tiled_loss_is_the_plain_loss(bases, family, full, monkeypatch):
+    """64 rows a tile, 150 rows: two whole tiles and a part."""
+    model = load_base(bases(family))
+    model.requires_grad_(full)
+    head = model.get_output_embeddings().weight
+    monkeypatch.setattr(losses, "TILE_LOGITS", 1)
+    generator = torch.Generator().manual_seed(4)
+    hidden = torch.randn(150, head.shape[1], generator=generator)
+    targets = torch.randint(0, head.shape[0], (150,), generator=generator)
+    trained = [head] if full else []
+
+    def gradients(loss_of):
+        leaf = hidden.clone().requires_grad_()
+        loss, correct = loss_of(leaf)
+        return loss.detach(), correct, torch.autograd.grad(loss / 150, [leaf, *trained])
+
+    tiled = gradients(lambda h: losses.TiledLoss.apply(h, model, targets, *trained))
+    plain = gradients(lambda h: losses.plain_loss(model, h, targets))
+    assert float(tiled[0]) == pytest.approx(float(plain[0]), rel=1e-6)
+    assert int(tiled[1]) == int(plain[1])
+    for one, two in zip(tiled[2], plain[2], strict=True):
+        torch.testing.assert_close(one, two, atol=1e-7, rtol=1e-5)
+
+
+def test_a_validation_needs_no_gradient(bases):
+    model = load_base(bases("llama"))
+    model.requires_grad_(False)
+    ids = torch.arange(12).view(1, 12)
+    with torch.no_grad():
+        loss, learned, _ = losses.token_loss(model, ids, torch.ones(1, 12))
+    assert learned == 11
+    assert not loss.requires_grad
