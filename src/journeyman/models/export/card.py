@@ -47,8 +47,8 @@ llama.cpp (the chat template is in the file; `--jinja` makes it used as it is):
     llama-server -m {file} --jinja
     llama-cli -m {file} --jinja
 
-Ollama, LM Studio and others load the file too. Smaller types are made of an f32, f16 or bf16 file with llama.cpp's
-own `llama-quantize`.
+LM Studio and Ollama load the file too; Ollama knows some chat templates only, and wants others in a Modelfile's TEMPLATE.
+Smaller types are made of an f32, f16 or bf16 file with llama.cpp's own `llama-quantize`.
 """,
 }
 
