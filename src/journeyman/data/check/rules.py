@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from journeyman.data.check import contradiction, leakage, repetition, shape
+from journeyman.data.check import contradiction, facts, leakage, private, repetition, shape
 from journeyman.data.check.finding import SEVERITIES, Finding, Report
 from journeyman.data.check.rule import Asked, Checked, Rows, Rule, Tokenized
 
 RULES: tuple[Rule, ...] = (
     *shape.RULES,
+    *private.RULES,
     *leakage.RULES,
     *contradiction.RULES,
     *repetition.RULES,
+    *facts.RULES,
 )
 
 
