@@ -1,4 +1,4 @@
-"""The generated parts of docs/: cli.md, errors.md, and the table of refusals in examples.md.
+"""The generated parts of docs/: cli.md, errors.md, the table of refusals in examples.md, and the rules in check.md.
 
 python tests/docs/generate.py           # write them
 python tests/docs/generate.py --check   # exit 1 and name the pages that are not fresh
@@ -16,6 +16,9 @@ import typer
 from journeyman import errors
 from journeyman.cli.main import app
 from journeyman.data.check.refusals import REASONS
+from journeyman.data.check.rule import Rule
+from journeyman.data.check.rules import RULES
+from journeyman.records import Example
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "journeyman"
@@ -138,11 +141,60 @@ BEGIN, END = "<!-- refusals: generated -->", "<!-- end of refusals -->"
 
 
 def examples() -> str:
-    page = (DOCS / "examples.md").read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
     rows = [(f"`{code}`", meaning, mend) for code, (meaning, mend) in REASONS.items()]
-    filled = table(("code", "meaning", "mend"), rows)
-    return f"{before}{BEGIN}\n\n{filled}\n\n{END}{rest.partition(END)[2]}"
+    return filled("examples.md", BEGIN, END, table(("code", "meaning", "mend"), rows))
+
+
+def filled(name: str, begin: str, end: str, text: str) -> str:
+    """A page with its generated part renewed."""
+    before, _, rest = (DOCS / name).read_text(encoding="utf-8").partition(begin)
+    return f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
+
+
+# ── check.md ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+RULES_BEGIN, RULES_END = "<!-- rules: generated -->", "<!-- end of rules -->"
+SAMPLE_ROWS_SHOWN, SAMPLE_CHARACTERS_SHOWN = 4, 300
+
+
+def check() -> str:
+    overview = [(f"[`{r.code}`](#{r.code})", r.severity, r.meaning) for r in RULES]
+    parts = [table(("code", "severity", "what it means"), overview), *map(rule_section, RULES)]
+    return filled("check.md", RULES_BEGIN, RULES_END, "\n\n".join(parts))
+
+
+def rule_section(rule: Rule) -> str:
+    """What a rule is, the sample that it shows, and what it says about it."""
+    rows = rule.example.rows()
+    found = list(rule.find(rows))
+    lines = [line for example in rows.all[:SAMPLE_ROWS_SHOWN] for line in sample_lines(example)]
+    if len(rows.all) > SAMPLE_ROWS_SHOWN:
+        lines.append(f"... {len(rows.all) - SAMPLE_ROWS_SHOWN} more")
+    lines += [f"{refused.place}  refused: {refused.reason}" for refused in rows.refused[:SAMPLE_ROWS_SHOWN]]
+    for finding in found[:2]:
+        lines += ["", f"{finding.severity}: {shown(finding.message)}"]
+        lines += [f"    {row.place}  {shown(row.note)}".rstrip() for row in finding.rows[:3]]
+        lines.append(f"    mend: {finding.fix}")
+    return "\n\n".join(
+        [
+            f"### {rule.code}",
+            f"**{rule.title}** ({rule.severity}): {rule.meaning}.",
+            f"{rule.why} *Mend:* {rule.mend}.",
+            "```\n" + "\n".join(lines) + "\n```",
+        ]
+    )
+
+
+def sample_lines(example: Example) -> Iterator[str]:
+    for number, message in enumerate(example.messages):
+        place = f"{example.place}" if number == 0 else ""
+        calls = " ".join(f"{c['function']['name']}({c['function']['arguments']})" for c in message.tool_calls)
+        yield f"{place:<20} {message.role}: {shown(message.content + calls)}"
+
+
+def shown(text: str) -> str:
+    flat = text.replace("\n", "⏎")
+    return flat if len(flat) <= SAMPLE_CHARACTERS_SHOWN else flat[:SAMPLE_CHARACTERS_SHOWN] + "..."
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -158,7 +210,7 @@ def one_line(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-PAGES = {"cli.md": cli, "errors.md": error_page, "examples.md": examples}
+PAGES = {"cli.md": cli, "errors.md": error_page, "examples.md": examples, "check.md": check}
 
 
 def stale() -> list[str]:

@@ -59,7 +59,7 @@ _MONTH = r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|A
 _LONG_MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _DAY = r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
 _ANY_DAY = rf"(?:{_DAY}s?|[Ww]eekdays|[Ww]eekends|Mon|Tue|Tues|Wed|Thu|Thur|Thurs|Fri|Sat|Sun)"
-_CLOCK = r"(?:[01]?\d|2[0-4])(?:[:.][0-5]\d)?\s?(?:a\.?m\b\.?|p\.?m\b\.?|o['’]clock)|(?:[01]?\d|2[0-4]):[0-5]\d(?![:\d])|\b(?:noon|midnight)\b"
+_CLOCK = r"(?:[01]?\d|2[0-4])(?:[:.][0-5]\d)?\s?(?:[ap]m\b|[ap]\.m\.|o['’]clock)|(?:[01]?\d|2[0-4]):[0-5]\d(?![:\d])|\b(?:noon|midnight)\b"
 _LOOSE_CLOCK = rf"(?:{_CLOCK}|(?:[01]?\d|2[0-4])(?:[.:][0-5]\d)?)"
 _TO = r"\s?(?:-|–|—|to|until|till|and)\s?"
 _UNIT = r"(?:minutes?|hours?|days?|nights?|weeks?|months?|years?)"
@@ -254,8 +254,8 @@ _PATTERNS: tuple[_Pattern, ...] = (
     ),
     _compiled(
         "stock",
-        rf"\b(?:only\s)?(?:{_COUNT}|no|a few|several)\s(?:(?!were|was|been|had|which|who|and|or)[a-z'’-]+\s){{0,3}}"
-        r"(?:left\b(?!\s(?:over|behind|hand|side|us|the|our|for|on|in|at|out|to|it|them|him|her|by|a|your)\b)|available|remaining|in stock|on the shelf|vacant|"
+        rf"\b(?:only\s)?(?:{_COUNT}|no|a few|several)\s(?:(?!(?:were|was|been|had|which|who)\b)[a-z'’-]+\s){{0,3}}"
+        r"(?:left\b(?!\s(?:over|behind|hand|side|us|the|our|out|it|them|him|her|your)\b)|available|remaining|in stock|on the shelf|vacant|"
         r"free\b(?!\s(?:of|for|from|when|with)\b))",
         needs="left|available|remaining|stock|on the shelf|vacant|free",
     ),
@@ -267,7 +267,7 @@ _PATTERNS: tuple[_Pattern, ...] = (
     _compiled("hours", rf"(?:\b(?:from|between|at|until|before|after)\s)?(?<![\d:.])(?:{_CLOCK})(?:{_TO}(?:{_CLOCK}))?(?!\s?ratio)", needs=":|am|pm|a.m|p.m|clock|noon|midnight"),
     _compiled("hours", rf"(?:\b(?:from|between)\s)(?:[01]?\d|2[0-4])(?:[.:][0-5]\d)?(?:{_TO})(?:[01]?\d|2[0-4])(?:[.:][0-5]\d)?(?!\s?(?:[.,]\d|%|°|{_UNIT}|euros?|[€$£]|\w))", _is_opening, needs="from|between", digit=True),
     _compiled("hours", rf"\b(?:{_ANY_DAY}\s?(?:-|–|to|through)\s?{_ANY_DAY}|(?:on |every )?{_DAY}s\b(?:\suntil\s\w+)?|every {_DAY}\b)", needs=_DAYS, case=True),
-    _compiled("date", rf"(?:\b{_DAY}(?: the)?,? )?\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b\.?(?:,? \d{{4}})?", _is_to_come, needs=_MONTHS, digit=True, case=True),
+    _compiled("date", rf"(?:\b{_DAY}(?: the)?,? )?\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b(?:\.?,? \d{{4}})?", _is_to_come, needs=_MONTHS, digit=True, case=True),
     _compiled("date", rf"(?:\b{_DAY},? )?\b{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?\b(?!\s?(?:euros?|percent|%))(?:,? \d{{4}})?", _is_to_come, needs=_MONTHS, digit=True, case=True),
     _compiled("date", r"\b(?:20\d\d-[01]\d-[0-3]\d|[0-3]?\d[./][01]?\d[./](?:20)?\d\d)\b", _is_to_come, digit=True),
     _compiled("date", rf"\b(?:(?:mid|late|early)[- ]|(?:in|by|until|before|from|since|to|the end of|end of|beginning of|middle of) (?:late |early |mid-?)?){_LONG_MONTH}\b(?: \d{{4}})?", _is_to_come, needs=_MONTHS, case=True),
