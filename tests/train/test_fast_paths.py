@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import tiny
+from journeyman.train import attention
 from journeyman.train import loss as losses
 from journeyman.train.load import load_base
 from journeyman.train.lora import LoraProduct
@@ -70,3 +72,42 @@ def test_a_validation_needs_no_gradient(bases):
         loss, learned, _ = losses.token_loss(model, ids, torch.ones(1, 12))
     assert learned == 11
     assert not loss.requires_grad
+
+
+@pytest.mark.parametrize(("heads", "key_heads", "length"), [(4, 2, 150), (3, 1, 5), (2, 2, 64), (6, 2, 129)])
+def test_causal_attention_is_torchs_own(heads, key_heads, length):
+    """Shorter than a block of queries, one block exactly, several, and a part of one."""
+    generator = torch.Generator().manual_seed(6)
+    q, upstream = (torch.randn(3, heads, length, 8, generator=generator) for _ in range(2))
+    k, v = (torch.randn(3, key_heads, length, 8, generator=generator) for _ in range(2))
+
+    def gradients(attend):
+        leaves = [t.clone().requires_grad_() for t in (q, k, v)]
+        out = attend(*leaves)
+        out.backward(upstream)
+        return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+    ours = gradients(lambda q, k, v: attention.causal_attention(q, k, v, 8**-0.5))
+    theirs = gradients(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True))
+    for one, two in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, two, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_bf16_base_is_as_near_to_fp32_as_with_transformers_own_attention(bases, family):
+    """Sliding windows, caps and sinks included: what ours does not compute goes to transformers' own."""
+    model = load_base(bases(family), precision="bf16")
+    ids = torch.randint(5, 90, (2, 40), generator=torch.Generator().manual_seed(1))
+    padded = torch.ones_like(ids)
+    padded[0, :7] = 0
+
+    @torch.no_grad()
+    def logits(model):
+        whole, left_padded = model(ids).logits, model(ids, attention_mask=padded).logits[:, 7:]
+        return torch.cat([whole.flatten(), left_padded.flatten()]).float()
+
+    ours = logits(model)
+    if model.config._attn_implementation == attention.NAME:
+        model.set_attn_implementation("sdpa")
+    theirs, exact = logits(model), logits(model.float())
+    assert float((ours - exact).norm()) < 1.3 * float((theirs - exact).norm())

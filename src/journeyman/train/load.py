@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from journeyman.errors import BaseNotFound
+from journeyman.train import attention
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,4 +35,6 @@ def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu") -> 
             where=str(folder),
             fix="give a decoder-only causal model in safetensors format that this transformers version knows",
         ) from error
+    if precision == "bf16" and device == "cpu" and model.config._attn_implementation == "sdpa":  # type: ignore[union-attr]
+        model.set_attn_implementation(attention.NAME)  # type: ignore[operator]
     return model.to(device).eval()
