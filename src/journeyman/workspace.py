@@ -373,13 +373,37 @@ class Workspace:
                 self._engines[str(folder)] = Engine(folder, precision=precision, device=machine.device)
             return self._engines[str(folder)]
 
-    def stream(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
-        """Answer one conversation, piece by piece."""
+    def stream(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        most_calls: int | None = None,
+    ) -> Iterator[Piece]:
+        """Answer one conversation, piece by piece. With `tools`, calls of them are taken out of the text.
+
+        Raises RequestError where the model's chat template has no tool calls that can be read back.
+        """
+        from journeyman.errors import RequestError
+        from journeyman.generate.calls import with_calls
         from journeyman.generate.engine import Request
+        from journeyman.text.tools import call_reader
 
         served = self.served(model)
-        prompt_ids = tuple(served.engine.chat.prompt_ids(messages))
-        return served.engine.stream([Request(prompt_ids, served.adapter, sampling)])
+        chat = served.engine.chat
+        reader = call_reader(chat, [tool["function"]["name"] for tool in tools]) if tools else None
+        if tools and reader is None:
+            raise RequestError(
+                f"the chat template of {served.id} writes no tool calls that can be read back",
+                where="tools",
+                fix="leave tools out, or use a base with calls in <tool_call> tags, such as Qwen",
+                code="unsupported_parameter",
+            )
+        request = Request(tuple(chat.prompt_ids(messages, tools)), served.adapter, sampling)
+        pieces = served.engine.stream([request])
+        return pieces if reader is None else with_calls(pieces, reader, most=most_calls)
 
     def answer(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Answer:
         """Answer one conversation."""

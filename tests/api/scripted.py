@@ -38,7 +38,7 @@ class Scripted:
         self.registry = NoRegistry()
         self.asked: list[tuple[str, Sequence[Message], Any]] = []
 
-    def stream(self, model: str, messages: Sequence[Message], sampling: Any) -> Iterator[Piece]:
+    def stream(self, model: str, messages: Sequence[Message], sampling: Any, **tools: Any) -> Iterator[Piece]:
         self.asked.append((model, messages, sampling))
         return self.script()
 

@@ -44,7 +44,6 @@ def http(server: Running):
 # ── bodies ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 UNSUPPORTED = {
-    "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
     "tool_choice": "required",
     "functions": [{"name": "f"}],
     "function_call": {"name": "f"},

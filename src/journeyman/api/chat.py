@@ -7,7 +7,8 @@ import hashlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +25,7 @@ from journeyman.api.wire import (
     FINISH_REASONS,
     MAX_SEED,
     AnswerMessage,
+    CallDelta,
     ChatChoice,
     ChatChunk,
     ChatCompletion,
@@ -31,10 +33,12 @@ from journeyman.api.wire import (
     ChunkChoice,
     Delta,
     FinishReason,
+    FunctionDelta,
+    ToolCall,
     WireUsage,
 )
 from journeyman.errors import JourneymanError
-from journeyman.records import Message
+from journeyman.records import Message, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -105,7 +109,13 @@ def _answers(
 ) -> Iterator[Piece]:
     """The pieces of all `n` answers, one answer after the other. Runs in a thread: it loads torch and the model."""
     for index in range(body.n or 1):
-        pieces = workspace.stream(model.source, messages, _sampling(body, index))
+        pieces = workspace.stream(
+            model.source,
+            messages,
+            _sampling(body, index),
+            tools=body.offered_tools(),
+            most_calls=1 if body.parallel_tool_calls is False else None,
+        )
         with closing(cast("Generator[Piece, None, None]", pieces)):
             for piece in pieces:
                 yield replace(piece, index=index)
@@ -130,12 +140,14 @@ def _sampling(body: ChatRequest, index: int) -> Sampling:
 
 async def _collect(pieces: AsyncIterator[Piece], n: int, header: _Header) -> ChatCompletion:
     texts = [""] * n
+    calls: list[list[ToolCall]] = [[] for _ in range(n)]
     reasons: list[FinishReason] = ["stop"] * n
     meter = _Meter()
     async for piece in pieces:
         texts[piece.index] += piece.text
+        calls[piece.index] += [ToolCall.model_validate(call) for call in piece.calls]
         if piece.stop is not None:
-            reasons[piece.index] = FINISH_REASONS[piece.stop]
+            reasons[piece.index] = _reason(piece.stop, called=bool(calls[piece.index]))
         meter.add(piece)
     return ChatCompletion(
         id=header.id,
@@ -143,11 +155,20 @@ async def _collect(pieces: AsyncIterator[Piece], n: int, header: _Header) -> Cha
         model=header.model,
         system_fingerprint=header.fingerprint,
         choices=[
-            ChatChoice(index=index, message=AnswerMessage(content=text), finish_reason=reason)
-            for index, (text, reason) in enumerate(zip(texts, reasons, strict=True))
+            ChatChoice(index=index, message=_message(text, made), finish_reason=reason)
+            for index, (text, made, reason) in enumerate(zip(texts, calls, reasons, strict=True))
         ],
         usage=meter.usage,
     )
+
+
+def _message(text: str, calls: list[ToolCall]) -> AnswerMessage:
+    """The turn; one that only calls has no content, as OpenAI has it."""
+    return AnswerMessage(content=text or None, tool_calls=calls) if calls else AnswerMessage(content=text)
+
+
+def _reason(stop: Stop, *, called: bool) -> FinishReason:
+    return "tool_calls" if called and stop == "end" else FINISH_REASONS[stop]
 
 
 class _Meter:
@@ -175,12 +196,12 @@ class _Meter:
 async def _frames(
     pieces: AsyncIterator[Piece], body: ChatRequest, header: _Header, request_id: str
 ) -> AsyncIterator[str]:
-    """Server-sent events: role, text, finish reason for each answer, usage if asked for, [DONE].
+    """Server-sent events: role, text, tool calls, finish reason for each answer, usage if asked for, [DONE].
 
     A failure on the way is a last frame with an error, which the SDKs raise.
     """
     usage: dict[str, Any] = {"usage": None} if body.include_usage else {}
-    meter, begun = _Meter(), set[int]()
+    meter, begun, called = _Meter(), set[int](), Counter[int]()
     try:
         async for piece in pieces:
             if piece.index not in begun:
@@ -190,8 +211,13 @@ async def _frames(
                 )
             if piece.text:
                 yield _frame(header, [_choice(piece.index, Delta(content=piece.text))], usage)
+            for call in piece.calls:
+                for delta in _call_deltas(call, called[piece.index]):
+                    yield _frame(header, [_choice(piece.index, Delta(tool_calls=[delta]))], usage)
+                called[piece.index] += 1
             if piece.stop is not None:
-                yield _frame(header, [_choice(piece.index, Delta(), FINISH_REASONS[piece.stop])], usage)
+                reason = _reason(piece.stop, called=called[piece.index] > 0)
+                yield _frame(header, [_choice(piece.index, Delta(), reason)], usage)
             meter.add(piece)
         if body.include_usage:
             yield _frame(header, [], {"usage": meter.usage})
@@ -202,6 +228,16 @@ async def _frames(
         if not isinstance(error, JourneymanError):
             log.exception("request %s failed while streaming", request_id)
         yield f"data: {envelope_of(error, request_id)[1].model_dump_json()}\n\n"
+
+
+def _call_deltas(call: Mapping[str, Any], index: int) -> tuple[CallDelta, CallDelta]:
+    """A call in two frames, as OpenAI streams it: what is called, then with which arguments."""
+    function = call["function"]
+    begin = FunctionDelta(name=function["name"], arguments="")
+    return (
+        CallDelta(index=index, id=call["id"], type="function", function=begin),
+        CallDelta(index=index, function=FunctionDelta(arguments=function["arguments"])),
+    )
 
 
 def _choice(index: int, delta: Delta, finish_reason: FinishReason | None = None) -> ChunkChoice:

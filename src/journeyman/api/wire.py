@@ -9,14 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from journeyman.data.messages import RowError, read_messages
 from journeyman.errors import RequestError
 from journeyman.records import Message, Stop
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 FINISH_REASONS: dict[Stop, FinishReason] = {"end": "stop", "length": "length", "cancelled": "stop"}
 
 MAX_SEED = 2**63 - 1
@@ -130,15 +140,46 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+class OfferedFunction(_Strict):
+    """A function that the model may call. `strict` would promise arguments that fit the schema."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: Annotated[Any, _only(_false, "Arguments that fit the schema can't be promised on this server yet.")] = None
+
+
+class Tool(_Strict):
+    """A tool that the model may call, kept as it was sent: the chat template writes it down in that order."""
+
+    type: Literal["function"]
+    function: OfferedFunction
+    _sent: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, value: Any, handler: ModelWrapValidatorHandler[Tool]) -> Tool:
+        if isinstance(value, dict) and value.get("type") not in (None, "function"):
+            raise PydanticCustomError("unsupported_parameter", "Only tools of the type function can be called.")
+        tool = handler(value)
+        tool._sent = value
+        return tool
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """The tool as the client wrote it."""
+        return self._sent
+
+
 StopText = Annotated[str, Field(min_length=1)]
-_TOOLS = "Tool calls are not available on this server yet."
+_FUNCTIONS = "Send `tools` and `tool_choice` instead."
+_FORCED = "A call can't be forced on this server yet; only none and auto are available."
 _LOGPROBS = "Log-probabilities are not available on this server yet."
 _PENALTIES = "Only 0 is available on this server yet."
 
 NO_EFFECT = frozenset(
     {
         "metadata",
-        "parallel_tool_calls",
         "prediction",
         "prompt_cache_key",
         "prompt_cache_options",
@@ -171,10 +212,12 @@ class ChatRequest(_Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
-    tools: Annotated[Any, _only(_empty, _TOOLS)] = None
-    tool_choice: Annotated[Any, _only(lambda v: v in ("none", "auto"), _TOOLS)] = None
-    functions: Annotated[Any, _only(_empty, _TOOLS)] = None
-    function_call: Annotated[Any, _only(lambda v: v in ("none", "auto"), _TOOLS)] = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Annotated[Any, _only(lambda v: v in ("none", "auto"), _FORCED)] = None
+    parallel_tool_calls: bool | None = None
+
+    functions: Annotated[Any, _only(_empty, _FUNCTIONS)] = None
+    function_call: Annotated[Any, _only(lambda v: v in ("none", "auto"), _FUNCTIONS)] = None
     response_format: Annotated[Any, _only(_text_format, "Only text is available on this server yet.")] = None
     logprobs: Annotated[Any, _only(_false, _LOGPROBS)] = None
     top_logprobs: Annotated[Any, _only(_zero, _LOGPROBS)] = None
@@ -191,7 +234,6 @@ class ChatRequest(_Strict):
     store: Annotated[Any, _only(_false, "Completions are not stored on this server yet.")] = None
 
     metadata: dict[str, str] | None = None
-    parallel_tool_calls: bool | None = None
     prediction: dict[str, Any] | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
@@ -223,6 +265,10 @@ class ChatRequest(_Strict):
         """Whether a stream ends with a frame of usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
+    def offered_tools(self) -> list[dict[str, Any]]:
+        """The tools that the model is told of and may call; none where the client wants no call."""
+        return [] if self.tool_choice == "none" else [tool.sent for tool in self.tools or ()]
+
     def conversation(self) -> tuple[Message, ...]:
         """The messages as training reads them from a file: what is served is what was trained. Raises RequestError."""
         try:
@@ -240,12 +286,22 @@ class WireUsage(BaseModel):
 
 
 class AnswerMessage(BaseModel):
-    """The assistant's turn."""
+    """The assistant's turn; `tool_calls` is not sent where there are none."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
     annotations: list[Any] = []
+    tool_calls: list[ToolCall] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        out: dict[str, Any] = handler(self)
+        if self.tool_calls is None:
+            del out["tool_calls"]
+        else:
+            out["tool_calls"] = [call.model_dump(exclude_none=True) for call in self.tool_calls]
+        return out
 
 
 class ChatChoice(BaseModel):
@@ -270,12 +326,29 @@ class ChatCompletion(BaseModel):
     usage: WireUsage
 
 
+class FunctionDelta(BaseModel):
+    """What a frame adds to a call: its name, then its arguments."""
+
+    name: str | None = None
+    arguments: str
+
+
+class CallDelta(BaseModel):
+    """What a frame adds to one of an answer's tool calls."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
+
+
 class Delta(BaseModel):
     """What a frame adds to an answer; keys that are not set are not sent."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
     refusal: None = None
+    tool_calls: list[CallDelta] | None = None
 
 
 class ChunkChoice(BaseModel):

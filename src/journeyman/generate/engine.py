@@ -12,9 +12,10 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import DynamicCache
@@ -43,12 +44,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text of one request's answer as it comes. `stop` is set on its last piece, with the usage."""
+    """Text of one request's answer as it comes. `stop` is set on its last piece, with the usage.
+
+    `calls` are tool calls in OpenAI's form, where they were asked for; the engine itself writes text only.
+    """
 
     index: int
     text: str
     stop: Stop | None = None
     usage: Usage | None = None
+    calls: tuple[Mapping[str, Any], ...] = ()
 
 
 class Engine:

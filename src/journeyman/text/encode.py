@@ -73,7 +73,7 @@ def _one_sequence(
     for index, message in enumerate(messages[: last + 1]):
         if not message.learned:
             continue
-        prompt, answer = _prompt_and_answer(messages[: index + 1], tools, chat)
+        prompt, answer = prompt_and_answer(messages[: index + 1], tools, chat)
         if answer is None or len(prompt) < position or not whole.startswith(prompt + answer):
             return None
         segments += [(prompt[position:], False), (answer, True)]
@@ -99,7 +99,7 @@ def _sequence_per_turn(
     sequences: list[list[Segment]] = []
     for index, message in enumerate(messages):
         if message.learned:
-            prompt, answer = _prompt_and_answer(messages[: index + 1], tools, chat)
+            prompt, answer = prompt_and_answer(messages[: index + 1], tools, chat)
             if answer is None and message.tool_calls:
                 raise DataError(
                     "the model's chat template does not write this tool call after its own generation prompt",
@@ -112,7 +112,7 @@ def _sequence_per_turn(
     return sequences
 
 
-def _prompt_and_answer(
+def prompt_and_answer(
     messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], chat: ChatFormat
 ) -> tuple[str, str | None]:
     """The served prompt before the last turn, and the turn's text up to and including its end-of-turn token.

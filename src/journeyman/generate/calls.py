@@ -1,0 +1,30 @@
+"""Tool calls in a stream of pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from journeyman.generate.engine import Piece
+from journeyman.text.tools import CallReader
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+def with_calls(pieces: Iterator[Piece], reader: CallReader, *, most: int | None = None) -> Iterator[Piece]:
+    """The pieces of one answer with its tool calls taken out of the text; calls beyond `most` are left out."""
+    left = most
+    with closing(cast("Generator[Piece, None, None]", pieces)):
+        for piece in pieces:
+            text, calls = reader.push(piece.text)
+            if piece.stop is not None:
+                rest, last = reader.finish()
+                text, calls = text + rest, [*calls, *last]
+            if left is not None:
+                calls = calls[:left]
+                left -= len(calls)
+            if text or calls or piece.stop is not None:
+                yield replace(piece, text=text, calls=tuple(calls))
