@@ -1,0 +1,98 @@
+"""Write the tables of docs/results.md from the files that results.py and sweep.py wrote.
+
+    python benchmarks/tables.py
+
+Each table stands between `<!-- NAME -->` and `<!-- end -->` in the page; the text around them is written by hand.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from journeyman.files import read_jsonl
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "results.md"
+Row = dict[str, Any]
+
+
+def rows(name: str) -> list[Row]:
+    """A result file's rows; none where it was not made yet."""
+    path = HERE / "results" / name
+    return [dict(row) for row in read_jsonl(path)] if path.is_file() else []
+
+
+def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, its first column text and the others numbers."""
+    lines = [list(head), ["---", *["---:"] * (len(head) - 1)], *map(list, body)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def rate(passed: Row) -> str:
+    """A pass rate with its count."""
+    return f"{passed['passed'] / passed['rows']:.1%} ({passed['passed']:,}/{passed['rows']:,})"
+
+
+def tasks(results: list[Row]) -> str:
+    """A line a task: before, after for each seed, the mean of the seeds and the seconds of training."""
+    by_task: dict[str, list[Row]] = defaultdict(list)
+    for row in results:
+        by_task[row["task"]].append(row)
+    seeds = sorted({row["seed"] for row in results})
+    body = []
+    for task, found in by_task.items():
+        before = next((rate(row["before"]) for row in found if row["before"]), "not measured")
+        after = {row["seed"]: row["tuned"]["passed"] / row["tuned"]["rows"] for row in found}
+        cells = [f"{after[seed]:.1%}" if seed in after else "" for seed in seeds]
+        seconds = statistics.median(row["train_s"] for row in found)
+        body.append([task, f"{found[0]['tuned']['rows']:,}", before, *cells, f"{statistics.mean(after.values()):.1%}", f"{seconds:.0f}"])
+    return table(["task", "held-out rows", "before", *(f"seed {s}" for s in seeds), "mean", "training, s"], body)
+
+
+def graders(results: list[Row], task: str) -> str:
+    """Which graders a tuned model passes, over all seeds."""
+    found = [row for row in results if row["task"] == task]
+    before = next((row["before"] for row in found if row["before"]), None)
+    body = []
+    for name in found[0]["tuned"]["graders"] if found else ():
+        passed = sum(row["tuned"]["graders"][name] for row in found) / sum(row["tuned"]["rows"] for row in found)
+        was = f"{before['graders'][name] / before['rows']:.1%}" if before else ""
+        body.append([name, was, f"{passed:.1%}"])
+    return table(["grader", "before", "after, all seeds"], body)
+
+
+def sweep(found: list[Row]) -> str:
+    """A line a training: what was changed from the plan's own choice."""
+    body = [
+        [row["task"], row["changed"], f"{row['learning_rate']:g}", str(row["rank"]) if row["method"] == "lora" else "all weights",
+         f"{row['valid_loss']:.3f}", f"{row['valid_token_accuracy']:.1%}"]
+        for row in found
+    ]
+    return table(["task", "changed", "learning rate", "rank", "best validation loss", "token accuracy"], body)
+
+
+def main() -> None:
+    """Fill the page."""
+    results = rows("results.jsonl")
+    made = {
+        "tasks": tasks(results),
+        **{f"graders {task}": graders(results, task) for task in ("support", "catalog")},
+        "sweep": sweep(rows("sweep.jsonl")),
+    }
+    text = PAGE.read_text(encoding="utf-8")
+    for name, content in made.items():
+        text, count = re.subn(
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, c=content: f"{m[1]}\n{c}\n\n{m[2]}", text, flags=re.DOTALL
+        )
+        if count != 1:
+            raise SystemExit(f"{PAGE}: there is no place for <!-- {name} -->")
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
