@@ -12,6 +12,7 @@ from journeyman.cli.show import Screen
 
 if TYPE_CHECKING:
     from journeyman.evaluate.report import Evaluation
+    from journeyman.evaluate.run import ScoredRow
     from journeyman.evaluate.statistics import Missing, Proportion
     from journeyman.workspace import Workspace
 
@@ -63,12 +64,7 @@ def show_evaluation(screen: Screen, evaluation: Evaluation, *, examples: int = 0
     for number, (before, after) in enumerate(pairs[:examples], 1):
         screen.heading(f"Held-out row {number} ({before.place})")
         screen.line(before.input)
-        for label, row in (("base", before), ("tuned", after)):
-            screen.line(
-                f"── {label}, {'passes' if row.graded.passed else 'fails'}",
-                style="green" if row.graded.passed else "red",
-            )
-            screen.line((row.output or row.error or "").strip() or "(nothing)")
+        screen.beside([_answer("base", before), _answer("tuned", after)])
     screen.heading(f"Graders on {len(pairs)} held-out rows")
     lines = [(line.name, line.passed_before, line.passed_after) for line in evaluation.graders]
     lines.append(("all graders", evaluation.passed_before, evaluation.passed_after))
@@ -78,6 +74,11 @@ def show_evaluation(screen: Screen, evaluation: Evaluation, *, examples: int = 0
         right=(1, 2),
     )
     screen.line(f"  {evaluation.verdict.sentence}", style="bold")
+
+
+def _answer(label: str, row: ScoredRow) -> tuple[str, str, str]:
+    verdict, style = ("passes", "green") if row.graded.passed else ("fails", "red")
+    return f"── {label}, {verdict}", (row.output or row.error or "").strip() or "(nothing)", style
 
 
 def show_share(value: Proportion | Missing) -> str:

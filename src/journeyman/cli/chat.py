@@ -14,16 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from journeyman.cli import options
-from journeyman.cli.show import Screen
+from journeyman.cli.show import TWO_COLUMNS, Screen, side_by_side
 from journeyman.errors import DataError, RequestError
 from journeyman.records import Message
 
 if TYPE_CHECKING:
     from journeyman.generate.sampling import Sampling
     from journeyman.workspace import Workspace
-
-TWO_COLUMNS = 70
-"""On narrower terminals two answers stand one below the other."""
 
 
 def register(app: typer.Typer) -> None:
@@ -142,12 +139,7 @@ def show_together(console: Console, names: Sequence[str], streams: Sequence[Iter
     texts = [""] * len(streams)
 
     def columns() -> Table:
-        table = Table.grid(expand=True, padding=(0, 3, 0, 0))
-        for _ in names:
-            table.add_column(ratio=1, overflow="fold")
-        table.add_row(*(Text(f"── {name}", style="dim", overflow="fold") for name in names))
-        table.add_row(*(Text(text, overflow="fold") for text in texts))
-        return table
+        return side_by_side([(f"── {name}", text, "dim") for name, text in zip(names, texts, strict=True)])
 
     try:
         with Live(console=console, get_renderable=lambda: _LastLines(columns()), transient=True, refresh_per_second=12):

@@ -18,6 +18,9 @@ from journeyman.errors import JourneymanError
 PIPE_COLUMNS = 140
 """How wide tables are where no terminal says how wide it is."""
 
+TWO_COLUMNS = 70
+"""On narrower screens two answers stand one below the other."""
+
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -48,6 +51,15 @@ class Screen:
             table.add_row(*(escape(cell) for cell in row))
         self.console.print(table)
 
+    def beside(self, columns: Sequence[tuple[str, str, str | None]]) -> None:
+        """(heading, text, style of the heading) in a column each; one below the other where the screen is narrow."""
+        if self.console.width >= TWO_COLUMNS:
+            self.console.print(side_by_side(columns))
+            return
+        for heading, text, style in columns:
+            self.line(heading, style=style)
+            self.line(text)
+
     def result(self, value: Mapping[str, Any]) -> None:
         """With --json, the command's one JSON object on standard output."""
         if self.as_json:
@@ -64,6 +76,16 @@ class Screen:
             console.print(Text(f"  mend: {error.fix}", style="yellow"))
         if self.as_json:
             sys.stdout.write(json.dumps({"error": error.as_dict()}, ensure_ascii=False) + "\n")
+
+
+def side_by_side(columns: Sequence[tuple[str, str, str | None]]) -> Table:
+    """(heading, text, style of the heading) in columns of equal width."""
+    table = Table.grid(expand=True, padding=(0, 3, 0, 0))
+    for _ in columns:
+        table.add_column(ratio=1, overflow="fold")
+    table.add_row(*(Text(heading, style=style or "", overflow="fold") for heading, _, style in columns))
+    table.add_row(*(Text(text, overflow="fold") for _, text, _ in columns))
+    return table
 
 
 def sparkline(values: Sequence[float], width: int = 24) -> str:
