@@ -36,24 +36,36 @@ def epoch_steps(rows: int, batch_size: int, *, seed: int, epoch: int) -> list[li
     return [order[start : start + batch_size].tolist() for start in range(0, rows, batch_size)]
 
 
-def micro_batches(rows: Sequence[Encoded], max_tokens: int) -> list[MicroBatch]:
+WIDTH_STEP = 8
+"""Widths are rounded up to this many inputs. A CPU's matrix library compiles a product for every shape it meets (0.7 ms
+and 0.7 MB each with oneDNN 3, measured); rows of all lengths would pay that at every step."""
+
+
+def micro_batches(rows: Sequence[Encoded], max_tokens: int, *, context_tokens: int | None = None) -> list[MicroBatch]:
     """Cut one step's rows into micro-batches of at most `max_tokens` padded tokens, rows of like length together.
 
-    A row longer than `max_tokens` travels alone. The count of learned tokens is conserved.
+    A row longer than `max_tokens` travels alone. The count of learned tokens is conserved. No micro-batch is wider
+    than what a model of `context_tokens` reads.
     """
     by_length = sorted(rows, key=len, reverse=True)
     groups: list[list[Encoded]] = []
     for row in by_length:
-        if groups and (len(groups[-1]) + 1) * len(groups[-1][0]) <= max_tokens:
+        if groups and (len(groups[-1]) + 1) * _width(groups[-1][0], context_tokens) <= max_tokens:
             groups[-1].append(row)
         else:
             groups.append([row])
-    return [pad(group) for group in groups]
+    return [pad(group, _width(group[0], context_tokens)) for group in groups]
 
 
-def pad(rows: Sequence[Encoded]) -> MicroBatch:
-    """Pad rows on the right with token 0, which carries weight 0."""
-    width = max(len(row) for row in rows)
+def _width(longest: Encoded, context_tokens: int | None) -> int:
+    """The inputs, which are all tokens but the last, rounded up; and the last."""
+    inputs = -(-(len(longest) - 1) // WIDTH_STEP) * WIDTH_STEP
+    return max(len(longest), min(inputs, context_tokens or inputs) + 1)
+
+
+def pad(rows: Sequence[Encoded], width: int | None = None) -> MicroBatch:
+    """Pad rows on the right with token 0, which carries weight 0, to `width` or the longest row."""
+    width = width or max(len(row) for row in rows)
     ids_BT = np.zeros((len(rows), width), dtype=np.int64)
     weights_BT = np.zeros((len(rows), width), dtype=np.float32)
     for index, row in enumerate(rows):

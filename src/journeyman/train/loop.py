@@ -102,7 +102,7 @@ def train(
 
         # ── one optimizer step ────────────────────────────────────────────────────────────────────────────────
         batch = [rows[i] for i in _rows_of_step(plan, len(rows), epoch, index)]
-        micros = micro_batches(batch, plan.micro_batch_tokens.value)
+        micros = _cut(batch, plan)
         learned_tokens = sum(row.learned_tokens for row in batch)
         optimizer.zero_grad(set_to_none=True)
         loss_sum, correct = 0.0, 0
@@ -200,7 +200,7 @@ def validate(model: nn.Module, rows: Sequence[Encoded], plan: Plan) -> tuple[flo
     """Mean loss (nats) and top-1 accuracy over all learned tokens of `rows`: summed, divided once."""
     model.eval()
     loss_sum, correct, learned_tokens = 0.0, 0, 0
-    for micro in micro_batches(rows, plan.micro_batch_tokens.value):
+    for micro in _cut(rows, plan):
         loss, learned, right = token_loss(model, *_tensors(micro, plan.device.value))
         loss_sum += loss.item()
         learned_tokens += learned
@@ -211,6 +211,10 @@ def validate(model: nn.Module, rows: Sequence[Encoded], plan: Plan) -> tuple[flo
 
 def _rows_of_step(plan: Plan, rows: int, epoch: int, index: int) -> list[int]:
     return epoch_steps(rows, plan.batch_size.value, seed=plan.seed.value, epoch=epoch)[index]
+
+
+def _cut(rows: Sequence[Encoded], plan: Plan) -> list[MicroBatch]:
+    return micro_batches(rows, plan.micro_batch_tokens.value, context_tokens=plan.shape.context_tokens)
 
 
 def _tensors(micro: MicroBatch, device: str) -> tuple[torch.Tensor, torch.Tensor]:

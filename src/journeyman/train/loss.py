@@ -37,6 +37,11 @@ TILE_LOGITS = 2**21
 """Logits computed at a time: 8 MiB in fp32, which stays in a CPU's cache; at least 64 rows for the products' sake."""
 
 
+TILE_STEP = 16
+IGNORED = -100
+"""The target that cross-entropy leaves out (torch's default)."""
+
+
 class TiledLoss(torch.autograd.Function):
     """`plain_loss` over tiles of rows: the logits of all tokens are never in memory together.
 
@@ -51,6 +56,10 @@ class TiledLoss(torch.autograd.Function):
         """Loss and correct guesses; keeps the gradients of the hidden states and of the head's trained weights."""
         vocab = model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
         rows = max(64, TILE_LOGITS // vocab)
+        learned = len(targets_N)
+        # Few different shapes, as in text/batch.py; the rows that fill the last tile up are ignored targets.
+        filling = -learned % TILE_STEP
+        hidden_ND, targets_N = F.pad(hidden_ND, (0, 0, 0, filling)), F.pad(targets_N, (0, filling), value=IGNORED)
         needed = any(ctx.needs_input_grad)
         loss, correct = hidden_ND.new_zeros((), dtype=torch.float32), targets_N.new_zeros(())
         grad_ND = torch.empty_like(hidden_ND) if needed else None
@@ -66,7 +75,7 @@ class TiledLoss(torch.autograd.Function):
                 grad_ND[tile], *grads = torch.autograd.grad(tile_loss, [tile_ND, *head])
                 for total, part in zip(grads_head, grads, strict=True):
                     total += part
-        ctx.grads = (grad_ND, *grads_head)
+        ctx.grads = (None if grad_ND is None else grad_ND[:learned], *grads_head)
         ctx.mark_non_differentiable(correct)
         return loss, correct
 
