@@ -1,5 +1,9 @@
 """Each fast path is held equal to the plain line that it replaces."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -111,3 +115,21 @@ def test_a_bf16_base_is_as_near_to_fp32_as_with_transformers_own_attention(bases
         model.set_attn_implementation("sdpa")
     theirs, exact = logits(model), logits(model.float())
     assert float((ours - exact).norm()) < 1.3 * float((theirs - exact).norm())
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_used_again():
+    """Filling 200 MB again and again touches its pages once, not every time."""
+    probe = """
+import resource, torch
+from journeyman.train.allocator import keep_freed_memory
+assert keep_freed_memory()
+for _ in range(2):
+    torch.ones(50_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    torch.ones(50_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 5 * 50_000_000 * 4 // 4096 // 10

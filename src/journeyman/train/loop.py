@@ -21,6 +21,7 @@ from journeyman.plan.plan import Plan
 from journeyman.text.batch import MicroBatch, epoch_steps, micro_batches
 from journeyman.text.encode import Encoded
 from journeyman.train import checkpoint, lora
+from journeyman.train.allocator import keep_freed_memory
 from journeyman.train.checkpoint import Progress
 from journeyman.train.loss import check_head, token_loss
 from journeyman.train.schedule import learning_rate
@@ -47,6 +48,8 @@ class Outcome:
 def prepare(model: nn.Module, plan: Plan) -> None:
     """Make the model trainable as the plan says: a fresh adapter on a frozen base, or all weights."""
     torch.set_num_threads(plan.threads.value)
+    if plan.device.value == "cpu":
+        keep_freed_memory()
     torch.manual_seed(plan.seed.value)
     difference = check_head(model)
     if not difference < (1e-3 if plan.precision.value == "fp32" else 0.1):

@@ -1,0 +1,25 @@
+"""Memory that is freed in one step is used again in the next, instead of going back to the system in between."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST = 2**30
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc's malloc to keep freed blocks of up to 1 GiB; whether it could be told.
+
+    By default every block above some megabytes is mapped afresh, and the kernel clears its pages as they are first
+    touched: a tenth of a training step's time on a CPU (measured on a virtual machine).
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # musl has none
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST)) and bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST))
