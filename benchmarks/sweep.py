@@ -23,8 +23,8 @@ from journeyman.jobs.worker import read_events
 from journeyman.plan.plan import Wishes
 from journeyman.workspace import TrainRequest, Workspace
 
-RATE_FACTORS = (0.1, 0.3, 1.0, 3.0)
-RANKS = (4, 16, 64)
+RATE_FACTORS = (0.3, 1.0, 3.0, 10.0)
+RANKS = (4, 64)
 FULL_FACTORS = (0.3, 1.0, 3.0)
 
 
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--task", default="support")
     parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--base", default="starter")
+    parser.add_argument("--only", nargs="+", help="labels of the grid to run, such as 'rank 4'")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "sweep.jsonl")
     args = parser.parse_args()
     found = case(args.task, args.bench)
@@ -85,6 +86,8 @@ def main() -> None:
             found = Case(found.name, str(train), validation, first_rows(validation, 50, Path(home)))
         workspace = Workspace(Path(home) / "home")
         for label, wishes in grid():
+            if args.only and label not in args.only:
+                continue
             row = {"task": args.task, "rows": args.rows, "changed": label, **run(workspace, found, args.base, wishes)}
             row["wishes"] = {k: v for k, v in asdict(wishes).items() if v}
             with args.out.open("a", encoding="utf-8") as file:

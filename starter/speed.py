@@ -15,19 +15,20 @@ import torch
 import typer
 
 from starter import checkpoint
+from starter.optimizer import multiplies_bf16
 from starter.shape import Shape
 
 
 def peak(seconds: float = 3.0, size: int = 2048) -> float:
     """FLOP/s of the best of many square matrix products."""
-    cuda = torch.cuda.is_available()
-    a = torch.randn(size, size, device="cuda" if cuda else "cpu", dtype=torch.bfloat16 if cuda else torch.float32)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if multiplies_bf16(device) else torch.float32)
     best = float("inf")
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         tick = time.perf_counter()
         a @ a
-        if cuda:
+        if device.type == "cuda":
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - tick)
     return 2 * size**3 / best

@@ -1,7 +1,8 @@
 """The special tokens and the chat format, in one place.
 
 A conversation is `<|bos|>`, then for every message its role's token, its content and `<|end|>`. No newline is
-part of the format. A plain document is `<|bos|>` text `<|end|>`.
+part of the format. A plain document is `<|bos|>` text `<|end|>`. Tools that are offered stand in a system turn of
+their own before the conversation; the starter has seen none, so they are a form for fine-tunes to learn.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ VOCABULARY_SIZE = 8192
 
 CHAT_TEMPLATE = """\
 {{- bos_token -}}
+{%- if tools -%}
+  {{- '<|system|>Tools: ' -}}{{- tools | map(attribute='function') | list | tojson -}}{{- '<|end|>' -}}
+{%- endif -%}
 {%- for message in messages -%}
   {%- set role = 'system' if message['role'] == 'developer' else message['role'] -%}
   {%- if role not in ['system', 'user', 'assistant', 'tool'] -%}

@@ -64,6 +64,13 @@ def test_learning_rate_falls_with_width_and_lora_takes_ten_times_as_much():
     assert rules.learning_rate(replace(SHAPE, hidden=1000), "full").value == pytest.approx(5e-5 * 2**0.781, rel=0.05)
 
 
+def test_a_narrow_model_learns_three_times_as_fast():
+    narrow, wide = (rules.learning_rate(replace(SHAPE, hidden=h), "full") for h in (511, 512))
+    assert narrow.value == pytest.approx(3 * wide.value, rel=0.05)
+    assert "three times" in narrow.reason and "sweep" in narrow.source
+    assert "three times" not in wide.reason and "sweep" not in wide.source
+
+
 @pytest.mark.parametrize(
     ("learned", "value"), [(1_000, 16), (6_400_000, 16), (6_400_002, 32), (12_800_002, 64), (10**10, 64)]
 )
