@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from journeyman.data.check.finding import Finding, Report
+    from journeyman.data.check.review import Review
+    from journeyman.data.check.rule import Asked
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import Scores
     from journeyman.generate.engine import Engine, Piece
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from journeyman.text.template import ChatFormat
 
 OnEvent = Callable[[Mapping[str, Any]], None]
+OnProgress = Callable[[str, int, int], None]
 PAUSE_FILE = "pause"
 """A file of this name in a job's folder asks the process that runs the job to pause after its current step."""
 
@@ -55,6 +58,10 @@ def _ignore(_: Mapping[str, Any]) -> None:
 
 def _never() -> bool:
     return False
+
+
+def _quiet(_title: str, _done: int, _of: int) -> None:
+    """An `on_progress` for callers that do not follow along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,8 @@ class TrainRequest:
     validation: Path | None = None
     held_out: Path | None = None
     columns: Columns | None = None
+    despite_errors: bool = False
+    """Train also where the check finds errors in the rows."""
 
 
 class Workspace:
@@ -101,26 +110,50 @@ class Workspace:
             return Task.open(bundled(source))
         raise TaskError(f"no file or folder {source!r}", where="source", fix="give a data file or a task folder")
 
-    def check(self, request: TrainRequest) -> tuple[Dataset, Report]:
+    def check(
+        self, request: TrainRequest, *, against: Path | None = None, on_progress: OnProgress = _quiet
+    ) -> Review:
         """Read and check a task's examples without training. The dataset is built in a temporary folder.
 
         What `train` would refuse is an error of the report, under the same code. A hub model is not fetched for
-        that: where the base is not here, the report says that it was left out.
+        that: where the base is not here, the report says that it was left out. `against` is a file to compare with
+        (a public test set, a log of traffic); `on_progress` is told the rule at work, how many are done, of how many.
         """
-        import tempfile
-
-        from journeyman.data.check.rules import check
+        from journeyman.data.asked import read_asked
 
         task = self.task(request.source)
+        return self._review(task, request, read_asked(against) if against else (), on_progress)
+
+    def _review(
+        self, task: Task, request: TrainRequest, against: Sequence[Asked], on_progress: OnProgress
+    ) -> Review:
+        import tempfile
+
+        from journeyman.data.check.review import Review
+
         with tempfile.TemporaryDirectory(prefix="journeyman-check-") as folder:
             dataset = _build(task, request, Path(folder))
-        report = check(dataset, instructions=task.instructions)
-        if report.verdict == "errors":
-            return dataset, report
-        return dataset, replace(report, findings=(*self._refusal(task, request, dataset), *report.findings))
+        report = self._report(task, dataset, against, on_progress)
+        row_tokens: list[int] = []
+        if report.verdict != "errors":
+            refusal, row_tokens = self._refusal(task, request, dataset)
+            report = replace(report, findings=(*refusal, *report.findings))
 
-    def _refusal(self, task: Task, request: TrainRequest, dataset: Dataset) -> list[Finding]:
-        """Why a training of this dataset would not start, beyond what its rows show."""
+        def look(path: Path) -> Review:
+            of_copy = replace(request, columns=dataset.columns or request.columns)
+            return self._review(replace(task, examples=path), of_copy, against, on_progress)
+
+        return Review(task.name, task.examples, dataset, report, look, row_tokens)
+
+    def _report(
+        self, task: Task, dataset: Dataset, against: Sequence[Asked] = (), on_progress: OnProgress = _quiet
+    ) -> Report:
+        from journeyman.data.check.rules import check
+
+        return check(dataset, against=against, instructions=task.instructions, on_progress=on_progress)
+
+    def _refusal(self, task: Task, request: TrainRequest, dataset: Dataset) -> tuple[list[Finding], list[int]]:
+        """Why a training of this dataset would not start, beyond what its rows show; else the rows' lengths in tokens."""
         from journeyman.data.check.finding import Finding
         from journeyman.jobs import draw
         from journeyman.models import bases
@@ -128,12 +161,12 @@ class Workspace:
         try:
             _suffix(task, request)
             base = bases.resolve(_base_name(task, request), fetch=False)
-            draw.draw_plan(base, dataset, self.machine(), _wishes(task, request))
+            _, encodings = draw.draw_plan(base, dataset, self.machine(), _wishes(task, request))
         except JourneymanError as error:
             message = "; ".join((error.message, *error.problems))
             known = error.code == "base_not_fetched"
-            return [Finding(error.code, "info" if known else "error", message, (), error.fix or "")]
-        return []
+            return [Finding(error.code, "info" if known else "error", message, (), error.fix or "")], []
+        return [], [len(e) + e.cut_tokens for e in (*encodings.train, *encodings.validation)]
 
     def show_learned(
         self, examples: Sequence[Example], *, base: str = "starter"
@@ -165,9 +198,11 @@ class Workspace:
     def train(
         self, request: TrainRequest, *, on_event: OnEvent = _ignore, should_stop: Callable[[], bool] = _never
     ) -> tuple[Job, Version | None]:
-        """Create a job and run it here, to its end or until it is paused (then the version is None)."""
-        from journeyman.data.check.rules import check
+        """Create a job and run it here, to its end or until it is paused (then the version is None).
 
+        The rows are checked first, and the report is kept with the job's dataset. Raises DataError `check_errors` where
+        it has errors, unless the request says to train despite them.
+        """
         task, base = self._task_and_base(request)
         suffix = _suffix(task, request)
         job = self.jobs.create(
@@ -176,7 +211,10 @@ class Workspace:
         on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
         try:
             dataset = _build(task, request, job.folder / "dataset")
-            dataset.keep(check(dataset, instructions=task.instructions))
+            report = self._report(task, dataset)
+            dataset.keep(report)
+            if not request.despite_errors:
+                _refuse_errors(report, request)
         except Exception as error:
             self._fail(job, error)
             raise
@@ -502,6 +540,26 @@ def _lasting(source: str) -> str:
     """A source that means the same from any folder: paths become absolute, names of bundled tasks stay."""
     path = Path(source).expanduser()
     return str(path.absolute()) if path.exists() else source
+
+
+def _refuse_errors(report: Report, request: TrainRequest) -> None:
+    """Stop before a training that would copy what is certainly wrong. Too few rows is for the plan to refuse."""
+    errors = [f for f in report.findings if f.severity == "error" and f.code != "invalid_n_examples"]
+    if errors:
+        raise DataError(
+            f"the check of the examples found {len(errors)} error(s)",
+            where=request.source,
+            fix=f"`journeyman check {request.source}` shows the rows, with --fix OUT it mends what can be mended; "
+            "--despite-errors trains all the same",
+            code="check_errors",
+            problems=[_in_one_line(finding) for finding in errors],
+        )
+
+
+def _in_one_line(finding: Finding) -> str:
+    places = ", ".join(str(row.place) for row in finding.rows[:3])
+    more = f" and {len(finding.rows) - 3} more" if len(finding.rows) > 3 else ""
+    return f"{finding.code}: {finding.message}" + (f" ({places}{more})" if places else "")
 
 
 def _base_name(task: Task, request: TrainRequest) -> str:

@@ -29,6 +29,7 @@ Seed = Annotated[int | None, typer.Option("--seed", help="The same seed, data an
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Longer rows are cut at the end.")]
 InputColumn = Annotated[str | None, typer.Option("--input-column", help="For tables: the column with the input.")]
 OutputColumn = Annotated[str | None, typer.Option("--output-column", help="For tables: the column with the ideal output.")]
+DespiteErrors = Annotated[bool, typer.Option("--despite-errors", help="Train also where the check finds errors in the rows.")]
 
 
 WISHES = ("epochs", "batch_size", "learning_rate", "rank", "full", "max_tokens", "seed")
@@ -48,6 +49,7 @@ def request(flags: Mapping[str, Any]) -> TrainRequest:
         validation=flags.get("validation"),
         held_out=flags.get("held_out"),
         columns=columns(flags.get("input_column"), flags.get("output_column")),
+        despite_errors=flags.get("despite_errors", False),
     )
 
 

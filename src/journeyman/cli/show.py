@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -33,9 +34,10 @@ class Screen:
         if not self.console.is_terminal:
             self.console = Console(stderr=as_json, highlight=False, width=PIPE_COLUMNS)
 
-    def line(self, text: str = "", *, style: str | None = None) -> None:
-        """One line of plain text; markup in it is not interpreted."""
-        self.console.print(Text(text, style=style or ""))
+    def line(self, text: str = "", *, style: str | None = None, indent: int = 0) -> None:
+        """One line of plain text; markup in it is not interpreted. Where it wraps, the `indent` in cells is kept."""
+        shown = Text(text, style=style or "")
+        self.console.print(Padding(shown, (0, 0, 0, indent), expand=False) if indent else shown)
 
     def heading(self, text: str) -> None:
         """The beginning of a part."""

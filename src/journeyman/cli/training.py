@@ -68,6 +68,7 @@ def train(
     max_tokens: options.MaxTokens = None,
     input_column: options.InputColumn = None,
     output_column: options.OutputColumn = None,
+    despite_errors: options.DespiteErrors = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Train, followed live; ends with the model id. Ctrl-C pauses with a checkpoint."""

@@ -53,6 +53,12 @@ class Dataset:
         """The kept rows of the training file, those split off from it included."""
         return int(self.manifest["sources"][0]["kept"])
 
+    @property
+    def columns(self) -> Columns | None:
+        """The columns of the training file, where it is a table."""
+        columns = self.manifest["sources"][0]["columns"]
+        return Columns(**columns) if columns else None
+
     def keep(self, report: Report) -> None:
         """Keep the report of a check in the dataset's folder."""
         files.write_json(self.folder / "report.json", report.as_dict())

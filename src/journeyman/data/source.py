@@ -65,15 +65,16 @@ def read_source(path: Path, columns: Columns | None = None) -> Source:
     kept: list[Example] = []
     refused: list[Refused] = []
     for row in itertools.chain(sample, rows):
-        outcome = _outcome(row, shape)
-        if isinstance(outcome, Example):
-            kept.append(outcome)
+        fate = outcome(row, shape)
+        if isinstance(fate, Example):
+            kept.append(fate)
         else:
-            refused.append(outcome)
+            refused.append(fate)
     return Source(path, form, shape, kept, refused)
 
 
-def _outcome(row: Row | Refused, shape: Shape) -> Example | Refused:
+def outcome(row: Row | Refused, shape: Shape) -> Example | Refused:
+    """What becomes of a row in a file of this shape: an Example to keep, or the reason why it is refused."""
     if isinstance(row, Refused):
         return row
     example = to_example(row, shape)

@@ -27,10 +27,8 @@ def read_csv(path: Path, file: str) -> Iterator[Row | Refused]:
         settings.MAX_LINE_BYTES
     )  # the module's own limit, 131,072 characters, is for the whole process
     source = _Source(lines(chunks(path), settings.MAX_LINE_BYTES), file)
-    first = next(iter(source), "")
-    while first and not first.strip():
-        first = next(iter(source), "")
-    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(first)
+    first = _first_line(source)
+    separator = _separator(path, first)
     header = require_header(next(csv.reader([first], delimiter=separator), []), file)
     reader = csv.reader(source, delimiter=separator, strict=True)
     while True:
@@ -42,6 +40,18 @@ def read_csv(path: Path, file: str) -> Iterator[Row | Refused]:
             return
         if record:
             yield _csv_row(header, record, source) if isinstance(record, list) else record
+
+
+def csv_separator(path: Path) -> str:
+    """What stands between the cells of a table of text."""
+    return _separator(path, _first_line(_Source(lines(chunks(path), settings.MAX_LINE_BYTES), str(path))))
+
+
+def _first_line(source: _Source) -> str:
+    first = next(iter(source), "")
+    while first and not first.strip():
+        first = next(iter(source), "")
+    return first
 
 
 class _Source:
@@ -108,8 +118,10 @@ def _csv_row(header: Sequence[str], record: list[str], source: _Source) -> Row |
     return Row(dict(zip(header, record, strict=True)), source.place, text[:TEXT_SHOWN])
 
 
-def _separator(header: str) -> str:
-    """The separator by which the header falls into most cells; a comma where none occurs."""
+def _separator(path: Path, header: str) -> str:
+    """A tab by the file's name, else the separator by which the header falls into most cells; a comma where none occurs."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
     counts = {s: len(next(csv.reader([header], delimiter=s), [])) for s in SEPARATORS}
     return max(SEPARATORS, key=lambda s: counts[s])
 

@@ -1,0 +1,162 @@
+"""`check`: what is wrong with the examples, and what to do."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from journeyman.cli import options
+from journeyman.cli.data import show_dataset
+from journeyman.cli.show import Screen
+
+if TYPE_CHECKING:
+    from journeyman.data.check.finding import Finding, Report
+    from journeyman.data.check.fix import Fixed
+    from journeyman.data.check.review import Review
+    from journeyman.records import Example, Place
+    from journeyman.workspace import Workspace
+
+SHOWN_ROWS = 3
+MARKS = {"error": ("✕", "bold red"), "warning": ("▲", "yellow"), "info": ("○", "cyan")}
+VERDICTS = {"errors": ("✕", "bold red"), "warnings": ("▲", "bold yellow"), "ok": ("✓", "bold green")}
+
+
+class FailOn(enum.StrEnum):
+    """The least severity that makes the command exit 1."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NEVER = "never"
+
+
+FAILING = {FailOn.ERROR: ("errors",), FailOn.WARNING: ("errors", "warnings"), FailOn.NEVER: ()}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(check)
+
+
+def check(
+    source: options.Source,
+    html: Annotated[Path | None, typer.Option("--html", metavar="PATH", help="Write the report as one page: plots, findings, rows to search.")] = None,
+    fix: Annotated[Path | None, typer.Option("--fix", metavar="OUT", help="Write a mended copy of the examples, and OUT.ledger.jsonl with every change.")] = None,
+    against: Annotated[Path | None, typer.Option("--against", metavar="FILE", help="Compare with a test set or a log of traffic.")] = None,
+    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="Exit 1 from this severity on.")] = FailOn.ERROR,
+    show: Annotated[int, typer.Option("--show", metavar="N", help="Print N rows with the learned tokens marked.")] = 0,
+    base: options.Base = None,
+    validation: options.Validation = None,
+    held_out: options.HeldOut = None,
+    input_column: options.InputColumn = None,
+    output_column: options.OutputColumn = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say what is wrong with the examples and what to do about it. Exits 1 where a training would be refused."""
+    from journeyman.workspace import TrainRequest, Workspace
+
+    screen = Screen(as_json=as_json)
+    workspace = Workspace()
+    columns = options.columns(input_column, output_column)
+    request = TrainRequest(source, base=base, validation=validation, held_out=held_out, columns=columns)
+    with _progress(screen) as on_progress:
+        review = workspace.check(request, against=against, on_progress=on_progress)
+    show_verdict(screen, review)
+    show_dataset(screen, review.dataset)
+    show_findings(screen, review.report)
+    if show:
+        _show_learned(screen, workspace, review.dataset.train[:show], base or workspace.task(source).base or "starter")
+    result = review.as_dict()
+    if html:
+        review.to_html(html)
+        screen.line()
+        screen.line(f"page    {html}")
+        result["html"] = str(html)
+    if fix:
+        with _progress(screen):
+            fixed = review.fix(fix)
+        _show_fixed(screen, fixed)
+        result["fixed"] = fixed.as_dict()
+    elif mends := _mendable(review.report):
+        screen.line()
+        screen.line(f"--fix OUT writes a copy in which {mends:,} row(s) are mended, and a ledger of every change", style="dim")
+    screen.result(result)
+    if review.report.verdict in FAILING[fail_on]:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(screen: Screen) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal that goes away when the check is done; elsewhere nothing."""
+    columns = (TextColumn("  {task.description:<34}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen.console, transient=True, disable=not screen.console.is_terminal) as progress:
+        bar = progress.add_task("Reading the rows", total=None)
+        yield lambda title, done, of: progress.update(bar, description=title, completed=done, total=of)
+
+
+def show_verdict(screen: Screen, review: Review) -> None:
+    """Whether the rows can be trained on, and what to do first."""
+    report = review.report
+    mark, style = VERDICTS[report.verdict]
+    screen.line(f"{mark} {review.name}: {report.as_dict()['ready']}", style=style)
+    for number, finding in enumerate(report.first, 1):
+        screen.line(f"{number}. {finding.fix}  [{finding.code}]", indent=2)
+
+
+def show_findings(screen: Screen, report: Report) -> None:
+    """Every finding, worst first, with its first rows."""
+    screen.heading("Findings")
+    if not report.findings:
+        screen.line("  nothing suspicious found")
+    for finding in report.findings:
+        mark, style = MARKS[finding.severity]
+        screen.line(f"{mark} {finding.severity}: [{finding.code}] {finding.message}", style=style, indent=2)
+        for row in finding.rows[:SHOWN_ROWS]:
+            screen.line(f"{shown_place(row.place)}  {row.note}".rstrip(), style="dim", indent=6)
+        if len(finding.rows) > SHOWN_ROWS:
+            screen.line(f"and {len(finding.rows) - SHOWN_ROWS:,} more", style="dim", indent=6)
+        if finding.fix:
+            screen.line(f"mend: {finding.fix}", indent=6)
+
+
+def shown_place(place: Place) -> str:
+    """file:line; of a bundled task the folder of this installation is left out."""
+    import journeyman
+
+    bundled = Path(journeyman.__file__).parent / "tasks"
+    path = Path(place.file)
+    return f"{path.relative_to(bundled)}:{place.line}" if path.is_relative_to(bundled) else str(place)
+
+
+def _mendable(report: Report) -> int:
+    def rows(finding: Finding) -> Iterator[tuple[str, int]]:
+        yield from ((row.split, row.index) for row in finding.rows if row.mend is not None)
+
+    return len({row for finding in report.findings for row in rows(finding)})
+
+
+def _show_fixed(screen: Screen, fixed: Fixed) -> None:
+    screen.heading("Mended")
+    screen.line(f"  {fixed.rows:,} rows = kept {fixed.kept:,} + dropped {fixed.dropped:,}; of those kept, {fixed.changed:,} changed")
+    screen.line(f"  copy    {fixed.out}")
+    screen.line(f"  ledger  {fixed.ledger}")
+    mark, style = VERDICTS[fixed.report.verdict]
+    left = ", ".join(dict.fromkeys(f.code for f in fixed.report.findings if f.severity != "info"))
+    screen.line(f"  {mark} the copy is {fixed.report.as_dict()['ready']}" + (f"; left to you: {left}" if left else ""), style=style)
+
+
+def _show_learned(screen: Screen, workspace: Workspace, examples: Sequence[Example], base: str) -> None:
+    screen.heading(f"What would be learned, as {base} reads it (learned tokens are marked «like this»)")
+    for example in examples:
+        for runs in workspace.show_learned([example], base=base):
+            text = Text(f"  {example.place}\n  ", style="dim")
+            for piece, learned in runs:
+                text.append(f"«{piece}»" if learned else piece, style="bold green" if learned else "default")
+            screen.console.print(text)
+            screen.line()
