@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--base", default="starter")
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--full", action="store_true", help="train all weights")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "results.jsonl")
     args = parser.parse_args()
     from journeyman.models import bases
@@ -117,7 +118,7 @@ def main() -> None:
                     continue
                 if (name, seed, fingerprint) in done(args.out):
                     continue
-                wishes = Wishes(seed=seed, epochs=args.epochs)
+                wishes = Wishes(seed=seed, epochs=args.epochs, full=args.full)
                 row = run(workspace, found, args.base, wishes, score_base=seed == args.seeds[0])
                 with args.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
