@@ -57,9 +57,10 @@ def test_a_multiplier_multiplies_the_rules_learning_rate():
     assert made.learning_rate.source == "user"
 
 
-def test_full_fine_tuning_is_in_fp32_on_any_machine():
-    made = plan(on=replace(tiny.MACHINE, cpu_bf16=True), full=True)
-    assert (made.method.value, made.precision.value) == ("full", "fp32")
+@pytest.mark.parametrize(("cpu_bf16", "precision"), [(False, "fp32"), (True, "mixed")])
+def test_full_fine_tuning_keeps_fp32_weights_on_any_machine(cpu_bf16, precision):
+    made = plan(on=replace(tiny.MACHINE, cpu_bf16=cpu_bf16), full=True)
+    assert (made.method.value, made.precision.value) == ("full", precision)
     assert made.learning_rate.value < plan().learning_rate.value
 
 

@@ -81,9 +81,9 @@ def test_rank_grows_with_what_there_is_to_learn(learned, value):
 
 
 def test_precision_is_what_the_hardware_multiplies():
-    assert rules.precision(tiny.MACHINE).value == "fp32"
-    assert rules.precision(replace(tiny.MACHINE, cpu_bf16=True)).value == "bf16"
-    on_gpu = rules.precision(replace(tiny.MACHINE, gpu="NVIDIA H200"))
+    assert rules.precision(tiny.MACHINE, "lora").value == "fp32"
+    assert rules.precision(replace(tiny.MACHINE, cpu_bf16=True), "lora").value == "bf16"
+    on_gpu = rules.precision(replace(tiny.MACHINE, gpu="NVIDIA H200"), "lora")
     assert on_gpu.value == "bf16"
     assert "NVIDIA H200" in on_gpu.reason
 
@@ -107,6 +107,6 @@ def test_warm_up_and_validation_schedule(steps):
 def test_every_rule_gives_a_reason_and_a_source():
     choices = [
         rules.epochs(100), rules.batch_size(100, 3), rules.learning_rate(SHAPE, "lora"), rules.rank(SHAPE, 100),
-        rules.precision(tiny.MACHINE), rules.max_tokens(100, SHAPE), rules.evaluate_every(10), rules.warmup_steps(10),
+        rules.precision(tiny.MACHINE, "full"), rules.max_tokens(100, SHAPE), rules.evaluate_every(10), rules.warmup_steps(10),
     ]  # fmt: skip
     assert all(len(c.reason) > 10 and c.source for c in choices)

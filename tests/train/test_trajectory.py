@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import tiny
 from journeyman.files import hash_file
@@ -249,3 +250,16 @@ def test_a_row_with_one_learned_token_trains(bases, tmp_path):
     rows = [Encoded(ids, weights, Place("rows.jsonl", 1))]
     run = tiny.train(bases("llama"), tiny.plan_for(bases("llama"), rows), rows, (), tmp_path)
     assert run.of("step")[0]["learned_tokens"] == 1
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+def test_mixed_precision_follows_fp32(bases, tmp_path, family):
+    """fp32 weights, products in bf16: the same path within what 8 bits of a product allow, and fp32 on disk."""
+    plan = tiny.plan_for(bases(family), ROWS, batch_size=8, epochs=3, full=True, learning_rate=1e-3)
+    mixed = replace(plan, precision=Choice("mixed", "a test's wish", "user"))
+    exact, rounded = (tiny.train(bases(family), p, ROWS, (), tmp_path / p.precision.value) for p in (plan, mixed))
+    residuals = np.array(exact.losses) - np.array(rounded.losses)
+    assert 0 < np.abs(residuals).max() < 0.03
+    assert abs(residuals.mean()) < 0.01
+    weights = checkpoint.latest(tmp_path / "mixed" / "checkpoints") / checkpoint.MODEL_FILE
+    assert {t.dtype for t in load_file(weights).values()} == {torch.float32}

@@ -182,7 +182,7 @@ def replay_served(
     else:
         engine = Engine(published, precision=plan.precision.value, device=plan.device.value)
     difference = max(_log_probability_difference(trained, engine.model, row, plan.device.value) for row in rows)
-    limit = 1e-4 if plan.precision.value == "fp32" else 0.05
+    limit = 0.05 if plan.precision.value == "bf16" else 1e-4
     if not difference <= limit:
         raise TrainingError(
             f"the published files answer differently from the trained model (log-probability {difference:.3g})",

@@ -146,7 +146,7 @@ def make_plan(
     steps = steps_per_epoch * epochs.value
     rate = _learning_rate(rules.learning_rate(shape, method), wishes)
     rank = _wish(wishes.rank, rules.rank(shape, facts.learned_tokens))
-    precision = rules.precision(machine) if method == "lora" else _full_precision()
+    precision = rules.precision(machine, method)
     max_tokens = _wish(wishes.max_tokens, rules.max_tokens(facts.longest_row_tokens, shape))
     bytes_per_weight = 2 if precision.value == "bf16" else 4
     micro, need = _micro_batch(shape, machine, method, rank.value, bytes_per_weight, max_tokens.value, facts)
@@ -202,10 +202,6 @@ def _method(method: Literal["lora", "full"]) -> Choice[Literal["lora", "full"]]:
     if method == "full":
         return Choice(method, "your wish: all weights are trained", "user")
     return Choice(method, "adapters on all linear layers: as good as full for small sets, and small files", rules.LORA_BLOG)
-
-
-def _full_precision() -> Choice[str]:
-    return Choice("fp32", "full fine-tuning keeps fp32 weights: small updates would vanish in bf16", "Journeyman's default")
 
 
 def _checkpoint_every(steps: int, time_s: float) -> Choice[int]:

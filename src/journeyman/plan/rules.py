@@ -81,13 +81,19 @@ def rank(shape: ModelShape, learned_tokens: int) -> Choice[int]:
     )
 
 
-def precision(machine: Machine) -> Choice[str]:
-    """bf16 for the frozen base where the hardware multiplies it natively, else fp32."""
-    if machine.gpu:
-        return Choice("bf16", f"{machine.gpu} multiplies bf16 natively", "measured on the machine")
-    if machine.cpu_bf16:
-        return Choice("bf16", "this CPU multiplies bf16 natively", "processor flags avx512_bf16 / amx_bf16")
-    return Choice("fp32", "this CPU would only emulate bf16, which is slower than fp32", "processor flags")
+def precision(machine: Machine, method: Method) -> Choice[str]:
+    """bf16 where the hardware multiplies it natively, else fp32.
+
+    Weights that are trained stay in fp32 and only their products are computed in bf16 ("mixed", Micikevicius et al.
+    2018, arXiv:1710.03740, section 3.1); a frozen base is held in bf16 altogether.
+    """
+    if not (machine.gpu or machine.cpu_bf16):
+        return Choice("fp32", "this CPU would only emulate bf16, which is slower than fp32", "processor flags")
+    who = machine.gpu or "this CPU"
+    source = "measured on the machine" if machine.gpu else "processor flags avx512_bf16 / amx_bf16"
+    if method == "full":
+        return Choice("mixed", f"{who} multiplies bf16 natively; weights stay fp32, or small updates would vanish", source)
+    return Choice("bf16", f"{who} multiplies bf16 natively", source)
 
 
 def max_tokens(longest_row_tokens: int, shape: ModelShape) -> Choice[int]:

@@ -12,7 +12,8 @@ from transformers.utils import logging
 from journeyman.errors import BaseNotFound
 from journeyman.train import attention
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "mixed": torch.float32}
+"""What weights are loaded as. "mixed" keeps them in fp32; the training loop computes their products in bf16."""
 
 
 def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu") -> nn.Module:
@@ -35,6 +36,6 @@ def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu") -> 
             where=str(folder),
             fix="give a decoder-only causal model in safetensors format that this transformers version knows",
         ) from error
-    if precision == "bf16" and device == "cpu" and model.config._attn_implementation == "sdpa":  # type: ignore[union-attr]
+    if precision in ("bf16", "mixed") and device == "cpu" and model.config._attn_implementation == "sdpa":  # type: ignore[union-attr]
         model.set_attn_implementation(attention.NAME)  # type: ignore[operator]
     return model.to(device).eval()
