@@ -82,6 +82,7 @@ def main() -> None:
     made = {
         "tasks": tasks(results),
         **{f"graders {task}": graders(results, task) for task in ("support", "catalog")},
+        "lora": tasks(rows("lora.jsonl")),
         "sweep": sweep(rows("sweep.jsonl")),
     }
     text = PAGE.read_text(encoding="utf-8")
