@@ -17,8 +17,9 @@ from pathlib import Path
 
 from journeyman.errors import JourneymanError
 
-MAX_LINE_BYTES = 64 * 1024 * 1024
-"""A single row above this is refused: no training pair is that long, and reading it would only cost memory."""
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""A single row above this is refused: no training pair is that long (a million tokens are about 4 MB), and it would
+only cost memory and minutes."""
 
 MAX_FILE_BYTES = 8 * 1024**3
 """OpenAI's limit for an assembled upload (8 GB); larger files are refused before they are read."""

@@ -106,9 +106,11 @@ class Workspace:
         path = Path(source).expanduser()
         if path.exists():
             return Task.open(path)
+        if path.is_symlink():
+            raise TaskError(f"the link {source!r} leads nowhere", fix="mend the link", code="task_not_found")
         if "/" not in source and "." not in source:
             return Task.open(bundled(source))
-        raise TaskError(f"no file or folder {source!r}", where="source", fix="give a data file or a task folder")
+        raise TaskError(f"no file or folder {source!r}", fix="give a data file or a task folder", code="task_not_found")
 
     def check(
         self, request: TrainRequest, *, against: Path | None = None, on_progress: OnProgress = _quiet

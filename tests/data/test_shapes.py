@@ -39,6 +39,12 @@ def test_detect(value: dict[str, Any], name: str) -> None:
     assert detect(raw(value)).name == name
 
 
+def test_rows_below_a_key_are_named() -> None:
+    with pytest.raises(DataError, match='its 2 rows seem to stand below "data"') as caught:
+        detect(raw({"object": "list", "data": [chat(), chat()]}))
+    assert caught.value.code == "nested_rows"
+
+
 def test_a_few_strange_rows_do_not_change_the_shape_and_are_refused() -> None:
     rows = raw({"prompt": "a", "completion": "b"}, chat(), chat(), {"conversations": []})
     shape = detect(rows)

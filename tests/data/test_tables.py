@@ -12,6 +12,7 @@ import pytest
 
 from data.data_rows import read
 from journeyman.data.columns import Columns, find_columns
+from journeyman.data.source import read_source
 from journeyman.errors import DataError
 
 
@@ -167,7 +168,6 @@ def test_columns_are_found(row: dict[str, object], found: tuple[str, str, str | 
     "row",
     [
         {"a": "x", "b": "y", "c": "z"},
-        {"input": "x"},
         {"a": 1, "b": 2},
         {"question": "x", "foo": "y", "bar": "z"},
     ],
@@ -188,6 +188,60 @@ def test_a_first_row_of_data_is_not_taken_for_names() -> None:
     with pytest.raises(DataError) as caught:
         find_columns(rows, "x.csv")
     assert caught.value.code == "no_header"
+
+
+@pytest.mark.parametrize("name", ["My mug is chipped", "Is it back?", "Thanks!", "x" * 61])
+def test_a_first_row_that_talks_is_not_taken_for_names(name: str) -> None:
+    rows: list[dict[str, object]] = [{name: "Where is it?", "late": "delivery"}, {name: "It broke.", "late": "damage"}]
+    with pytest.raises(DataError) as caught:
+        find_columns(rows, "x.csv")
+    assert caught.value.code == "no_header"
+    assert "--input-column" in (caught.value.fix or "")
+
+
+@pytest.mark.parametrize("row", [{}, {"input": "x"}])
+def test_one_column_is_too_few(row: dict[str, object]) -> None:
+    with pytest.raises(DataError) as caught:
+        find_columns([row], "x.csv")
+    assert caught.value.code == "one_column"
+    assert ("there is only 'input'" if row else "empty objects") in caught.value.message
+
+
+def test_formulas_without_a_result_are_refused_and_named(tmp_path: Path) -> None:
+    path = sheet(
+        tmp_path / "x.xlsx",
+        [
+            ["input", "output", "n"],
+            ["a", '=CONCATENATE("b", "c")', 1],
+            ["=A2", None, None],
+            ["a", "b", "=1+1"],
+            ["a", "#REF!", 1],
+            ["a", "b", None],
+            ["a", "about #REF! and =1", 1],
+        ],
+    )
+    rows, bad = read(path)
+    assert [row.place.line for row in rows] == [6, 7]
+    assert [(refusal.code, refusal.place.line) for refusal in bad] == [("no_result", line) for line in (2, 3, 4, 5)]
+    for refusal, cell in zip(bad, ("B2", "A3", "C4", "B5"), strict=True):
+        assert f"the cell {cell} " in refusal.reason
+
+
+def test_sheets_that_are_not_read_are_named(tmp_path: Path) -> None:
+    path = sheet(tmp_path / "x.xlsx", [["input", "output"], ["a", "b"]])
+    book = openpyxl.load_workbook(path)
+    book.create_sheet("empty")
+    book.save(path)
+    source = read_source(path)
+    assert source.notes == ("only the first sheet is read; left out: 'other'",)
+    assert source.as_dict()["notes"] == list(source.notes)
+
+
+@pytest.mark.parametrize("rows", [[], [["input", "output"]]])
+def test_a_table_without_rows_says_so(tmp_path: Path, rows: list[list[object]]) -> None:
+    with pytest.raises(DataError, match="no rows below the names of its columns") as caught:
+        read_source(sheet(tmp_path / "x.xlsx", rows))
+    assert caught.value.code == "no_rows"
 
 
 def test_the_users_columns_must_be_there(tmp_path: Path) -> None:

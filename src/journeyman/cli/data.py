@@ -43,6 +43,8 @@ def show_dataset(screen: Screen, dataset: Dataset) -> None:
         columns = source.get("columns")
         detail = f", input column {columns['input']!r}, output column {columns['output']!r}" if columns else ""
         screen.line(f"  {source['file']}: {source['rows']:,} rows, read as {source['shape']}{detail}")
+        for note in source.get("notes", ()):
+            screen.line(f"  note: {note}", style="yellow")
     screen.line(
         f"  read {counts['read']:,} = kept {counts['kept']:,} + refused {counts['refused']:,}; "
         f"train {counts['train']:,}, validation {counts['validation']:,}, held out {counts['held_out']:,}"

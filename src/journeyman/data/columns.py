@@ -19,7 +19,8 @@ SYSTEM_NAMES = ("system", "system_prompt", "instructions")
 
 FLAGS = "name them: --input-column NAME --output-column NAME"
 LONGEST_NAME = 60
-"""A column name longer than this is taken for a first row of data."""
+MOST_WORDS = 3
+"""A column name longer than this, or one that ends like a sentence, is taken for a first row of data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,19 @@ class Columns:
 def find_columns(rows: Sequence[Mapping[str, object]], file: str) -> Columns:
     """Find the columns by name, or because just two hold text.
 
-    Raises DataError `ambiguous_columns`, which names the columns and the flags, and `no_header` where the first
-    row looks like data.
+    Raises DataError `ambiguous_columns`, which names the columns and the flags, `one_column`, and `no_header` where
+    the first row looks like data.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
+    if len(names) < 2:
+        raise DataError(
+            f"an example needs an input and an ideal output, and there is only {names[0]!r}"
+            if names
+            else "the rows are empty objects",
+            where=file,
+            fix="give each row both: a second column with the ideal output",
+            code="one_column",
+        )
     inputs, outputs = _named(names, INPUT_NAMES), _named(names, OUTPUT_NAMES)
     system = next(iter(_named(names, SYSTEM_NAMES)), None)
     if inputs and outputs:
@@ -110,10 +120,11 @@ def _in_order(texts: Sequence[str], inputs: Sequence[str], outputs: Sequence[str
 
 def _require_header(rows: Sequence[Mapping[str, object]], names: Sequence[str], file: str) -> None:
     for name in names:
-        if len(name) > LONGEST_NAME or any(row.get(name) == name for row in rows):
+        talks = len(name) > LONGEST_NAME or len(name.split()) > MOST_WORDS or name.rstrip().endswith((".", "!", "?"))
+        if talks or any(row.get(name) == name for row in rows):
             raise DataError(
                 f"the first row looks like data, not like the names of columns: {name[:LONGEST_NAME]!r}",
                 where=f"{file}:1",
-                fix="add a first row of names, such as: input,output",
+                fix=f"add a first row of names, such as: input,output; or, if they are names, {FLAGS}",
                 code="no_header",
             )

@@ -21,7 +21,7 @@ from journeyman.data.jsonl import read_array, read_jsonl, read_objects
 from journeyman.data.lines import SAMPLE_BYTES, chunks, require_text
 from journeyman.data.parse import Parser, skip_space
 from journeyman.data.refused import Refused, Row
-from journeyman.data.tables import read_csv, read_parquet, read_xlsx
+from journeyman.data.tables import further_sheets, read_csv, read_parquet, read_xlsx
 from journeyman.errors import DataError
 
 Reader = Callable[[Path, str], Iterator[Row | Refused]]
@@ -51,6 +51,12 @@ def read_rows(path: Path) -> Iterator[Row | Refused]:
         yield from reader(path, file)
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def unread(path: Path, form: str) -> tuple[str, ...]:
+    """What of a file that was read is left out, in words for its owner."""
+    sheets = further_sheets(path) if form == "xlsx" else []
+    return (f"only the first sheet is read; left out: {', '.join(map(repr, sheets))}",) if sheets else ()
 
 
 def shown_path(path: Path) -> str:

@@ -64,6 +64,10 @@ READING: Mapping[str, tuple[str, str]] = {
         "quote cells that hold the separator or a line end",
     ),
     "invalid_csv": ("quotes that do not match", 'double a quote inside a quoted cell: ""'),
+    "no_result": (
+        "a formula without a result: never computed, or an error such as #REF!",
+        "open the file in a spreadsheet program, mend the formula, and save it again",
+    ),
     "binary_value": ("a cell of bytes where text belongs", "remove the column, or store text"),
     "damaged": ("a part of the file that can't be decoded", "write the file again from its source"),
 }

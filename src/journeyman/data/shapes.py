@@ -43,7 +43,7 @@ def detect(rows: Sequence[Row], columns: Columns | None = None) -> Shape:
     """The shape that most of `rows` (the beginning of a file) have; `columns` is the user's own choice.
 
     Raises DataError: `no_rows`; `preference_file` and `reinforcement_file` (methods that are not here yet);
-    `ambiguous_columns`, `unknown_column` and `no_header` from the search for columns.
+    `nested_rows`; `ambiguous_columns`, `one_column`, `unknown_column` and `no_header` from the search for columns.
     """
     if not rows:
         raise DataError(
@@ -53,6 +53,7 @@ def detect(rows: Sequence[Row], columns: Columns | None = None) -> Shape:
     if columns is not None:
         require_columns(values, columns, file)
         return Shape("columns", columns.reason, columns)
+    _require_flat(rows)
     # Ties fall to the shape met first, so that the answer does not depend on hashing.
     kind, count = Counter(_kind(value) for value in values).most_common(1)[0]
     if kind in ("preference", "reinforcement"):
@@ -61,6 +62,20 @@ def detect(rows: Sequence[Row], columns: Columns | None = None) -> Shape:
     if kind == "columns":
         return Shape("columns", reason, find_columns([v for v in values if _kind(v) == "columns"], file))
     return Shape(cast(ShapeName, kind), reason)
+
+
+def _require_flat(rows: Sequence[Row]) -> None:
+    """Raise DataError `nested_rows` for a file of one object that holds the rows: a response of an API, often."""
+    if len(rows) > 1 or _kind(rows[0].value) != "columns":
+        return
+    for key, value in rows[0].value.items():
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            raise DataError(
+                f"the file is one object, and its {len(value):,} rows seem to stand below {quoted(key)}",
+                where=str(rows[0].place),
+                fix="write that list alone, or better one of its objects a line",
+                code="nested_rows",
+            )
 
 
 def to_example(row: Row, shape: Shape) -> Example | Refused:

@@ -10,7 +10,7 @@ from pathlib import Path
 from journeyman import files
 from journeyman.data.check.refusals import check_example
 from journeyman.data.columns import Columns
-from journeyman.data.read import file_format, read_rows, shown_path
+from journeyman.data.read import file_format, read_rows, shown_path, unread
 from journeyman.data.refused import Refused, Row
 from journeyman.data.shapes import Shape, detect, to_example
 from journeyman.errors import DataError
@@ -29,6 +29,8 @@ class Source:
     shape: Shape
     kept: list[Example]
     refused: list[Refused]
+    notes: tuple[str, ...] = ()
+    """What of the file was not read, such as further sheets."""
 
     def as_dict(self) -> dict[str, object]:
         """The source as it stands in the manifest."""
@@ -42,6 +44,7 @@ class Source:
             "rows": len(self.kept) + len(self.refused),
             "kept": len(self.kept),
             "refused": len(self.refused),
+            "notes": list(self.notes),
         }
 
 
@@ -70,7 +73,7 @@ def read_source(path: Path, columns: Columns | None = None) -> Source:
             kept.append(fate)
         else:
             refused.append(fate)
-    return Source(path, form, shape, kept, refused)
+    return Source(path, form, shape, kept, refused, unread(path, form))
 
 
 def outcome(row: Row | Refused, shape: Shape) -> Example | Refused:
@@ -85,7 +88,7 @@ def outcome(row: Row | Refused, shape: Shape) -> Example | Refused:
 
 def _nothing_readable(path: Path, refused: Sequence[Refused]) -> DataError:
     return DataError(
-        f"none of its {len(refused)} row(s) can be read",
+        f"none of its {len(refused)} row(s) can be read" if refused else "it has no rows below the names of its columns",
         where=shown_path(path),
         fix=refused[0].fix if refused else "write a first row of column names, and rows below it",
         code="no_rows",

@@ -14,11 +14,12 @@ from typing import Any
 from journeyman import settings
 from journeyman.data.jsonl import NOT_UTF8, too_long
 from journeyman.data.lines import Line, chunks, lines
-from journeyman.data.refused import TEXT_SHOWN, Refused, Row, refuse
+from journeyman.data.refused import TEXT_SHOWN, Refused, Row, quoted, refuse
 from journeyman.errors import DataError
 from journeyman.records import Place
 
 SEPARATORS = ",;\t|"
+_CELL_ERRORS = ("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A")
 
 
 def read_csv(path: Path, file: str) -> Iterator[Row | Refused]:
@@ -154,13 +155,11 @@ def read_xlsx(path: Path, file: str) -> Iterator[Row | Refused]:
 
     import openpyxl
 
-    book = None
+    book, formulas = None, _Formulas(path)
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheet = book.worksheets[0]
-        sheet.reset_dimensions()  # some writers store a wrong size, and rows beyond it would be lost
-        found = enumerate(sheet.iter_rows(values_only=True), 1)
-        yield from _sheet_rows(found, file)
+        found = enumerate(_cells_of(book.worksheets[0]), 1)
+        yield from _sheet_rows(found, formulas, file)
     except (DataError, MemoryError):
         raise
     except Exception as error:
@@ -172,14 +171,87 @@ def read_xlsx(path: Path, file: str) -> Iterator[Row | Refused]:
         )
         raise _damaged(file, what, "open it in a spreadsheet program and save it again as .xlsx") from error
     finally:
+        formulas.close()
         if book is not None:
             book.close()
 
 
-def _sheet_rows(found: Iterable[tuple[int, Sequence[object]]], file: str) -> Iterator[Row | Refused]:
+def further_sheets(path: Path) -> list[str]:
+    """The names of the sheets behind the first that are not empty; a workbook that `read_xlsx` has read."""
+    import openpyxl
+
+    book = openpyxl.load_workbook(path, read_only=True)
+    try:
+        return [
+            sheet.title
+            for sheet in book.worksheets[1:]
+            if any(cell is not None for row in _cells_of(sheet) for cell in row)
+        ]
+    finally:
+        book.close()
+
+
+def _cells_of(sheet: Any) -> Iterator[Sequence[object]]:
+    sheet.reset_dimensions()  # some writers store a wrong size, and rows beyond it would be lost
+    found: Iterator[Sequence[object]] = sheet.iter_rows(values_only=True)
+    return found
+
+
+class _Formulas:
+    """The rows of the first sheet as they were written, opened when a cell without a value is met.
+
+    A value that was never computed looks like an empty cell: programs that write workbooks store formulas alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._book: Any = None
+        self._rows: Iterator[tuple[int, Sequence[object]]] = iter(())
+
+    def row(self, number: int) -> Sequence[object]:
+        """The row of this number, which is above that of the call before."""
+        import openpyxl
+
+        if self._book is None:
+            self._book = openpyxl.load_workbook(self._path, read_only=True)
+            self._rows = enumerate(_cells_of(self._book.worksheets[0]), 1)
+        return next((cells for found, cells in self._rows if found == number), ())
+
+    def close(self) -> None:
+        if self._book is not None:
+            self._book.close()
+
+
+def _without_result(cells: Sequence[object], number: int, formulas: _Formulas) -> str | None:
+    """What is wrong with the first cell that holds a formula and no result, or an error as its result."""
+    failed = next((i for i, cell in enumerate(cells) if isinstance(cell, str) and cell in _CELL_ERRORS), None)
+    if failed is not None:
+        return f"the cell {_column(failed)}{number} is the error {cells[failed]}"
+    if None not in cells:
+        return None
+    for index, written in enumerate(formulas.row(number)):
+        if isinstance(written, str) and written.startswith("=") and (index >= len(cells) or cells[index] is None):
+            return f"the cell {_column(index)}{number} holds the formula {quoted(written)} and no result of it"
+    return None
+
+
+def _column(index: int) -> str:
+    from openpyxl.utils import get_column_letter
+
+    return str(get_column_letter(index + 1))
+
+
+def _sheet_rows(
+    found: Iterable[tuple[int, Sequence[object]]], formulas: _Formulas, file: str
+) -> Iterator[Row | Refused]:
     header: list[str] | None = None
     for number, cells in found:
         filled = list(cells)
+        place = Place(file, number)
+        broken = _without_result(filled, number, formulas) if header else None
+        if broken:
+            yield refuse(place, "no_result", broken, _shown(filled))
+            continue
         while filled and filled[-1] in (None, ""):
             filled.pop()
         if not filled:
@@ -187,7 +259,6 @@ def _sheet_rows(found: Iterable[tuple[int, Sequence[object]]], file: str) -> Ite
         if header is None:
             header = require_header(filled, file)
             continue
-        place = Place(file, number)
         if len(filled) > len(header):
             reason = f"{len(filled)} cells where the header has {len(header)}"
             yield refuse(place, "wrong_field_count", reason, _shown(filled))
