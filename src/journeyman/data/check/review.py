@@ -43,6 +43,7 @@ class Review:
         return {
             **self.report.as_dict(),
             "counts": self.dataset.manifest["counts"],
+            "sources": self.dataset.manifest["sources"],
             "refused": [refused.as_dict() for refused in self.dataset.refused],
         }
 
