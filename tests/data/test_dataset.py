@@ -128,14 +128,14 @@ def test_findings_name_their_rows(tmp_path: Path) -> None:
         chat("Where is my parcel?", "On its way."),
         chat("where is my  PARCEL?", "Lost."),
         chat("How do I reset the password of my account", "a"),
-        chat("How do I reset the password of my account now", "b"),
+        chat("How do I reset the password of my account twice", "b"),
         {"messages": []},
     ]
     path = write_rows(tmp_path / "x.jsonl", data)
     report = check(build(path, tmp_path / "out", validation_share=0, held_out_share=0))
     found = {code: [row.place.line for row in finding.rows] for code, finding in findings(report).items()}
     assert found["duplicate_rows"] == [22]
-    assert found["contradictory_outputs"] == [21, 23]
+    assert found["contradictory_outputs"] == [21, 22, 23]
     assert set(found["near_duplicate_inputs"]) >= {24, 25}
     assert found["refused_rows"] == [26]
     assert report.verdict == "warnings"

@@ -85,7 +85,7 @@ def test_groups_do_not_depend_on_the_order(texts: list[str], draw: random.Random
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=7).map(" ".join), max_size=12))
-def test_the_prefix_filter_misses_no_pair(texts: list[str]) -> None:
+def test_no_pair_is_missed(texts: list[str]) -> None:
     def parts(text: str) -> set[str]:
         words = normalised(text).split()
         return {*words, *(f"{a} {b}" for a, b in itertools.pairwise(words))}

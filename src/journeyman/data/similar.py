@@ -1,20 +1,24 @@
-"""Groups of inputs that say nearly the same.
+"""Groups of texts that say the same, or nearly the same.
 
-Two inputs are near-duplicates when they share at least SHARED of their words and pairs of neighbouring words,
-wording that most inputs have in common (a pasted instruction) left out. A group holds whatever is linked so.
-The search is exact: a pair that is over the threshold shares one of its rarest parts (prefix filter of
-Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007), so only pairs that do are compared.
+Two texts say the same when they have the same words in any order, politeness and articles left out, and misspelt words
+(`spelling.py`) put right. They are near-duplicates when they say the same, or share at least SHARED of their words and
+pairs of neighbouring words, wording that most texts have in common (a pasted instruction) left out. A group holds
+whatever is linked so. Pairs are found by MinHash and then compared exactly (`minhash.py`).
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from journeyman.data.minhash import Sets, near_pairs
+from journeyman.data.spelling import corrections
 from journeyman.records import Example
 
 SHARED = 0.75
@@ -23,6 +27,18 @@ COMMON = 0.25
 COMMON_ROWS = 30
 ENDS_WORDS = 200
 """Of a longer text the first and the last so many words are compared."""
+
+TELLING_WORDS = 3
+"""Fewer words than these, fillers aside, and two texts that differ in anything are not taken for the same."""
+
+FILLERS = frozenset(
+    # Politeness and articles of the languages that most examples are written in. No negation, no question word,
+    # nothing that turns a sentence into another one.
+    "a an the please pls plz kindly hi hello hey dear thanks thank thx cheers just so well now ok okay um actually "
+    "bitte danke hallo liebe lieber der die das ein eine einen mal merci bonjour salut svp stp un une le la les "
+    "por favor gracias hola el los las una grazie ciao il lo gli per piacere obrigado obrigada olá alsjeblieft dank "
+    "bedankt hoi de het een".split()
+)
 
 # Scripts written without spaces (Thai to Myanmar, Khmer, CJK, kana, Hangul): each character is a word.
 _DENSE = "\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff"
@@ -42,16 +58,48 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def near_groups(texts: Sequence[str]) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Similar:
     """For each text the number of its group, which is the index of the group's first text."""
-    groups = _Groups(len(texts))
+
+    same: list[int]
+    """Texts that say the same."""
+
+    near: list[int]
+    """Texts that say nearly the same; whatever is the same is near."""
+
+
+def near_groups(texts: Sequence[str]) -> list[int]:
+    """For each text the number of its group of near-duplicates."""
+    return similar(texts).near
+
+
+def similar(texts: Sequence[str]) -> Similar:
+    """Both kinds of groups. They do not depend on the order of the texts."""
     first_of: dict[str, int] = {}
-    for index, text in enumerate(texts):
-        groups.join(first_of.setdefault(normalised(text), index), index)
+    first = [first_of.setdefault(normalised(text), index) for index, text in enumerate(texts)]
+    words = [_words(text) for text in first_of]
+    right = corrections(Counter(word for some in words for word in some))
+    words = [[right.get(word, word) for word in some] for some in words]
+    same, near = _Groups(len(texts)), _Groups(len(texts))
+    for index, known in enumerate(first):
+        same.join(known, index)
+    said: dict[tuple[str, ...], int] = {}
+    for index, some in zip(first_of.values(), words, strict=True):
+        same.join(said.setdefault(_said(some), index), index)
+    for index in range(len(texts)):
+        near.join(same.first(index), index)
+    rank = {text: number for number, text in enumerate(sorted(first_of))}
     indexes = list(first_of.values())
-    for a, b in _near_pairs([_parts(text) for text in first_of]):
-        groups.join(indexes[a], indexes[b])
-    return [groups.first(index) for index in range(len(texts))]
+    for a, b in near_pairs(_parts(words), SHARED, [rank[text] for text in first_of]):
+        near.join(indexes[a], indexes[b])
+    return Similar(*([groups.first(i) for i in range(len(texts))] for groups in (same, near)))
+
+
+def _said(words: Sequence[str]) -> tuple[str, ...]:
+    """What all texts that say the same have in common. A text of few words is only the same as its like."""
+    telling = sorted(word for word in words if word not in FILLERS)
+    return tuple(telling) if len(telling) >= TELLING_WORDS else ("", *words)
 
 
 class _Groups:
@@ -71,38 +119,24 @@ class _Groups:
         self.parent[max(a, b)] = min(a, b)
 
 
-def _parts(text: str) -> set[str]:
+def _parts(texts: Sequence[Sequence[str]]) -> Sets:
+    """Each text's words and pairs of neighbouring words, without those that most texts have, as numbers."""
+    number_of: dict[str, int] = {}
+    sets = [_pairs_too([number_of.setdefault(word, len(number_of)) for word in words]) for words in texts]
+    starts = np.concatenate([[0], np.cumsum([len(one) for one in sets], dtype=np.int64)])
+    flat = np.concatenate([np.empty(0, np.int64), *sets])
+    if len(texts) < COMMON_ROWS:
+        return Sets(flat, starts)
+    parts, counts = np.unique(flat, return_counts=True)
+    rare = ~np.isin(flat, parts[counts > COMMON * len(texts)])
+    return Sets(flat[rare], np.concatenate([[0], np.cumsum(rare)])[starts])
+
+
+def _pairs_too(words: Sequence[int]) -> npt.NDArray[np.int64]:
+    ids = np.array(words, dtype=np.int64)
+    return np.unique(np.concatenate([ids, ((ids[:-1] + 1) << 32) + ids[1:]]))
+
+
+def _words(text: str) -> list[str]:
     words = _WORD.findall(text)
-    if len(words) > 2 * ENDS_WORDS:
-        words = words[:ENDS_WORDS] + words[-ENDS_WORDS:]
-    return {*words, *map(" ".join, itertools.pairwise(words))}
-
-
-def _near_pairs(parts: Sequence[set[str]]) -> Iterable[tuple[int, int]]:
-    """Pairs of sets whose Jaccard similarity is at least SHARED; each set is compared with its best company first."""
-    counts = Counter(part for one in parts for part in one)
-    limit = COMMON * len(parts) if len(parts) >= COMMON_ROWS else math.inf
-    # Rare parts first; the text breaks ties, so that the order is the same in every run.
-    ranked = sorted((part for part in counts if counts[part] <= limit), key=lambda part: (counts[part], part))
-    rank = {part: number for number, part in enumerate(ranked)}
-    sets = [sorted(rank[part] for part in one if part in rank) for one in parts]
-    postings: dict[int, list[int]] = defaultdict(list)
-    for index in sorted(range(len(sets)), key=lambda i: (len(sets[i]), i)):
-        own = sets[index]
-        prefix = own[: len(own) - math.ceil(SHARED * len(own)) + 1]
-        seen: set[int] = set()
-        whole = set(own)
-        for part in prefix:
-            for other in postings[part]:
-                if other not in seen:
-                    seen.add(other)
-                    if _near(whole, sets[other]):
-                        yield other, index
-            postings[part].append(index)
-
-
-def _near(a: set[int], b: Sequence[int]) -> bool:
-    if len(b) < SHARED * len(a):
-        return False
-    shared = len(a.intersection(b))
-    return shared >= SHARED * (len(a) + len(b) - shared)
+    return words if len(words) <= 2 * ENDS_WORDS else words[:ENDS_WORDS] + words[-ENDS_WORDS:]

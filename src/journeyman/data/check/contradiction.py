@@ -2,42 +2,140 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 
-from journeyman.data.check.finding import Finding
+from journeyman.data.check.disagree import disagreement
+from journeyman.data.check.finding import Finding, FoundRow, Mend, SetOutput, Severity
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
 from journeyman.data.refused import quoted
-from journeyman.data.similar import normalised
+
+COMPARED = 10
+"""Of more different outputs of one input, each is compared with so many."""
+
+MUCH = 0.05
+"""From this share of the rows on, the dataset has no one answer to learn."""
+
+CLEAR_MAJORITY = 3
+"""So many rows must say the same, for one that does not, to be taken for right."""
+
+
+def _same_inputs(rows: Rows) -> list[list[int]]:
+    """Rows that ask the same under the same instructions, where their outputs are not all the same."""
+    same: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for index in range(len(rows.all)):
+        same[rows.input_similarity.same[index], rows.systems[index]].append(index)
+    return [group for group in same.values() if len({rows.normal_outputs[i] for i in group}) > 1]
 
 
 def _contradictions(rows: Rows) -> Iterator[Finding]:
-    """The same input with different ideal outputs."""
-    same: dict[tuple[object, ...], dict[str, int]] = defaultdict(dict)
-    for index, example in enumerate(rows.all):
-        asked = tuple((m.role, normalised(m.content)) for m in example.prompt)
-        same[asked].setdefault(rows.normal_outputs[index], index)
-    torn = [list(answers.values()) for answers in same.values() if len(answers) > 1]
+    common = _lower_case_words(rows)
+    found: list[FoundRow] = []
+    torn: list[tuple[int, int, str]] = []
+    for group in _same_inputs(rows):
+        at_odds = _at_odds(rows, group, common)
+        if at_odds:
+            torn.append(next(iter(at_odds.values())))
+        mends = _majority(rows, list(at_odds))
+        found += [rows.found(i, f"{what}, see {rows.all[b if i == a else a].place}", mends.get(i)) for i, (a, b, what) in at_odds.items()]
     if torn:
-        first, second = torn[0][:2]
+        a, b, what = torn[0]
+        share = len(found) / len(rows.all)
         message = (
-            f"{len(torn)} input(s) have different ideal outputs: {rows.shown(first)} is answered "
-            f"{quoted(rows.outputs[first])} and {quoted(rows.outputs[second])}"
+            f"{len(torn)} input(s) have outputs that contradict each other: {rows.shown(a)} is answered "
+            f"{quoted(rows.outputs[a])} and {quoted(rows.outputs[b])} ({what})"
         )
-        found = tuple(rows.found(i, f"answered {quoted(rows.outputs[i])}") for group in torn for i in group)
+        numbers = {"inputs": len(torn), "rows": len(found), "share": round(share, 4)}
+        severity: Severity = "error" if share >= MUCH else "warning"
         fix = "decide which is right; the model learns a mixture of both"
-        yield Finding("contradictory_outputs", "warning", message, found, fix, {"inputs": len(torn)})
+        yield Finding("contradictory_outputs", severity, message, tuple(found), fix, numbers)
+
+
+def _lower_case_words(rows: Rows) -> frozenset[str]:
+    """The words that some text of the dataset writes in lower case."""
+    words: set[str] = set()
+    for texts in (rows.inputs, rows.outputs):
+        for text in texts:
+            words.update(word for word in text.split() if word.islower())
+    return frozenset(word.strip(".,;:!?()\"'") for word in words)
+
+
+def _at_odds(rows: Rows, group: Sequence[int], common: frozenset[str]) -> dict[int, tuple[int, int, str]]:
+    """For each row of a group that contradicts another: the two rows, and what they disagree in."""
+    by_output: dict[str, list[int]] = defaultdict(list)
+    for index in group:
+        by_output[rows.normal_outputs[index]].append(index)
+    different = list(by_output.values())
+    out: dict[int, tuple[int, int, str]] = {}
+    for place, one in enumerate(different):
+        for other in different[max(0, place - COMPARED) : place]:
+            what = _disagreement(rows, other[0], one[0], common)
+            for index in (*other, *one) if what else ():
+                out.setdefault(index, (other[0], one[0], what or ""))
+    return out
+
+
+def _disagreement(rows: Rows, a: int, b: int, common: frozenset[str]) -> str | None:
+    if rows.labels is not None:
+        return f"{quoted(rows.labels[a])} / {quoted(rows.labels[b])}"
+    return disagreement(rows.outputs[a], rows.outputs[b], rows.inputs[a], common)
+
+
+def _majority(rows: Rows, at_odds: Sequence[int]) -> dict[int, Mend]:
+    """For rows that stand against a clear majority: its output."""
+    counts = Counter(rows.normal_outputs[i] for i in at_odds)
+    if not counts:
+        return {}
+    (most, count), *others = counts.most_common()
+    if count < CLEAR_MAJORITY or any(count < CLEAR_MAJORITY * other for _, other in others):
+        return {}
+    right = next(i for i in at_odds if rows.normal_outputs[i] == most)
+    return {i: SetOutput(rows.outputs[right]) for i in at_odds if rows.normal_outputs[i] != most}
+
+
+def _several(rows: Rows) -> Iterator[Finding]:
+    """The same input answered in several ways that do not contradict each other."""
+    if rows.labels is not None:
+        return
+    common = _lower_case_words(rows)
+    groups = [g for g in _same_inputs(rows) if not _at_odds(rows, g, common)]
+    if groups:
+        found = tuple(rows.found(i) for group in groups for i in group)
+        message = f"{len(groups)} input(s) are answered in several ways, such as {rows.shown(groups[0][0])} and {rows.all[groups[0][1]].place}"
+        fix = "fine where variety is wanted; keep the best answer where one voice is"
+        yield Finding("several_outputs", "info", message, found, fix, {"inputs": len(groups), "rows": len(found)})
 
 
 RULES = (
     Rule(
         "contradictory_outputs",
-        "Different outputs for the same input",
-        "warning",
-        "the same input has different ideal outputs",
+        "Contradicting outputs for the same input",
+        "error",
+        "the same input (politeness, word order and misspellings aside) has ideal outputs that can't both be right: "
+        "other labels or JSON values, other numbers or names, yes and no; an error from 5% of the rows on",
         "The model can't tell when to say which, and learns a mixture of both.",
         "decide which is right",
-        Sample([pair("Is the blue mug back?", "Yes."), pair("is the blue mug back?", "Not before May.")]),
+        Sample(
+            [
+                pair("Is the blue mug back?", "Yes, since Monday."),
+                pair("is the blue mug back please?", "No, not before May."),
+            ]
+        ),
         _contradictions,
+    ),
+    Rule(
+        "several_outputs",
+        "Several answers to the same input",
+        "info",
+        "the same input has several outputs that do not contradict each other",
+        "Variety is learned too: the model will answer the same question in different words each time.",
+        "fine where variety is wanted; keep the best answer where one voice is",
+        Sample(
+            [
+                pair("How do I clean the stoneware bowl?", "Warm water and a soft cloth will do."),
+                pair("How do I clean the stoneware bowl?", "Wipe it with a soft cloth and warm water."),
+            ]
+        ),
+        _several,
     ),
 )

@@ -1,47 +1,106 @@
-"""Rules about rows that stand on both sides of a split."""
+"""Rules about rows that stand on both sides of a split, or in a file that nothing should be learned from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 
-from journeyman.data.check.finding import Finding
+from journeyman.data.check.finding import Drop, Finding, FoundRow, Severity
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
+
+MUCH = 0.05
+"""From this share of the measured rows on, what was learned by heart weighs as much in a score as many real gains."""
 
 
 def _leakage(rows: Rows) -> Iterator[Finding]:
-    """Training rows whose input is nearly one of validation or held-out: scores on those would flatter the model."""
-    groups = rows.input_groups
-    trained = {groups[index]: index for index in reversed(range(len(rows.train)))}
-    for split, name in (("validation", "validation"), ("held_out", "held-out")):
-        own = [index for index, of in enumerate(rows.splits) if of == split]
-        leaks = [(trained[groups[index]], index) for index in own if groups[index] in trained]
-        if leaks:
-            ours, theirs = leaks[0]
-            message = (
-                f"{len(leaks)} of {len(own)} {name} row(s) have an input that is also trained on, such as "
-                f"{rows.shown(theirs)} and {rows.shown(ours)}"
-            )
-            found = tuple(
-                rows.found(i, f"stands also at {rows.all[other].place}")
-                for pair_ in leaks
-                for i, other in (pair_, pair_[::-1])
-            )
-            fix = f"remove them from the training file or from the {name} file"
-            yield Finding("leakage", "warning", message, found, fix, {"split": split, "rows": len(leaks)})
+    start = len(rows.train)
+    for split, name, size in (
+        ("validation", "validation", len(rows.validation)),
+        ("held_out", "held-out", len(rows.held_out)),
+    ):
+        measured = range(start, start + size)
+        start += size
+        yield from _leaks(rows, "leakage", measured, f"{name} rows", split)
 
+
+def _leaks_against(rows: Rows) -> Iterator[Finding]:
+    measured = range(len(rows.all), len(rows.all) + len(rows.against))
+    yield from _leaks(rows, "leakage_against", measured, "rows of the file to compare with", "against")
+
+
+def _leaks(rows: Rows, code: str, measured: Sequence[int], name: str, split: str) -> Iterator[Finding]:
+    """Rows of `measured` that ask what a training row asks, and those that ask nearly the same."""
+    same = _in_common(rows, rows.input_similarity.same, measured)
+    near = _in_common(rows, rows.input_similarity.near, [i for i in measured if i not in same])
+    share = len(same) / len(measured) if measured else 0.0
+    severity: Severity
+    for leaks, how, severity in (
+        (same, "the same input as", "error" if share >= MUCH and split != "validation" else "warning"),
+        (near, "nearly the same input as", "info"),
+    ):
+        if leaks:
+            theirs, ours = next((theirs, found[0]) for theirs, found in leaks.items())
+            trained = {i: theirs for theirs, found in leaks.items() for i in found}
+            place = _place(rows)
+            message = (
+                f"{len(leaks)} of {len(measured)} {name} have {how} a training row, such as {place(theirs)} and "
+                f"{rows.shown(ours)}"
+            )
+            mend = Drop() if severity != "info" else None
+            found = (
+                *(rows.found(i, f"{how} {place(other)}", mend) for i, other in trained.items()),
+                *(_measured(rows, i, f"{how} {place(found[0])}") for i, found in leaks.items()),
+            )
+            numbers = {"split": split, "rows": len(leaks), "share": round(len(leaks) / len(measured), 4)}
+            fix = "remove the training rows, or measure on others"
+            yield Finding(code, severity, message, found, fix, numbers)
+
+
+def _in_common(rows: Rows, groups: Sequence[int], measured: Sequence[int]) -> dict[int, list[int]]:
+    """For each measured row whose group has training rows: those."""
+    trained: dict[int, list[int]] = defaultdict(list)
+    for index in range(len(rows.train)):
+        trained[groups[index]].append(index)
+    return {index: trained[groups[index]] for index in measured if groups[index] in trained}
+
+
+def _place(rows: Rows) -> Callable[[int], str]:
+    def place(index: int) -> str:
+        size = len(rows.all)
+        return str(rows.all[index].place if index < size else rows.against[index - size].place)
+
+    return place
+
+
+def _measured(rows: Rows, index: int, note: str) -> FoundRow:
+    size = len(rows.all)
+    if index < size:
+        return rows.found(index, note)
+    return FoundRow(rows.against[index - size].place, "against", index - size, note)
+
+
+_MUG = pair("Is the blue mug back in the shop?", "Yes, since Monday.")
 
 RULES = (
     Rule(
         "leakage",
         "Rows on both sides of a split",
-        "warning",
-        "a training row's input is nearly one of validation or held-out rows",
+        "error",
+        "a training row asks what a validation or held-out row asks: an error from 5% of the held-out rows on; rows "
+        "that ask nearly the same are for your information",
         "Scores on those rows flatter the model: it has seen the answers.",
-        "remove one of the two",
-        Sample(
-            [pair("Is the blue mug back?", "Yes, since Monday.")],
-            held_out=[pair("Is the blue mug back?", "Yes, since Monday.")],
-        ),
+        "remove the training rows, or measure on others",
+        Sample([_MUG], held_out=[_MUG]),
         _leakage,
+    ),
+    Rule(
+        "leakage_against",
+        "Rows of a file to compare with",
+        "error",
+        "a training row asks what a row of the file given by `--against` asks, such as a public test set",
+        "What is measured on that file is no longer a measure of anything new.",
+        "remove the training rows, or measure on others",
+        Sample([_MUG], against=["is the blue mug back in the shop please?"]),
+        _leaks_against,
     ),
 )

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
+from journeyman.data.check.classify import Judged, judge
 from journeyman.data.check.finding import Finding, FoundRow, FoundSplit, Mend, Severity
+from journeyman.data.labels import closed_set, stray_labels
 from journeyman.data.refused import Refused, quoted
-from journeyman.data.similar import input_text, near_groups, normalised
+from journeyman.data.similar import Similar, input_text, normalised, similar
 from journeyman.records import Example, Message, Place
+
+JUDGED_ROWS = 30
+"""From fewer rows no model can be made that could judge the others."""
 
 
 class Checked(Protocol):
@@ -122,9 +127,47 @@ class Rows:
         return [normalised(text) for text in self.outputs]
 
     @cached_property
+    def input_similarity(self) -> Similar:
+        """Groups of inputs that say the same or nearly; after the rows of `all` stand those of `against`."""
+        return similar([*self.inputs, *(asked.input for asked in self.against)])
+
+    @cached_property
     def input_groups(self) -> list[int]:
         """The near-duplicate group of each row of `all`, by its input: the index of the group's first row."""
-        return near_groups(self.inputs)
+        return self.input_similarity.near[: len(self.all)]
+
+    @cached_property
+    def output_groups(self) -> list[int]:
+        """The near-duplicate group of each row of `all`, by its output. Different labels are never near."""
+        if self.labels is None:
+            return similar(self.outputs).near
+        first: dict[str, int] = {}
+        return [first.setdefault(text, index) for index, text in enumerate(self.normal_outputs)]
+
+    @cached_property
+    def labels(self) -> list[str] | None:
+        """The label of each row of `all`, where the outputs are a small closed set; else None."""
+        return closed_set(self.outputs)
+
+    @cached_property
+    def strays(self) -> dict[str, str | None]:
+        """Outputs that are no label of the set, and the label that each is meant to be where that is plain."""
+        return stray_labels(self.labels or ())
+
+    @cached_property
+    def judged(self) -> Judged | None:
+        """What models of the other rows say of each row's label; None where outputs are no labels, or very few."""
+        if self.labels is None or len(self.labels) < JUDGED_ROWS:
+            return None
+        return judge(self.inputs, [self.strays.get(label) or label for label in self.labels])
+
+    @cached_property
+    def systems(self) -> list[str]:
+        """The system or developer text of each row of `all`."""
+        return [
+            "\n".join(m.content for m in example.messages if m.role in ("system", "developer"))
+            for example in self.all
+        ]
 
     def found(self, index: int, note: str = "", mend: Mend | None = None) -> FoundRow:
         """The row `index` of `all`, for a finding."""

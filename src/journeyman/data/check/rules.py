@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from journeyman.data.check import contradiction, facts, leakage, private, repetition, shape
+from journeyman.data.check import contradiction, facts, labels, leakage, private, repetition, shape
 from journeyman.data.check.finding import SEVERITIES, Finding, Report
 from journeyman.data.check.rule import Asked, Checked, Rows, Rule, Tokenized
 
@@ -13,6 +13,7 @@ RULES: tuple[Rule, ...] = (
     *private.RULES,
     *leakage.RULES,
     *contradiction.RULES,
+    *labels.RULES,
     *repetition.RULES,
     *facts.RULES,
 )

@@ -1,0 +1,256 @@
+"""Whether two outputs that answer the same question say different things, and which."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+from journeyman.data.refused import quoted
+from journeyman.data.similar import normalised
+
+SHORT_WORDS = 3
+"""Outputs of so few words that have none in common are different answers."""
+
+MANY_CAPITALS = 0.25
+"""In a language that capitalises so many words (German), a capital does not make a name."""
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_LIST_MARK = re.compile(r"^\s*\d+[.)]\s", re.M)
+_NUMBER_WORDS = {
+    word: str(number)
+    for number, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)
+}
+_COUNTED = re.compile(
+    r"(?:(?P<before>[^\W\d_]+)[\s:]+)?(?P<sign>[€£$¥]\s?)?"
+    rf"(?P<number>\d+(?:[.,:/]\d+)*|\b(?:{'|'.join(_NUMBER_WORDS)})\b)"
+    r"(?:[\s-]?(?P<after>%|[€£$¥]|[^\W\d_]+))?",
+    re.I,
+)
+_MONEY = frozenset("€ £ $ ¥ euro euros eur dollar dollars usd pound pounds gbp".split())
+_NEGATION = re.compile(r"\b(?:not|non|never|no|cannot|without|nor|nicht|kein\w*|ne|pas|jamais)\b|n\s?['’]t\b", re.I)
+_CLAUSE = re.compile(r"[.!?;:\n]| but | and | however ")
+_YES = frozenset({"yes", "yeah", "yep", "sure", "certainly", "ja", "oui", "sí", "si", "da"})
+_NO = frozenset({"no", "nope", "unfortunately", "sorry", "nein", "leider", "non", "nee", "nej"})
+_OPPOSITES = tuple(
+    (frozenset(one.split("|")), frozenset(other.split("|")))
+    for one, other in (
+        line.split("/")
+        for line in (
+            "open/closed|shut",
+            "available/unavailable",
+            "cheap|inexpensive/expensive|pricey",
+            "high/low",
+            "free/paid",
+            "allowed|permitted|welcome/forbidden|prohibited|banned",
+            "accept|accepts|accepted/refuse|refuses|refused|reject|rejected|decline|declined",
+            "possible/impossible",
+            "included/excluded|extra",
+            "always/never",
+            "increase|increased/decrease|decreased",
+            "refundable/nonrefundable",
+            "true/false",
+            "valid/invalid|expired",
+            "before/after",
+            "today/tomorrow|yesterday",
+            "morning/evening|afternoon",
+            "left/right",
+            "success|succeeded|successful/failure|failed|unsuccessful",
+            "enabled|active|on/disabled|inactive|off",
+        )
+    )
+)
+_FILLERS = frozenset("a an the is are be been to of in on at it its this that we you i they he she have has do does".split())
+
+
+def disagreement(a: str, b: str, asked: str, common: Set[str]) -> str | None:
+    """What `a` and `b` say differently of the same thing, such as `3 / 5`; None where they may both be right.
+
+    `asked` is the input: of what it says itself, an answer may mention one part and another answer another. `common` holds the words that the dataset also writes in lower case: a capital does not make a name of them.
+    JSON is compared value by value. Texts disagree in a number, a name, a negation or a pair of opposites; that
+    they are worded differently, or that one says more, is no disagreement.
+    """
+    one, other = _json(a), _json(b)
+    if one is not None and other is not None:
+        return _values_differ(one, other)
+    if (one is None) != (other is None):
+        return "one is JSON, the other is not"
+    return (
+        _numbers_differ(a, b, asked)
+        or _yes_and_no(a, b)
+        or _names_differ(a, b, asked, common)
+        or _opposites(a, b)
+        or _negated(a, b)
+        or _short(a, b)
+    )
+
+
+def _json(text: str) -> Any:
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _values_differ(one: Any, other: Any) -> str | None:
+    a, b = dict(_leaves(one, "")), dict(_leaves(other, ""))
+    for path in [*a, *(path for path in b if path not in a)]:
+        left, right = a.get(path), b.get(path)
+        if left != right:
+            return f"{path or 'value'}: {quoted(left, 30)} / {quoted(right, 30)}"
+    return None
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Each value with its path; a list is compared as a whole, whatever its order."""
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from _leaves(child, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        yield path, sorted(normalised(json.dumps(item, ensure_ascii=False)) for item in value)
+    else:
+        yield path, normalised(value) if isinstance(value, str) else value
+
+
+def _differ(a: Set[str], b: Set[str], asked: Set[str]) -> str | None:
+    """What only the one and what only the other has, where both have something that is not in the input."""
+    left, right = a - b, b - a
+    if not left or not right or left | right <= asked:
+        return None
+    return " / ".join(", ".join(sorted(side)[:3]) for side in (left, right))
+
+
+def _numbers_differ(a: str, b: str, asked: str) -> str | None:
+    left, right = _numbers(a), _numbers(b)
+    known = {number for numbers in _numbers(asked).values() for number in numbers}
+    for kind in left:
+        if kind in right and (what := _differ(left[kind], right[kind], known)):
+            return what
+    return None
+
+
+def _numbers(text: str) -> dict[str, set[str]]:
+    """The numbers by what they count: money, or the word that follows, else the one before."""
+    text = _LIST_MARK.sub("", text)
+    out: dict[str, set[str]] = defaultdict(set)
+    for match in _COUNTED.finditer(text):
+        before, sign, number, after = (match[name] or "" for name in ("before", "sign", "number", "after"))
+        value = _NUMBER_WORDS.get(number.casefold()) or _plain_number(number)
+        money = sign or after.casefold() in _MONEY
+        out["money" if money else (after or before).casefold().rstrip("s")].add(value)
+    return out
+
+
+def _plain_number(text: str) -> str:
+    """1,000 and 1000 are one number, and so are 3,50 and 3.5."""
+    whole, mark, rest = re.sub(r"[.,](?=\d{3}\b)", "", text).replace(",", ".").partition(".")
+    return (whole.lstrip("0") or "0") + ((mark + rest).rstrip("0").rstrip(".") if mark else "")
+
+
+def _names_differ(a: str, b: str, asked: str, common: Set[str]) -> str | None:
+    left, right = _names(a, common), _names(b, common)
+    all_left, all_right, known = a.casefold(), b.casefold(), asked.casefold()
+    return _differ(
+        {name for name in left if not _mentioned(name, all_right)},
+        {name for name in right if not _mentioned(name, all_left)},
+        {name for name in left | right if _mentioned(name, known)},
+    )
+
+
+def _mentioned(name: str, text: str) -> bool:
+    """Whether any word of a name stands in a text, its ending aside: Indian is India."""
+    return any(word[: max(4, len(word) - 2)] in text for word in name.casefold().split())
+
+
+def _names(text: str, common: Set[str]) -> set[str]:
+    """Runs of capitalised words that are not written in lower case elsewhere."""
+    words = list(_WORD.finditer(text))
+    capital = [len(m[0]) > 1 and m[0][0].isupper() and m[0].casefold() not in common for m in words]
+    if sum(capital) > MANY_CAPITALS * len(words) and len(words) > 12:
+        return set()
+    names: set[str] = set()
+    run: list[str] = []
+    end = 0
+    for match, named in zip(words, capital, strict=True):
+        joined = named and not text[end : match.start()].strip()
+        if run and not joined:
+            names.add(" ".join(run))
+            run = []
+        if named:
+            run.append(match[0])
+        end = match.end()
+    return names | ({" ".join(run)} if run else set())
+
+
+def _words(text: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(text)}
+
+
+def _yes_and_no(a: str, b: str) -> str | None:
+    one, other = (_WORD.search(text) for text in (a, b))
+    if not one or not other:
+        return None
+    first, second = one[0].casefold(), other[0].casefold()
+    if (first in _YES and second in _NO) or (first in _NO and second in _YES):
+        return f"{one[0]} / {other[0]}"
+    return None
+
+
+def _opposites(a: str, b: str) -> str | None:
+    """Two opposites that stand beside the same word."""
+    left, right = _words(a), _words(b)
+    for one, other in _OPPOSITES:
+        for here, there in ((one, other), (other, one)):
+            if left & here and right & there and not left & there and not right & here:
+                beside = _beside(a, here) & _beside(b, there)
+                if beside:
+                    return f"{min(left & here)} / {min(right & there)}"
+    return None
+
+
+def _beside(text: str, words: Set[str]) -> set[str]:
+    """The telling words up to two before and after any of `words`."""
+    telling = [w for w in _WORD.findall(text.casefold()) if w not in _FILLERS]
+    places = [place for place, word in enumerate(telling) if word in words]
+    return {w for place in places for w in telling[max(0, place - 2) : place + 3]} - words
+
+
+def _negated(a: str, b: str) -> str | None:
+    """A word that the one denies and the other says."""
+    denied_a, said_a = _scopes(a)
+    denied_b, said_b = _scopes(b)
+    for denied, said, other_denied, other_said in (
+        (denied_a, said_a, denied_b, said_b),
+        (denied_b, said_b, denied_a, said_a),
+    ):
+        for word in sorted(denied):
+            if word in other_said - other_denied - said:
+                return f"not {word} / {word}"
+    return None
+
+
+def _scopes(text: str) -> tuple[set[str], set[str]]:
+    """The first telling word after each negation, and the words of the clauses without one."""
+    denied, said = set[str](), set[str]()
+    for clause in _CLAUSE.split(text.casefold()):
+        first, *after = _NEGATION.split(clause)
+        if not after:
+            said |= _telling(first)
+        for rest in after:
+            denied |= set([w for w in _WORD.findall(rest) if w not in _FILLERS][:1])
+    return denied, said
+
+
+def _telling(text: str) -> set[str]:
+    return {word for word in _WORD.findall(text) if word not in _FILLERS}
+
+
+def _short(a: str, b: str) -> str | None:
+    left, right = normalised(a).split(), normalised(b).split()
+    if max(len(left), len(right)) <= SHORT_WORDS and not _words(a) & _words(b):
+        return f"{quoted(a, 30)} / {quoted(b, 30)}"
+    return None

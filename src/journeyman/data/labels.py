@@ -1,0 +1,73 @@
+"""Outputs that are labels: a small closed set, found by itself."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from journeyman.data.spelling import one_slip
+
+MAX_LABELS = 200
+MAX_CHARACTERS = 60
+ROWS_PER_LABEL = 4
+"""A set is closed where its labels are used so many times on average."""
+
+STRAYS = 0.05
+"""So large a share of outputs may be no label of the set: those are mistakes."""
+
+FEWER = 20
+"""A spelling that is so many times rarer than a like one is a slip."""
+
+
+def closed_set(outputs: Sequence[str]) -> list[str] | None:
+    """The label of each output, without white space around it, where the outputs are a small closed set; else None.
+
+    Labels are short, one line each, and used again and again. A few outputs may be something else, and are then
+    labels that hardly anything else has.
+    """
+    labels = [output.strip() for output in outputs]
+    counts = Counter(labels)
+    short = {label for label in counts if label and len(label) <= MAX_CHARACTERS and "\n" not in label}
+    strays = sum(count for label, count in counts.items() if label not in short or count == 1)
+    used = [label for label in short if counts[label] > 1]
+    closed = 2 <= len(used) <= min(MAX_LABELS, sum(counts[label] for label in used) / ROWS_PER_LABEL)
+    return labels if closed and strays <= STRAYS * len(labels) else None
+
+
+def stray_labels(labels: Sequence[str]) -> dict[str, str | None]:
+    """Outputs that are no label of the set, and the label that each is meant to be where that is plain.
+
+    Of two spellings of one label the rarer is a stray; so is an output that stands there once and is not told by its
+    letters.
+    """
+    counts = Counter(labels)
+    often = {label for label, count in counts.items() if count > 1}
+    by_letters: dict[str, str] = {}
+    for label in sorted(often, key=lambda x: (counts[x], x)):
+        by_letters[_letters(label)] = label
+    out: dict[str, str | None] = {}
+    for label, count in counts.items():
+        like = by_letters.get(_letters(label))
+        if like is not None and like != label and counts[like] >= 2 * count:
+            out[label] = like
+        elif count * FEWER <= (slip := _slip_of(label, counts))[1]:
+            out[label] = slip[0]
+        elif count == 1:
+            within = [known for known in often if re.search(rf"(?<!\w){re.escape(known)}(?!\w)", label, re.I)]
+            out[label] = within[0] if len(within) == 1 else None
+    return out
+
+
+def _letters(label: str) -> str:
+    """The label without case, spaces and punctuation; the label itself where it has nothing else."""
+    return "".join(c for c in label.casefold() if c.isalnum()) or label
+
+
+def _slip_of(label: str, counts: Counter[str]) -> tuple[str | None, int]:
+    """The most frequent label that is one slip away from a longer one, and its count."""
+    if len(label) < 5 or not label.replace("_", "").replace("-", "").replace(" ", "").isalpha():
+        return None, 0
+    near = [(count, known) for known, count in counts.items() if known != label and one_slip(label, known)]
+    count, known = max(near, default=(0, ""))
+    return known or None, count
