@@ -147,7 +147,7 @@ def test_findings_name_their_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "verdict"), [(3, "errors"), (9, "errors"), (10, "ok")])
 def test_fewer_than_ten_rows_are_openais_error(tmp_path: Path, count: int, verdict: str) -> None:
     report = check(
-        build(write_rows(tmp_path / "x.jsonl", [chat(city) for city in CITIES[:count]]), tmp_path / "out")
+        build(write_rows(tmp_path / "x.jsonl", [chat(city, f"{city} it is") for city in CITIES[:count]]), tmp_path / "out")
     )
     assert report.verdict == verdict
     if verdict == "errors":

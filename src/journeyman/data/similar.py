@@ -86,7 +86,8 @@ def similar(texts: Sequence[str]) -> Similar:
         same.join(known, index)
     said: dict[tuple[str, ...], int] = {}
     for index, some in zip(first_of.values(), words, strict=True):
-        same.join(said.setdefault(_said(some), index), index)
+        if some:
+            same.join(said.setdefault(_said(some), index), index)
     for index in range(len(texts)):
         near.join(same.first(index), index)
     rank = {text: number for number, text in enumerate(sorted(first_of))}

@@ -14,7 +14,8 @@ COMPARED = 10
 """Of more different outputs of one input, each is compared with so many."""
 
 MUCH = 0.05
-"""From this share of the rows on, the dataset has no one answer to learn."""
+MANY = 5
+"""From this share of the rows and so many inputs on, the dataset has no one answer to learn."""
 
 CLEAR_MAJORITY = 3
 """So many rows must say the same, for one that does not, to be taken for right."""
@@ -46,7 +47,7 @@ def _contradictions(rows: Rows) -> Iterator[Finding]:
             f"{quoted(rows.outputs[a])} and {quoted(rows.outputs[b])} ({what})"
         )
         numbers = {"inputs": len(torn), "rows": len(found), "share": round(share, 4)}
-        severity: Severity = "error" if share >= MUCH else "warning"
+        severity: Severity = "error" if share >= MUCH and len(torn) >= MANY else "warning"
         fix = "decide which is right; the model learns a mixture of both"
         yield Finding("contradictory_outputs", severity, message, tuple(found), fix, numbers)
 
@@ -112,13 +113,21 @@ RULES = (
         "Contradicting outputs for the same input",
         "error",
         "the same input (politeness, word order and misspellings aside) has ideal outputs that can't both be right: "
-        "other labels or JSON values, other numbers or names, yes and no; an error from 5% of the rows on",
+        "other labels or JSON values, other numbers or names, yes and no; an error from 5 inputs and 5% of the rows on",
         "The model can't tell when to say which, and learns a mixture of both.",
         "decide which is right",
         Sample(
             [
                 pair("Is the blue mug back?", "Yes, since Monday."),
                 pair("is the blue mug back please?", "No, not before May."),
+                pair("How long is the guarantee on lamps?", "Two years from the day of purchase."),
+                pair("How long is the guarantee on the lamps?", "Three years, if you keep the receipt."),
+                pair("Who do I ask about the oak table?", "Please write to Marit in the workshop."),
+                pair("who do I ask about the oak table", "Please write to Jonas in the workshop."),
+                pair("Can I wash the wool blanket?", "You can wash it by hand."),
+                pair("Can I wash the wool blanket??", "Please don't wash it; have it cleaned."),
+                pair("What does the small teapot cost?", "It costs €24."),
+                pair("Hi, what does the small teapot cost?", "It costs €29."),
             ]
         ),
         _contradictions,

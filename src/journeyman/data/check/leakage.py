@@ -35,7 +35,7 @@ def _leaks(rows: Rows, code: str, measured: Sequence[int], name: str, split: str
     share = len(same) / len(measured) if measured else 0.0
     severity: Severity
     for leaks, how, severity in (
-        (same, "the same input as", "error" if share >= MUCH and split != "validation" else "warning"),
+        (same, "the same input as", "error" if share >= MUCH and split == "held_out" else "warning"),
         (near, "nearly the same input as", "info"),
     ):
         if leaks:
@@ -46,7 +46,8 @@ def _leaks(rows: Rows, code: str, measured: Sequence[int], name: str, split: str
                 f"{len(leaks)} of {len(measured)} {name} have {how} a training row, such as {place(theirs)} and "
                 f"{rows.shown(ours)}"
             )
-            mend = Drop() if severity != "info" else None
+            # A file to compare with may be a log of traffic, which training rows should be like.
+            mend = Drop() if leaks is same and split != "against" else None
             found = (
                 *(rows.found(i, f"{how} {place(other)}", mend) for i, other in trained.items()),
                 *(_measured(rows, i, f"{how} {place(found[0])}") for i, found in leaks.items()),
@@ -96,10 +97,11 @@ RULES = (
     Rule(
         "leakage_against",
         "Rows of a file to compare with",
-        "error",
-        "a training row asks what a row of the file given by `--against` asks, such as a public test set",
-        "What is measured on that file is no longer a measure of anything new.",
-        "remove the training rows, or measure on others",
+        "warning",
+        "a training row asks what a row of the file given by `--against` asks",
+        "Where the file is a test set, what is measured on it is no longer a measure of anything new. Where it is a log of "
+        "traffic, all is well.",
+        "remove the training rows from a file that you measure on",
         Sample([_MUG], against=["is the blue mug back in the shop please?"]),
         _leaks_against,
     ),
