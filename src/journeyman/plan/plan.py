@@ -317,8 +317,10 @@ def _notes(facts: DataFacts, max_tokens: int) -> tuple[str, ...]:
 
 
 def explain(plan: Plan) -> list[tuple[str, str, str]]:
-    """(name, value, reason) for every choice, for a table."""
-    return [(name, _show(choice.value), choice.reason) for name, choice in plan.choices().items()]
+    """(name, value, reason) for every choice that has an effect, for a table."""
+    without_effect = {"rank", "alpha"} if plan.method.value == "full" else set()
+    choices = plan.choices().items()
+    return [(name, _show(choice.value), choice.reason) for name, choice in choices if name not in without_effect]
 
 
 def _show(value: Any) -> str:
