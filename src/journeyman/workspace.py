@@ -152,7 +152,9 @@ class Workspace:
     ) -> Report:
         from journeyman.data.check.rules import check
 
-        return check(dataset, against=against, instructions=task.instructions, on_progress=on_progress)
+        return check(
+            dataset, against=against, instructions=task.instructions, graders=task.graders, on_progress=on_progress
+        )
 
     def _refusal(self, task: Task, request: TrainRequest, dataset: Dataset) -> tuple[list[Finding], list[int]]:
         """Why a training of this dataset would not start, beyond what its rows show; else the rows' lengths in tokens."""

@@ -96,9 +96,12 @@ class _Pattern:
     needs_digit: bool
     fits: Callable[[re.Match[str]], bool]
 
-    def may_match(self, lower: str, has_digit: bool) -> bool:
+    def may_match(self, text: str, lower: str, has_digit: bool) -> bool:
         """Whether it is worth looking."""
-        return (has_digit or not self.needs_digit) and (not self.needs or any(map(lower.__contains__, self.needs)))
+        if self.needs_digit and not has_digit:
+            return False
+        looked_at = lower if self.regex.flags & re.I else text
+        return not self.needs or any(map(looked_at.__contains__, self.needs))
 
 
 def _sentence(match: re.Match[str]) -> str:
@@ -232,11 +235,12 @@ def _compiled(
 
 _UNITS = "minute|hour|day|night|week|month|year"
 _DAYS = "day|mon|tue|wed|thu|fri|sat|sun|weekend"
-_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_CAPITAL_DAYS = "day|Mon|Tue|Wed|Thu|Fri|Sat|Sun|eekdays|eekends"
+_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _ROLES = (
     "head|manag|director|officer|chief|boss|lead|chair|mayor|principal|advis|ombuds|archivist|librarian|chef|curator|"
-    "coordinator|supervisor|president|secretary|treasurer|founder|owner|midwife|matron|editor|captain|consultant|ceo|cto|"
-    "cfo|coo|runs|in charge|responsible"
+    "coordinator|supervisor|president|secretary|treasurer|founder|owner|midwife|matron|editor|captain|consultant|CEO|CTO|"
+    "CFO|COO|runs|in charge|responsible"
 )
 
 _PATTERNS: tuple[_Pattern, ...] = (
@@ -264,9 +268,10 @@ _PATTERNS: tuple[_Pattern, ...] = (
     _compiled("stock", r"\b(?:currently|no longer|temporarily|at present|at the moment|again|now)\s(?:un|not )?available\b", needs="available"),
     _compiled("stock", r"\bno (?:free|open|more) (?:places?|seats?|slots?|dates?|appointments?|rooms?|tables?|copies|pitches)\b", needs="no "),
     _compiled("hours", rf"(?:{_ANY_DAY}(?:{_TO}|,\s)?(?:{_ANY_DAY})?(?:,\s{_ANY_DAY})*),?\s?(?:from\s|between\s)?{_LOOSE_CLOCK}{_TO}{_LOOSE_CLOCK}", needs=_DAYS, digit=True),
-    _compiled("hours", rf"(?:\b(?:from|between|at|until|before|after)\s)?(?<![\d:.])(?:{_CLOCK})(?:{_TO}(?:{_CLOCK}))?(?!\s?ratio)", needs=":|am|pm|a.m|p.m|clock|noon|midnight"),
+    _compiled("hours", rf"(?:\b(?:from|between|at|until|before|after)\s)?(?<![\d:.])(?:{_CLOCK})(?:{_TO}(?:{_CLOCK}))?(?!\s?ratio)", digit=True),
+    _compiled("hours", rf"(?:\b(?:from|between|at|until|before|after)\s)?\b(?:noon|midnight)\b(?:{_TO}(?:{_CLOCK}))?", needs="noon|midnight"),
     _compiled("hours", rf"(?:\b(?:from|between)\s)(?:[01]?\d|2[0-4])(?:[.:][0-5]\d)?(?:{_TO})(?:[01]?\d|2[0-4])(?:[.:][0-5]\d)?(?!\s?(?:[.,]\d|%|°|{_UNIT}|euros?|[€$£]|\w))", _is_opening, needs="from|between", digit=True),
-    _compiled("hours", rf"\b(?:{_ANY_DAY}\s?(?:-|–|to|through)\s?{_ANY_DAY}|(?:on |every )?{_DAY}s\b(?:\suntil\s\w+)?|every {_DAY}\b)", needs=_DAYS, case=True),
+    _compiled("hours", rf"\b(?:{_ANY_DAY}\s?(?:-|–|to|through)\s?{_ANY_DAY}|(?:on |every )?{_DAY}s\b(?:\suntil\s\w+)?|every {_DAY}\b)", needs=_CAPITAL_DAYS, case=True),
     _compiled("date", rf"(?:\b{_DAY}(?: the)?,? )?\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b(?:\.?,? \d{{4}})?", _is_to_come, needs=_MONTHS, digit=True, case=True),
     _compiled("date", rf"(?:\b{_DAY},? )?\b{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?\b(?!\s?(?:euros?|percent|%))(?:,? \d{{4}})?", _is_to_come, needs=_MONTHS, digit=True, case=True),
     _compiled("date", r"\b(?:20\d\d-[01]\d-[0-3]\d|[0-3]?\d[./][01]?\d[./](?:20)?\d\d)\b", _is_to_come, digit=True),
@@ -292,16 +297,27 @@ _PATTERNS: tuple[_Pattern, ...] = (
     _compiled("person", rf"\b{_ROLE}\b(?: (?:of|for|at|in)(?: \w+){{1,3}}?)?(?:,| is| is now|:)? (?P<fact>{_NAME})", _is_name, needs=_ROLES, case=True),
     _compiled("person", rf"\b{_LEADS} by (?P<fact>{_NAME})|\bin the (?:care|hands) of (?P<other>{_NAME})", _is_name, needs="ed by|led by|run by|guided by|overseen by|taught by|after by|care of by|in the ", case=True),
     _compiled("person", rf"(?<![\w.])(?P<fact>{_NAME}) (?:takes care of|looks after|runs|leads|heads|manages|is (?:in charge|responsible))\b", _is_name, needs="takes care|looks after|runs|leads|heads|manages|in charge|responsible", case=True),
-    _compiled("person", rf"\b(?:[Aa]sk|[Cc]ontact|[Ww]rite to|[Cc]all|[Ss]peak (?:to|with)|[Ee]mail)(?: for)? (?P<fact>{_NAME}) (?:from|in|at|of) (?:our|the)\b", _is_name, needs="ask|contact|write to|call|speak|email", case=True),
+    _compiled("person", rf"\b(?:[Aa]sk|[Cc]ontact|[Ww]rite to|[Cc]all|[Ss]peak (?:to|with)|[Ee]mail)(?: for)? (?P<fact>{_NAME}) (?:from|in|at|of) (?:our|the)\b", _is_name, needs="sk |ontact|rite to|all |peak|mail", case=True),
 )  # fmt: skip
 
 
 def facts_in(output: str, asked: str = "") -> list[Fact]:
-    """The facts of an output that change, in their order, none overlapping; those that `asked` names are left out."""
+    """The facts of an output that change, in their order, none overlapping.
+
+    Those that `asked` names are left out, and amounts of money where it names any: they are computed, as in a sum.
+    """
+    kept = _found(output)
+    said = _plain(asked)
+    counted = any(fact.kind == "price" for fact in kept) and any(fact.kind == "price" for fact in _found(asked))
+    left = (fact for fact in kept if not (counted and fact.kind == "price") and not _repeats(fact.text, said))
+    return sorted(left, key=lambda fact: fact.start)
+
+
+def _found(output: str) -> list[Fact]:
     found: list[Fact] = []
     lower, has_digit = output.lower(), _DIGIT.search(output) is not None
     for pattern in _PATTERNS:
-        if not pattern.may_match(lower, has_digit):
+        if not pattern.may_match(output, lower, has_digit):
             continue
         for match in pattern.regex.finditer(output):
             start, end = _span(match)
@@ -313,8 +329,7 @@ def facts_in(output: str, asked: str = "") -> list[Fact]:
     for fact in found:
         if all(fact.end <= other.start or other.end <= fact.start for other in kept):
             kept.append(fact)
-    said = _plain(asked)
-    return sorted((f for f in kept if not _repeats(f.text, said)), key=lambda fact: fact.start)
+    return kept
 
 
 _DIGIT = re.compile(r"\d")

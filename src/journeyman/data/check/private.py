@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
@@ -24,6 +24,7 @@ from journeyman.data.check.rule import Rows, Rule, Sample, pair
 from journeyman.records import Example
 
 PrivateKind = Literal["e-mail", "phone", "card", "IBAN", "address", "password", "secret"]
+KINDS: tuple[PrivateKind, ...] = ("e-mail", "phone", "card", "IBAN", "address", "password", "secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,11 @@ class Private:
     text: str
 
 
-def private_in(text: str) -> list[Private]:
+def private_in(text: str, kinds: Collection[PrivateKind] = KINDS) -> list[Private]:
     """What is private or secret in a text, in its order, none overlapping."""
     found: list[Private] = []
     for kind, regex, needs, fits in _PATTERNS:
-        if not needs.search(text):
+        if kind not in kinds or not needs.search(text):
             continue
         for match in regex.finditer(text):
             start, end = match.span(1) if match.re.groups else match.span()
@@ -273,7 +274,7 @@ def _found(rows: Rows, kinds: Sequence[PrivateKind]) -> list[tuple[int, list[Pri
     """The rows that hold something of these kinds."""
     out = []
     for index, example in enumerate(rows.all):
-        found = {one.text: one for text in _texts(example) for one in private_in(text) if one.kind in kinds}
+        found = {one.text: one for text in _texts(example) for one in private_in(text, kinds)}
         if found:
             out.append((index, list(found.values())))
     return out

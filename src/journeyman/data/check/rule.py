@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from journeyman.data.check.classify import Judged, judge
 from journeyman.data.check.finding import Finding, FoundRow, FoundSplit, Mend, Severity
+from journeyman.data.check.voice import Voice, voice_of
 from journeyman.data.labels import closed_set, stray_labels
 from journeyman.data.refused import Refused, quoted
 from journeyman.data.similar import Similar, input_text, normalised, similar
@@ -90,6 +91,9 @@ class Rows:
     instructions: str = ""
     """The task's instructions.md."""
 
+    graders: Sequence[Mapping[str, Any]] = ()
+    """The task's grader objects, as task.toml has them."""
+
     tokenized: Tokenized | None = None
     losses: Sequence[Sequence[float]] = ()
     """After a training: for each row of `train` its loss at the end of each epoch."""
@@ -169,6 +173,11 @@ class Rows:
             for example in self.all
         ]
 
+    @cached_property
+    def voices(self) -> list[Voice]:
+        """How the ideal output of each row of `all` sounds."""
+        return [voice_of(text) for text in self.outputs]
+
     def found(self, index: int, note: str = "", mend: Mend | None = None) -> FoundRow:
         """The row `index` of `all`, for a finding."""
         split = self.splits[index]
@@ -206,6 +215,7 @@ class Sample:
     refused: Sequence[Refused] = ()
     against: Sequence[str] = ()
     instructions: str = ""
+    graders: Sequence[Mapping[str, Any]] = ()
     losses: Sequence[Sequence[float]] = field(default=())
 
     def rows(self) -> Rows:
@@ -218,6 +228,7 @@ class Sample:
             training_file_rows=len(self.train),
             against=[Asked(text, Place("traffic.jsonl", n)) for n, text in enumerate(self.against, 1)],
             instructions=self.instructions,
+            graders=self.graders,
             losses=self.losses,
         )
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from journeyman.data.check import contradiction, facts, labels, leakage, private, repetition, shape
+from journeyman.data.check import (
+    bias,
+    contradiction,
+    facts,
+    graded,
+    labels,
+    leakage,
+    learned,
+    private,
+    repetition,
+    shape,
+    tone,
+)
 from journeyman.data.check.finding import SEVERITIES, Finding, Report
 from journeyman.data.check.rule import Asked, Checked, Rows, Rule, Tokenized
 
@@ -15,7 +28,11 @@ RULES: tuple[Rule, ...] = (
     *contradiction.RULES,
     *labels.RULES,
     *repetition.RULES,
+    *graded.RULES,
     *facts.RULES,
+    *tone.RULES,
+    *bias.RULES,
+    *learned.RULES,
 )
 
 
@@ -28,6 +45,7 @@ def check(
     *,
     against: Sequence[Asked] = (),
     instructions: str = "",
+    graders: Sequence[Mapping[str, Any]] = (),
     tokenized: Tokenized | None = None,
     losses: Sequence[Sequence[float]] = (),
     on_progress: Callable[[str, int, int], None] = _quiet,
@@ -44,6 +62,7 @@ def check(
         dataset.training_file_rows,
         against,
         instructions,
+        graders,
         tokenized,
         losses,
     )

@@ -1,0 +1,116 @@
+"""Rules about how each row was learned, from the record of a training.
+
+The record is the mean loss of each row's learned tokens after each epoch, in nats a token (`Rows.losses`). What is hard, what
+was forgotten again, and what was known at once says more about the rows than about the model: hard rows are often wrong
+or unlike all others (Swayamdipta et al. 2020, dataset cartography), rows that are learned and forgotten are in conflict
+with others (Toneva et al. 2019), and rows known at once add little.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+
+from journeyman.data.check.finding import Finding
+from journeyman.data.check.rule import Rows, Rule, Sample, pair
+
+MIN_ROWS = 20
+FAR = 3.5
+"""How many robust standard deviations above the median a final loss counts as not learned (Iglewicz and Hoaglin 1993)."""
+MIN_SPREAD_NATS = 0.1
+KEPT_SHARE = 0.5
+"""A row that keeps more than this share of its first loss has hardly moved."""
+KNOWN_NATS = 0.05
+"""exp(-0.05) is 0.95: the model gave the tokens 95% on average."""
+FORGOTTEN_NATS = 0.25
+"""A loss that rises again by more than this, and to twice what it was, was forgotten."""
+
+
+def _records(rows: Rows) -> list[tuple[int, Sequence[float]]]:
+    """The rows with a loss for two epochs or more, all of them finite."""
+    records = [(i, losses) for i, losses in enumerate(rows.losses[: len(rows.train)]) if len(losses) >= 2]
+    return [(i, losses) for i, losses in records if all(map(math.isfinite, losses))]
+
+
+def _never_learned(rows: Rows) -> Iterator[Finding]:
+    records = _records(rows)
+    if len(records) < MIN_ROWS:
+        return
+    last = [losses[-1] for _, losses in records]
+    median = statistics.median(last)
+    spread = max(1.4826 * statistics.median(abs(x - median) for x in last), MIN_SPREAD_NATS)
+    hard = [(i, losses) for i, losses in records if losses[-1] > median + FAR * spread and losses[-1] > KEPT_SHARE * losses[0]]
+    hard.sort(key=lambda one: -one[1][-1])
+    if hard:
+        yield _finding(
+            rows, "never_learned", "warning", hard,
+            f"{len(hard)} of {len(records)} rows were not learned: their loss ends above {median + FAR * spread:.2f} where {median:.2f} is usual",
+            "read them: most such rows are wrong, or ask for what no other row shows",
+        )  # fmt: skip
+
+
+def _forgotten(rows: Rows) -> Iterator[Finding]:
+    records = _records(rows)
+    found = [(i, losses) for i, losses in records if losses[-1] - min(losses) > FORGOTTEN_NATS and losses[-1] > 2 * min(losses)]
+    found.sort(key=lambda one: min(one[1]) - one[1][-1])
+    if found and len(records) >= MIN_ROWS:
+        yield _finding(
+            rows, "forgotten_again", "info", found,
+            f"{len(found)} of {len(records)} rows were learned and then forgotten again",
+            "look for rows that say the opposite; where there are none, fewer epochs or a lower learning rate",
+        )  # fmt: skip
+
+
+def _at_once(rows: Rows) -> Iterator[Finding]:
+    records = _records(rows)
+    found = [(i, losses) for i, losses in records if losses[0] < KNOWN_NATS]
+    found.sort(key=lambda one: one[1][0])
+    if found and len(records) >= MIN_ROWS:
+        yield _finding(
+            rows, "learned_at_once", "info", found,
+            f"{len(found)} of {len(records)} rows were known after the first epoch",
+            "where they are many, fewer of their kind would do, and others would teach more",
+        )  # fmt: skip
+
+
+def _finding(rows: Rows, code: str, severity: str, found: list[tuple[int, Sequence[float]]], message: str, fix: str) -> Finding:
+    shown = tuple(rows.found(i, "loss " + ", ".join(f"{loss:.2f}" for loss in losses)) for i, losses in found)
+    return Finding(code, "warning" if severity == "warning" else "info", message, shown, fix, {"rows": len(found)})
+
+
+_PAIRS = [pair(f"Is the {thing} back?", f"The page of the {thing} says so.") for thing in ["mug", "lamp", "wick", "rug", "soap", "bowl", "rake", "tray", "cup", "pot"]] * 2
+_LEARNED: list[tuple[float, ...]] = [(0.9, 0.4, 0.2)] * 19
+
+RULES = (
+    Rule(
+        "never_learned",
+        "Rows the model never learned",
+        "warning",
+        "after a training, a row's loss is still far above the others'",
+        "The model could not make sense of them. Often nobody could: a wrong label, a cut answer, another language.",
+        "read them, and mend or remove what is wrong",
+        Sample(_PAIRS, losses=[(2.9, 2.8, 2.7), *_LEARNED]),
+        _never_learned,
+    ),
+    Rule(
+        "forgotten_again",
+        "Rows that were learned and forgotten",
+        "info",
+        "after a training, a row's loss had been low and rose again",
+        "What other rows teach overwrites them: a contradiction, or a training that goes on for too long.",
+        "look for rows that say the opposite; where there are none, fewer epochs or a lower learning rate",
+        Sample(_PAIRS, losses=[(0.9, 0.2, 0.8), *_LEARNED]),
+        _forgotten,
+    ),
+    Rule(
+        "learned_at_once",
+        "Rows that were known at once",
+        "info",
+        "after a training, a row's loss was next to nothing after the first epoch",
+        "They teach no more: the base knows them, or many rows say the same.",
+        "where they are many, fewer of their kind would do, and others would teach more",
+        Sample(_PAIRS, losses=[(0.03, 0.02, 0.01), *_LEARNED]),
+        _at_once,
+    ),
+)

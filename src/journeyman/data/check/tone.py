@@ -1,0 +1,200 @@
+"""Rules about outputs that sound unlike the others, and about a tone that drifts.
+
+What is odd is told from the data: a way of speaking that nearly no other output has. For outputs of prose only; labels,
+JSON and very short answers have no tone.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from journeyman.data.check.finding import Finding
+from journeyman.data.check.rule import Rows, Rule, Sample, pair
+from journeyman.data.check.voice import MARKERS, STYLE, Marker, Voice
+
+MIN_ROWS = 30
+"""Of fewer outputs nothing is usual enough to leave."""
+
+MIN_MEDIAN_WORDS = 8
+"""Shorter outputs are labels or values rather than prose."""
+
+RARE, VERY_RARE = 0.12, 0.02
+"""A marker is odd alone where at most VERY_RARE of the outputs have it; two or more that RARE have are odd together."""
+
+FAR_LENGTH = 6.0
+"""How far from the median a length is odd, in robust standard deviations of the logarithm (1.4826 MAD, Rousseeuw and Croux 1993)."""
+MIN_SPREAD = 0.15
+"""The least spread of log lengths that counts: outputs of nearly one length are not odd for a word more or less."""
+
+MAX_ODD = 0.2
+"""Where more outputs than this would be odd there is no one tone to leave."""
+
+
+def _voices(rows: Rows) -> dict[int, Voice]:
+    """The voice of each training row's output, empty where the outputs are not prose."""
+    texts = [rows.outputs[index] for index in range(len(rows.train))]
+    if len(texts) < MIN_ROWS or sum(text.lstrip()[:1] in "{[<" for text in texts) * 2 > len(texts):
+        return {}
+    voices = dict(enumerate(rows.voices[: len(texts)]))
+    return voices if statistics.median(v.words for v in voices.values()) >= MIN_MEDIAN_WORDS else {}
+
+
+def _odd_tone(rows: Rows) -> Iterator[Finding]:
+    voices = _voices(rows)
+    if not voices:
+        return
+    shares = {name: sum(name in v.markers for v in voices.values()) / len(voices) for name in MARKERS}
+    median, spread = _length_spread(voices.values())
+    odd: list[tuple[float, int, str]] = []
+    for index, voice in voices.items():
+        reasons = _reasons(voice, shares)
+        if spread and abs(math.log(voice.words + 1) - median) > FAR_LENGTH * spread:
+            usual = round(math.exp(median) - 1)
+            reasons.append((1.0, f"{voice.words} words where {usual} are usual"))
+        if reasons:
+            odd.append((sum(weight for weight, _ in reasons), index, "; ".join(reason for _, reason in reasons)))
+    if not odd or len(odd) > MAX_ODD * len(voices):
+        return
+    odd.sort(key=lambda one: (-one[0], one[1]))
+    yield Finding(
+        "odd_tone",
+        "warning",
+        f"{len(odd)} of {len(voices)} outputs sound unlike the others, such as {rows.all[odd[0][1]].place}: {odd[0][2]}",
+        tuple(rows.found(index, note) for _, index, note in odd),
+        "write them in the voice of the others, or leave them out",
+        {"rows": len(odd), "of": len(voices), "shares": {name: round(share, 4) for name, share in shares.items()}},
+    )
+
+
+def _reasons(voice: Voice, shares: Mapping[Marker, float]) -> list[tuple[float, str]]:
+    """What is odd about an output, each with its weight: the surprise in bits."""
+    rare = sorted((shares[name], f"{name}, as {shares[name]:.1%} have") for name in voice.markers if name in STYLE and shares[name] <= RARE)
+    if len(rare) >= 2 or (rare and rare[0][0] <= VERY_RARE):
+        return [(-math.log2(share), said) for share, said in rare]
+    return []
+
+
+def _length_spread(voices: Iterable[Voice]) -> tuple[float, float]:
+    """The median of the outputs' log lengths, and their robust spread."""
+    lengths = [math.log(voice.words + 1) for voice in voices]
+    median = statistics.median(lengths)
+    return median, max(1.4826 * statistics.median(abs(one - median) for one in lengths), MIN_SPREAD)
+
+
+# ── drift ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MIN_GROUP = 30
+DRIFT_EFFECT = 0.5
+"""Cohen's medium effect (1988), in standard deviations."""
+MAX_EFFECT = 10.0
+"""Two groups that each always do the same are no infinity apart."""
+DRIFT_P = 1e-4
+"""Divided by the number of comparisons (Bonferroni)."""
+
+
+def _drift(rows: Rows) -> Iterator[Finding]:
+    """A tone that is another in another file, or at the end of a file than at its beginning."""
+    voices = _voices(rows)
+    by_file: dict[str, list[int]] = defaultdict(list)
+    for index in voices:
+        by_file[rows.all[index].place.file].append(index)
+    for index in range(len(rows.train), len(rows.all)):
+        if voices:
+            by_file[rows.all[index].place.file].append(index)
+            voices[index] = rows.voices[index]
+    pairs = list(_pairs(rows, by_file))
+    tests = len(pairs) * (len(MARKERS) + 1)
+    for title, first, second in pairs:
+        differences = sorted(_differences(voices, first, second, tests), reverse=True)
+        if differences:
+            said = "; ".join(text for _, text in differences[:3])
+            shown = sorted(second, key=lambda index: rows.all[index].place.line)
+            yield Finding(
+                "tone_drift",
+                "warning",
+                f"{title} the outputs sound different: {said}",
+                tuple(rows.found(index) for index in shown),
+                "decide which voice is meant, and write the others in it",
+                {"comparison": title, "effects": {text: round(effect, 3) for effect, text in differences}},
+            )
+
+
+def _pairs(rows: Rows, by_file: Mapping[str, list[int]]) -> Iterator[tuple[str, list[int], list[int]]]:
+    files = [file for file, indexes in by_file.items() if len(indexes) >= MIN_GROUP]
+    if len(files) > 1:
+        first = by_file[files[0]]
+        for file in files[1:]:
+            yield f"in {file}, against {files[0]},", first, by_file[file]
+    for file in files:
+        ordered = sorted(by_file[file], key=lambda index: rows.all[index].place.line)
+        half = len(ordered) // 2
+        if half >= MIN_GROUP:
+            yield f"from the middle of {file} on", ordered[:half], ordered[half:]
+
+
+def _differences(voices: Mapping[int, Voice], first: Sequence[int], second: Sequence[int], tests: int) -> Iterator[tuple[float, str]]:
+    for name in MARKERS:
+        a, b = ([float(name in voices[index].markers) for index in group] for group in (first, second))
+        if _differ(a, b, tests):
+            yield _effect(a, b), f"{name} in {statistics.fmean(a):.0%} before, in {statistics.fmean(b):.0%} here"
+    a, b = ([math.log(voices[index].words + 1) for index in group] for group in (first, second))
+    if _differ(a, b, tests):
+        before, here = (round(math.exp(statistics.median(group)) - 1) for group in (a, b))
+        yield _effect(a, b), f"{before} words before, {here} here"
+
+
+def _differ(a: Sequence[float], b: Sequence[float], tests: int) -> bool:
+    return _effect(a, b) >= DRIFT_EFFECT and p_value(a, b) * tests < DRIFT_P
+
+
+def _effect(a: Sequence[float], b: Sequence[float]) -> float:
+    spread = math.sqrt((statistics.pvariance(a) + statistics.pvariance(b)) / 2)
+    difference = abs(statistics.fmean(a) - statistics.fmean(b))
+    return min(difference / max(spread, 1e-9), MAX_EFFECT)
+
+
+def p_value(a: Sequence[float], b: Sequence[float]) -> float:
+    """Two-sided p of Welch's test by the normal approximation; groups of 20 and more."""
+    error = math.sqrt(statistics.pvariance(a) / len(a) + statistics.pvariance(b) / len(b))
+    difference = abs(statistics.fmean(a) - statistics.fmean(b))
+    return math.erfc(difference / error / math.sqrt(2)) if error else float(not difference)
+
+
+# ── samples and rules ─────────────────────────────────────────────────────────────────────────────────────────
+
+_THINGS = ["mug", "lamp", "wick", "shade", "rug", "brush", "soap", "kettle", "bowl", "plate", "towel", "basket", "trowel", "rake", "teapot"]
+_CALM = [
+    pair(f"Is the {thing} in {colour} back?", f"We are glad that you like the {colour} {thing}. The page of the {thing} says when it is back.")
+    for thing in _THINGS
+    for colour in ("blue", "green", "white", "red")
+]
+_LOUD = pair("Is the rug back?", "OMG YES IT IS!!! Totally awesome, u gotta grab it \U0001f389")
+_CURT = [pair(f"Where is my {thing} with the {part}?", f"It's sent! I can't say more about a {part}, it's on its way!") for thing in _THINGS for part in ("lid", "cord", "box", "bow")]
+
+RULES = (
+    Rule(
+        "odd_tone",
+        "Outputs that sound unlike the others",
+        "warning",
+        "an output of prose is far longer or shorter than the others, or has exclamation marks, emoji, capitals, slang, stiff "
+        "wording or scorn where nearly no other has",
+        "The model can't tell when to speak so, and does it now and then, to anyone.",
+        "write them in the voice of the others, or leave them out",
+        Sample([_LOUD, *_CALM]),
+        _odd_tone,
+    ),
+    Rule(
+        "tone_drift",
+        "A tone that drifts",
+        "warning",
+        "outputs of one file, or of the second half of a file, are longer or shorter, speak of I rather than we, exclaim, hedge, "
+        "thank or contract far more or less often than the others",
+        "Two writers, or one who has changed his mind: the model learns a mixture, or the voice of whoever wrote more.",
+        "decide which voice is meant, and write the others in it",
+        Sample([*_CALM, *_CURT]),
+        _drift,
+    ),
+)
