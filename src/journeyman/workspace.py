@@ -147,6 +147,26 @@ class Workspace:
 
         return Review(task.name, task.examples, dataset, report, look, row_tokens)
 
+    def check_job(self, job_id: str, *, on_progress: OnProgress = _quiet) -> Review:
+        """Check the rows that a job has trained on, together with how each was learned, where its training wrote that down.
+
+        Raises JobNotFound, or DataError `not_a_dataset` where the job has not read its rows yet.
+        """
+        from journeyman.data.check import learned
+        from journeyman.data.check.finding import Finding
+        from journeyman.data.check.review import Review
+        from journeyman.data.check.rules import check
+
+        job = self.jobs.get(job_id)
+        dataset = open_dataset(job.folder / "dataset")
+        record = job.folder / learned.FILE
+        losses = learned.read_losses(record, dataset.train) if record.is_file() else ()
+        report = check(dataset, losses=losses, on_progress=on_progress)
+        if not losses:
+            message = "this training wrote down no loss of its rows, so that how they were learned can't be said"
+            report = replace(report, findings=(*report.findings, Finding("no_row_losses", "info", message, (), "")))
+        return Review(job.id, Path(dataset.manifest["sources"][0]["file"]), dataset, report)
+
     def _report(
         self, task: Task, dataset: Dataset, against: Sequence[Asked] = (), on_progress: OnProgress = _quiet
     ) -> Report:

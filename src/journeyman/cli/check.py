@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    source: options.Source,
+    source: Annotated[str, typer.Argument(metavar="TASK|FILE|JOB", help="A task folder, a data file, a bundled task, or a job's id: its rows, and how each was learned.")],
     html: Annotated[Path | None, typer.Option("--html", metavar="PATH", help="Write the report as one page: plots, findings, rows to search.")] = None,
     fix: Annotated[Path | None, typer.Option("--fix", metavar="OUT", help="Write a mended copy of the examples, and OUT.ledger.jsonl with every change.")] = None,
     against: Annotated[Path | None, typer.Option("--against", metavar="FILE", help="Compare with a test set or a log of traffic.")] = None,
@@ -66,12 +66,17 @@ def check(
     columns = options.columns(input_column, output_column)
     request = TrainRequest(source, base=base, validation=validation, held_out=held_out, columns=columns)
     with _progress(screen) as on_progress:
-        review = workspace.check(request, against=against, on_progress=on_progress)
+        if source.startswith("ftjob-"):
+            review = workspace.check_job(source, on_progress=on_progress)
+            base = base or workspace.jobs.get(source).base
+        else:
+            review = workspace.check(request, against=against, on_progress=on_progress)
     show_verdict(screen, review)
     show_dataset(screen, review.dataset)
     show_findings(screen, review.report)
     if show:
-        _show_learned(screen, workspace, review.dataset.train[:show], base or workspace.task(source).base or "starter")
+        base = base or workspace.task(source).base or "starter"
+        _show_learned(screen, workspace, review.dataset.train[:show], base)
     result = review.as_dict()
     if html:
         review.to_html(html)

@@ -1,10 +1,11 @@
 """A question about fairness: whether outputs differ with who is named, where what is asked is alike.
 
 Rows whose inputs name one group are compared with rows that name another, by the length, the warmth and the refusal of
-their outputs, and by their labels. What the rest of the input explains is taken off first: a ridge regression over the
-words (hashed, the group's own words left out, fitted on one half and taken off the other), so that a group that asks
-about other things does not look treated differently. What remains is compared by Welch's test, and its p-value is
-corrected for all comparisons made (Holm 1979). Such a difference is a question and no verdict: the data may be right.
+their outputs, and by their labels. What the rest of the input explains is taken off both the outcome and the group
+first, so that a group that asks about other things does not look treated differently: by ridge regressions over the
+words (hashed, the group's own words left out), each fitted on one half of the rows and taken off the other. The effect is
+the slope between what remains of the two (Chernozhukov et al. 2018, double machine learning), its p-value corrected
+for all comparisons made (Holm 1979). Such a difference is a question and no verdict: the data may be right.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MIN_EFFECT = 0.3
 MAX_P = 0.01
 """After the correction."""
 BUCKETS = 512
-RIDGE = 10.0
+RIDGE = 0.5
 MAX_LABELS = 30
 MAX_QUESTIONS = 5
 """The largest differences; what is behind them is often behind the others too."""
@@ -196,21 +197,19 @@ def _compared(
 ) -> Iterator[_Difference]:
     indexes = np.array([*first, *second])
     features = np.stack([_features(texts[i], contrast) for i in indexes])
-    is_first = np.arange(len(indexes)) < len(first)
+    is_first = (np.arange(len(indexes)) < len(first)).astype(np.float64)
+    group = is_first - _predicted(features, is_first)
     for name, values in outcomes.items():
         wanted = values[indexes]
         if wanted.std() == 0:
             continue
         rest = wanted - _predicted(features, wanted)
-        a, b = rest[is_first], rest[~is_first]
-        spread = math.sqrt((float(a.var()) + float(b.var())) / 2)
-        error = math.sqrt(float(a.var()) / len(a) + float(b.var()) / len(b))
-        if not error:
-            continue
-        difference = float(a.mean() - b.mean())
-        means = (float(wanted[is_first].mean()), float(wanted[~is_first].mean()))
-        p = math.erfc(abs(difference) / error / math.sqrt(2))
-        yield _Difference(contrast, name, first, second, difference / spread, p, means)
+        weight = float(group @ group)
+        slope = float(group @ rest) / weight
+        error = math.sqrt(float(group**2 @ (rest - slope * group) ** 2)) / weight
+        means = (float(wanted[: len(first)].mean()), float(wanted[len(first) :].mean()))
+        p = math.erfc(abs(slope) / max(error, 1e-12) / math.sqrt(2))
+        yield _Difference(contrast, name, first, second, slope / float(wanted.std()), p, means)
 
 
 def _features(text: Sequence[str], contrast: _Contrast) -> Floats:

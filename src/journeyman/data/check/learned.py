@@ -10,10 +10,17 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from journeyman.data.check.finding import Finding
+from journeyman import files
+from journeyman.data.check.finding import Finding, Severity
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
+from journeyman.records import Example, Place
+
+FILE = "rows.jsonl"
+"""In a job's folder: a line a row and epoch, {"place": {"file", "line"}, "epoch": 1, 2, ..., "loss": nats a learned token}."""
 
 MIN_ROWS = 20
 FAR = 3.5
@@ -25,6 +32,17 @@ KNOWN_NATS = 0.05
 """exp(-0.05) is 0.95: the model gave the tokens 95% on average."""
 FORGOTTEN_NATS = 0.25
 """A loss that rises again by more than this, and to twice what it was, was forgotten."""
+
+
+def read_losses(path: Path, train: Sequence[Example]) -> list[list[float]]:
+    """The record of a training, as `Rows.losses` has it; a row whose place is another row's too has none."""
+    shared = Counter(example.place for example in train)
+    of_place: dict[Place, dict[int, float]] = {place: {} for place, count in shared.items() if count == 1}
+    for line in files.read_jsonl(path):
+        place = Place(line["place"]["file"], line["place"]["line"])
+        if place in of_place:
+            of_place[place][line["epoch"]] = line["loss"]
+    return [[loss for _, loss in sorted(of_place.get(example.place, {}).items())] for example in train]
 
 
 def _records(rows: Rows) -> list[tuple[int, Sequence[float]]]:
@@ -40,7 +58,7 @@ def _never_learned(rows: Rows) -> Iterator[Finding]:
     last = [losses[-1] for _, losses in records]
     median = statistics.median(last)
     spread = max(1.4826 * statistics.median(abs(x - median) for x in last), MIN_SPREAD_NATS)
-    hard = [(i, losses) for i, losses in records if losses[-1] > median + FAR * spread and losses[-1] > KEPT_SHARE * losses[0]]
+    hard = [(i, losses) for i, losses in records if losses[-1] > median + FAR * spread and min(losses) > KEPT_SHARE * losses[0]]
     hard.sort(key=lambda one: -one[1][-1])
     if hard:
         yield _finding(
@@ -74,9 +92,9 @@ def _at_once(rows: Rows) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _finding(rows: Rows, code: str, severity: str, found: list[tuple[int, Sequence[float]]], message: str, fix: str) -> Finding:
+def _finding(rows: Rows, code: str, severity: Severity, found: list[tuple[int, Sequence[float]]], message: str, fix: str) -> Finding:
     shown = tuple(rows.found(i, "loss " + ", ".join(f"{loss:.2f}" for loss in losses)) for i, losses in found)
-    return Finding(code, "warning" if severity == "warning" else "info", message, shown, fix, {"rows": len(found)})
+    return Finding(code, severity, message, shown, fix, {"rows": len(found)})
 
 
 _PAIRS = [pair(f"Is the {thing} back?", f"The page of the {thing} says so.") for thing in ["mug", "lamp", "wick", "rug", "soap", "bowl", "rake", "tray", "cup", "pot"]] * 2

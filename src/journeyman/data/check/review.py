@@ -28,8 +28,8 @@ class Review:
 
     dataset: Dataset
     report: Report
-    look: Callable[[Path], Review] = field(repr=False)
-    """Checks another file in the place of `examples`."""
+    look: Callable[[Path], Review] | None = field(default=None, repr=False)
+    """Checks another file in the place of `examples`; None where the rows are a job's, which stay as they were."""
 
     row_tokens: Sequence[int] = ()
     """The length of each row of train, validation and held-out as the base reads it; empty where there is no base."""
@@ -63,8 +63,19 @@ class Review:
         files.write_text(path, self.html())
 
     def fix(self, out: Path) -> Fixed:
-        """Write a mended copy of `examples` and its ledger; see `fix.py`, also for the errors."""
-        return fix(self.examples, out, self._seen(), lambda path: self.look(path)._seen())
+        """Write a mended copy of `examples` and its ledger; see `fix.py`, also for the errors.
+
+        Raises DataError `rows_of_a_job` where the rows are those that a job has trained on.
+        """
+        look = self.look
+        if look is None:
+            raise DataError(
+                "the rows of a job stay as they were trained",
+                where=self.name,
+                fix=f"mend the file that it was trained on: journeyman check {self.examples} --fix OUT",
+                code="rows_of_a_job",
+            )
+        return fix(self.examples, out, self._seen(), lambda path: look(path)._seen())
 
     def _seen(self) -> Look:
         source = self.dataset.manifest["sources"][0]

@@ -22,7 +22,7 @@ MIN_MEDIAN_WORDS = 8
 """Shorter outputs are labels or values rather than prose."""
 
 RARE, VERY_RARE = 0.12, 0.02
-"""A marker is odd alone where at most VERY_RARE of the outputs have it; two or more that RARE have are odd together."""
+"""A marker is odd alone where one output or at most VERY_RARE have it; two or more that RARE have are odd together."""
 
 FAR_LENGTH = 6.0
 """How far from the median a length is odd, in robust standard deviations of the logarithm (1.4826 MAD, Rousseeuw and Croux 1993)."""
@@ -50,7 +50,7 @@ def _odd_tone(rows: Rows) -> Iterator[Finding]:
     median, spread = _length_spread(voices.values())
     odd: list[tuple[float, int, str]] = []
     for index, voice in voices.items():
-        reasons = _reasons(voice, shares)
+        reasons = _reasons(voice, shares, max(VERY_RARE, 1 / len(voices)))
         if spread and abs(math.log(voice.words + 1) - median) > FAR_LENGTH * spread:
             usual = round(math.exp(median) - 1)
             reasons.append((1.0, f"{voice.words} words where {usual} are usual"))
@@ -69,10 +69,10 @@ def _odd_tone(rows: Rows) -> Iterator[Finding]:
     )
 
 
-def _reasons(voice: Voice, shares: Mapping[Marker, float]) -> list[tuple[float, str]]:
+def _reasons(voice: Voice, shares: Mapping[Marker, float], very_rare: float) -> list[tuple[float, str]]:
     """What is odd about an output, each with its weight: the surprise in bits."""
     rare = sorted((shares[name], f"{name}, as {shares[name]:.1%} have") for name in voice.markers if name in STYLE and shares[name] <= RARE)
-    if len(rare) >= 2 or (rare and rare[0][0] <= VERY_RARE):
+    if len(rare) >= 2 or (rare and rare[0][0] <= very_rare):
         return [(-math.log2(share), said) for share, said in rare]
     return []
 
