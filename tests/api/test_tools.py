@@ -64,7 +64,7 @@ def tuned(request, tmp_path_factory, bases) -> tuple[Running, str]:
     workspace = Workspace(home / "home")
     wishes = Wishes(epochs=40, batch_size=8, learning_rate=1e-2, full=True)
     # The same rows on purpose: the model is to know them by heart, which the check would refuse.
-        request_ = TrainRequest(str(rows), base=str(base), wishes=wishes, validation=rows, held_out=rows, despite_errors=True)
+    request_ = TrainRequest(str(rows), base=str(base), wishes=wishes, validation=rows, held_out=rows, despite_errors=True)
     _, version = workspace.train(request_)
     assert version is not None
     with running(home / "home", base) as server:
