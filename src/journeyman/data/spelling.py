@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 LETTERS = 5
 """Shorter words are left alone: too many of them are one letter from another word."""
 
+LONGEST = 40
+"""Longer runs of letters are no words. A megabyte of them would have a million shorter neighbours of a megabyte each."""
+
 RARE = 2
 OFTEN = 10
 """A word written RARE times at most may be a misspelling of one that is written OFTEN times as often, at least."""
@@ -49,7 +52,7 @@ def one_slip(a: str, b: str) -> bool:
 
 
 def _is_word(word: str) -> bool:
-    return len(word) >= LETTERS and word.isalpha()
+    return LETTERS <= len(word) <= LONGEST and word.isalpha()
 
 
 def _shorter(word: str) -> Iterator[str]:
