@@ -600,14 +600,14 @@ def _suffix(task: Task, request: TrainRequest) -> str:
 
 
 OF_THE_BASE = frozenset({"full", "learning_rate", "rank"})
-"""Keys of [train] that were chosen for the task's base and say nothing about another one."""
+"""Keys of [train] that were chosen for the base that the task names, and say nothing about another one."""
 
 
 def _wishes(task: Task, request: TrainRequest) -> Wishes:
     """The user's flags over the task file's [train] table."""
     values = {name: getattr(request.wishes, name) for name in request.wishes.__slots__}
     asked = {name: v for name, v in values.items() if v is not None and v is not False}
-    other_base = request.base is not None and request.base != task.base
+    other_base = None not in (request.base, task.base) and request.base != task.base
     left_out = {"suffix"} | (OF_THE_BASE if other_base else set())
     from_task = {name: value for name, value in task.train.items() if name not in left_out}
     return replace(Wishes(**from_task), **asked)

@@ -265,7 +265,9 @@ def test_a_row_that_the_template_refuses_is_in_the_ledger(home, bases, tmp_path)
                          {"role": "assistant", "content": "Yes."}]}  # fmt: skip
     held_out = write_rows(tmp_path / "held_out.jsonl", 3)
     data.write_text(data.read_text() + json.dumps(line) + "\n")
-    asked = replace(request(data, bases("llama", tiny.GEMMA)), validation=held_out, held_out=held_out)
+    asked = replace(
+            request(data, bases("llama", tiny.GEMMA)), validation=held_out, held_out=held_out, despite_errors=True
+        )
     job, _ = home.train(asked)
     ledger = [json.loads(line) for line in (job.folder / "ledger.jsonl").read_text().splitlines()]
     (refused,) = [entry for entry in ledger if entry["fate"] == "refused"]
