@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from journeyman.data.check.finding import Finding, Report
     from journeyman.data.check.review import Review
     from journeyman.data.check.rule import Asked
+    from journeyman.evaluate.forgetting import Forgetting
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import Scores
     from journeyman.generate.engine import Engine, Piece
@@ -481,11 +482,13 @@ class Workspace:
         *,
         on_progress: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
         limit: int | None = None,
+        forgetting_budget: float | None = None,
     ) -> Evaluation:
-        """The tuned model and its base on the same held-out rows, graded by the task's graders.
+        """The tuned model and its base on the same held-out rows, and what the tuned one forgot elsewhere.
 
         Held-out rows are those of the model's own job; `source` names another task. `limit` takes the first rows
-        only. Scores and a report are kept in the job's folder. Raises DataError where there are no held-out rows.
+        only. `forgetting_budget` is the loss of a skill that is allowed, as a share. Scores and a report are kept in
+        the job's folder. Raises DataError where there are no held-out rows.
         """
         from journeyman import files
         from journeyman.evaluate.markdown import markdown
@@ -496,12 +499,31 @@ class Workspace:
             self.score(name, version, source, on_progress=on_progress, limit=limit)
             for name in (version.base_source, version.id)
         ]
-        evaluation = evaluate_pair(*scores)
+        lost = self.forgetting(version, budget=forgetting_budget, on_progress=on_progress)
+        evaluation = replace(evaluate_pair(*scores), forgetting=lost)
         task = self.task(source or self.jobs.get(version.job).source)
         folder = self._evaluation_folder(version, task)
         files.write_json(folder / "evaluation.json", evaluation.as_dict())
         files.write_text(folder / "report.md", markdown(evaluation, title=f"{version.id} on {task.name}"))
         return evaluation
+
+    def forgetting(
+        self,
+        version: Version,
+        *,
+        budget: float | None = None,
+        on_progress: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
+    ) -> Forgetting:
+        """What a tuned model lost against its base on the general probe set; `budget` None is 2 points."""
+        from functools import partial
+
+        from journeyman.evaluate.forgetting import BUDGET, forgetting, measure
+
+        base, tuned = (
+            measure(s.engine, s.adapter, on_progress=partial(on_progress, f"{s.id}: general skills"))
+            for s in (self.served(version.base_source), self.served(version.id))
+        )
+        return forgetting(base, tuned, budget=BUDGET if budget is None else budget)
 
     def score(
         self,

@@ -167,7 +167,7 @@ def pair():
 
 
 def test_the_report_as_numbers_is_json_with_counts_and_intervals():
-    report = json.loads(json.dumps(evaluate_pair(*pair()).as_dict(), allow_nan=False))
+    report = json.loads(json.dumps(evaluate_pair(*pair()).as_dict(), allow_nan=False))["task"]
     assert report["verdict"]["outcome"] == "better"
     assert report["passed"]["before"]["count"] == 0
     assert report["passed"]["after"] == {**report["passed"]["after"], "count": 20, "total": 20, "share": 1.0}
@@ -206,4 +206,4 @@ def test_the_mean_is_shown_where_it_says_more_than_the_share_that_passed():
 def test_a_report_without_data_says_no_data():
     empty = evaluate_pair(Scores("a", ()), Scores("b", ()))
     assert "no data" in markdown(empty, title="Nothing")
-    assert empty.as_dict()["passed"]["before"] == {"missing": "no_data"}
+    assert empty.as_dict()["task"]["passed"]["before"] == {"missing": "no_data"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,6 +11,7 @@ from journeyman.cli import options
 from journeyman.cli.show import Screen
 
 if TYPE_CHECKING:
+    from journeyman.evaluate.forgetting import Forgetting, Skill
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import ScoredRow
     from journeyman.evaluate.statistics import Missing, Proportion
@@ -25,21 +26,36 @@ def evaluate(
     model: options.TunedName,
     task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="Another task's held-out rows.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N held-out rows.")] = None,
+    forgetting_budget: Annotated[float | None, typer.Option("--forgetting-budget", metavar="POINTS", help="Exit 1 where a general skill is significantly worse by more points than this.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """The model and its base on the same held-out rows: what the graders say, with intervals."""
+    """The model and its base on the same held-out rows, and on general skills: what was gained, and what was forgotten."""
     from journeyman.workspace import Workspace
 
     screen = Screen(as_json=as_json)
-    evaluation = run_evaluation(screen, Workspace(), model, task, limit)
+    budget = _share(forgetting_budget)
+    evaluation = run_evaluation(screen, Workspace(), model, task, limit, forgetting_budget=budget)
     show_evaluation(screen, evaluation)
     screen.result(evaluation.as_dict())
+    if budget is not None and evaluation.forgetting and not evaluation.forgetting.within_budget:
+        raise typer.Exit(1)
+
+
+def _share(points: float | None) -> float | None:
+    """Points as a share. Raises RequestError outside of 0 to 100."""
+    from journeyman.errors import RequestError
+
+    if points is not None and not 0 <= points <= 100:
+        raise RequestError(
+            f"{points:g} is no number of points", where="--forgetting-budget", fix="give points from 0 to 100"
+        )
+    return None if points is None else points / 100
 
 
 def run_evaluation(
-    screen: Screen, workspace: Workspace, model: str, task: str | None, limit: int | None
+    screen: Screen, workspace: Workspace, model: str, task: str | None, limit: int | None, **more: Any
 ) -> Evaluation:
-    """Evaluate with a progress bar."""
+    """Evaluate with a progress bar; `more` goes to `Workspace.evaluate`."""
     columns = (
         TextColumn("  {task.description}"),
         BarColumn(bar_width=28),
@@ -55,7 +71,7 @@ def run_evaluation(
                 bars[name] = progress.add_task(name, total=total)
             progress.update(bars[name], completed=done)  # type: ignore[arg-type]
 
-        return workspace.evaluate(model, task, on_progress=on_progress, limit=limit)
+        return workspace.evaluate(model, task, on_progress=on_progress, limit=limit, **more)
 
 
 def show_evaluation(screen: Screen, evaluation: Evaluation, *, examples: int = 0) -> None:
@@ -74,6 +90,52 @@ def show_evaluation(screen: Screen, evaluation: Evaluation, *, examples: int = 0
         right=(1, 2),
     )
     screen.line(f"  {evaluation.verdict.sentence}", style="bold")
+    if evaluation.forgetting is not None:
+        show_forgetting(screen, evaluation.forgetting)
+
+
+def show_forgetting(screen: Screen, forgetting: Forgetting) -> None:
+    """General skills before and after, what was lost, and the remedies where the budget is exceeded."""
+    from journeyman.evaluate.forgetting import REMEDIES
+
+    screen.heading("What it forgot: general skills that it was not tuned for")
+    screen.table(
+        ["  skill", "items", "base", "tuned", "points", "95% interval", ""],
+        [_skill(skill) for skill in forgetting.skills],
+        right=(1, 2, 3, 4, 5),
+    )
+    text = forgetting.text
+    screen.line(f"  loss on general prose: {text.base:.3f} nats a token before, {text.tuned:.3f} after", style="dim")
+    screen.line(f"  {forgetting.sentence}", style="bold")
+    if not forgetting.within_budget:
+        screen.line("  What helps, each a flag of `journeyman train`:")
+        screen.table(["", ""], [(f"  {flag}", what) for flag, what in REMEDIES])
+
+
+def _skill(skill: Skill) -> tuple[str, ...]:
+    from journeyman.evaluate.statistics import Interval
+
+    base, tuned = (show_number(value, "{:.1%}") for value in (skill.base, skill.tuned))
+    difference, interval = "", ""
+    if isinstance(skill.difference, float):
+        difference = f"{100 * skill.difference:+.1f}"
+    if isinstance(skill.interval, Interval):
+        interval = f"{100 * skill.interval.low:+.1f} to {100 * skill.interval.high:+.1f}"
+    return f"  {skill.name}", str(skill.items), base, tuned, difference, interval, SKILL_VERDICTS[skill.verdict]
+
+
+SKILL_VERDICTS = {
+    "worse": "worse",
+    "better": "better",
+    "no_difference_seen": "no difference seen",
+    "not_enough_rows": "too few items to tell",
+    "at_chance": "base at chance",
+}
+
+
+def show_number(value: float | Missing, form: str) -> str:
+    """A number in the form, or that there is none."""
+    return form.format(value) if isinstance(value, (int, float)) else "no data"
 
 
 def _answer(label: str, row: ScoredRow) -> tuple[str, str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from journeyman.evaluate.forgetting import Forgetting
 from journeyman.evaluate.labels import LabelReport, find_labels, label_report
 from journeyman.evaluate.run import Scores
 from journeyman.evaluate.statistics import (
@@ -40,7 +41,7 @@ class GraderLine:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a model gained on held-out rows."""
+    """What a model gained on held-out rows, and what it forgot elsewhere (None: not measured)."""
 
     before: Scores
     after: Scores
@@ -49,9 +50,16 @@ class Evaluation:
     verdict: Verdict
     graders: tuple[GraderLine, ...]
     labels: tuple[LabelReport, LabelReport] | None
+    forgetting: Forgetting | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The evaluation as JSON; a missing number is {"missing": why}."""
+        """The evaluation as JSON, part by part; a missing number is {"missing": why}."""
+        return {
+            "task": self._task(),
+            "forgetting": None if self.forgetting is None else self.forgetting.as_dict(),
+        }
+
+    def _task(self) -> dict[str, Any]:
         return {
             "before": self.before.name,
             "after": self.after.name,

@@ -21,10 +21,12 @@ import torch
 from transformers import DynamicCache
 
 from journeyman.errors import ModelNotFound, RequestError
+from journeyman.generate.likelihood import Likelihood, likelihoods
 from journeyman.generate.sampling import Sampling, choose, make_generator
 from journeyman.generate.stream import TextStream
 from journeyman.plan.shape import ModelShape
 from journeyman.records import Answer, Message, Stop, Usage
+from journeyman.text.encode import Encoded
 from journeyman.text.template import ChatFormat
 from journeyman.train import lora
 from journeyman.train.load import load_base
@@ -63,10 +65,21 @@ class Engine:
     """
 
     def __init__(self, folder: Path, *, precision: str = "fp32", device: str = "cpu") -> None:
-        self.chat = ChatFormat.open(folder)
-        self.context_tokens = ModelShape.read(folder).context_tokens
+        model = load_base(folder, precision=precision, device=device)
+        self._hold(model, ChatFormat.open(folder), ModelShape.read(folder).context_tokens, device)
+
+    @classmethod
+    def around(cls, model: torch.nn.Module, chat: ChatFormat, *, context_tokens: int, device: str = "cpu") -> Engine:
+        """An engine that answers with a module as it stands, such as one in training; it takes no adapters."""
+        engine = cls.__new__(cls)
+        engine._hold(model, chat, context_tokens, device)
+        return engine
+
+    def _hold(self, model: Any, chat: ChatFormat, context_tokens: int, device: str) -> None:
+        self.chat = chat
+        self.context_tokens = context_tokens
         self.device = device
-        self._model = load_base(folder, precision=precision, device=device)
+        self._model: Any = model
         # transformers 5 renames the argument family by family, and drops the old name in 5.40
         known = inspect.signature(self._model.forward).parameters
         self._cache_argument = "cache" if "cache" in known else "past_key_values"
@@ -77,7 +90,8 @@ class Engine:
     @property
     def model(self) -> torch.nn.Module:
         """The module itself, for measurements."""
-        return self._model
+        module: torch.nn.Module = self._model
+        return module
 
     def add_adapter(self, name: str, folder: Path) -> None:
         """Make an adapter callable under `name`; nothing happens if it already is.
@@ -89,6 +103,12 @@ class Engine:
                 key = f"a{len(self._adapters)}"
                 lora.load_adapter(self._model, key, folder)
                 self._adapters[name] = key
+
+    def likelihoods(self, rows: Sequence[Encoded], *, adapter: str | None = None) -> list[Likelihood]:
+        """How probable the base, or an adapter on it, holds each row's learned tokens."""
+        with self._lock:
+            self._activate(adapter)
+            return likelihoods(self._model, rows, context_tokens=self.context_tokens, device=self.device)
 
     def activate(self, name: str | None) -> None:
         """Let the module compute with this adapter, or bare, outside of answering (measurements)."""
