@@ -48,6 +48,8 @@ _TABLES: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "full": (bool,),
         "max_tokens": (int,),
         "seed": (int,),
+        "rehearsal": (int, float),
+        "select": (str,),
         "suffix": (str,),
     },
 }

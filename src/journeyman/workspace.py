@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from journeyman import files
 from journeyman import settings as settings_module
 from journeyman.data.columns import Columns
 from journeyman.data.dataset import Dataset, build, open_dataset
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from journeyman.models.export.export import Export
     from journeyman.models.registry import Registry, Version
     from journeyman.plan.machine import Machine
-    from journeyman.text.template import ChatFormat
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 OnProgress = Callable[[str, int, int], None]
@@ -234,6 +234,7 @@ class Workspace:
             base=base.source, source=_lasting(request.source), suffix=suffix, wishes=_wishes(task, request)
         )
         on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
+        files.write_json(job.folder / "graders.json", list(task.graders))
         try:
             dataset = _build(task, request, job.folder / "dataset")
             report = self._report(task, dataset)
@@ -490,7 +491,6 @@ class Workspace:
         only. `forgetting_budget` is the loss of a skill that is allowed, as a share. Scores and a report are kept in
         the job's folder. Raises DataError where there are no held-out rows.
         """
-        from journeyman import files
         from journeyman.evaluate.markdown import markdown
         from journeyman.evaluate.report import evaluate_pair
 
@@ -538,7 +538,7 @@ class Workspace:
         from functools import partial
 
         from journeyman.answer.local import LocalModel
-        from journeyman.evaluate.run import score
+        from journeyman.evaluate.run import answer_room, score
         from journeyman.grade.parse import parse
 
         job = self.jobs.get(version.job)
@@ -556,7 +556,7 @@ class Workspace:
             LocalModel(served.engine, served.adapter, served.id),
             rows[:limit],
             parse(task.graders),
-            max_tokens=_answer_room(rows, served.engine.chat),
+            max_tokens=answer_room(rows, served.engine.chat),
             on_progress=partial(on_progress, served.id),
             folder=self._evaluation_folder(version, task) / _file_name(served.id),
         )
@@ -574,12 +574,6 @@ class Workspace:
 def _file_name(name: str) -> str:
     """A model id or task name as a folder's name."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", name)
-
-
-def _answer_room(examples: Sequence[Example], chat: ChatFormat) -> int:
-    """Half as many tokens again as the longest ideal answer needs: room to be wordy, not to ramble for ever."""
-    longest = max((len(chat.ids(e.ideal.content)) for e in examples), default=0)
-    return longest * 3 // 2 + 16
 
 
 def _lasting(source: str) -> str:

@@ -71,9 +71,15 @@ class TrainingView:
         mark = "  best so far" if event["best"] else ""
         self._screen.line(
             f"  step {event['step']:>5}  validation loss {event['valid_loss']:.3f}, "
-            f"token accuracy {event['valid_mean_token_accuracy']:.1%}{mark}",
+            f"token accuracy {event['valid_mean_token_accuracy']:.1%}{_said_by_judge(event)}{mark}",
             style=None if event["best"] else "dim",
         )
+
+    def _on_rehearsal(self, event: Mapping[str, Any]) -> None:
+        self._screen.line(f"  {event['rows']} rehearsal rows sampled from the base")
+
+    def _on_overfitting(self, event: Mapping[str, Any]) -> None:
+        self._screen.line(f"  {event['sentence']}", style="yellow")
 
     def _on_resumed(self, event: Mapping[str, Any]) -> None:
         self._screen.line(f"  resumed from the checkpoint of step {event['step']}")
@@ -133,3 +139,10 @@ class TrainingView:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def _said_by_judge(event: Mapping[str, Any]) -> str:
+    """Where checkpoints are chosen by graders: the rows that pass, and how much of general prose is still guessed."""
+    if "score" not in event:
+        return ""
+    return f", graders {event['score']:.1%}, general prose {event['general_prose']:.1%}"

@@ -26,13 +26,15 @@ Validation = Annotated[Path | None, typer.Option("--validation", metavar="FILE",
 HeldOut = Annotated[Path | None, typer.Option("--held-out", metavar="FILE", help="Held-out rows of your own.")]
 Suffix = Annotated[str, typer.Option("--suffix", help="A word of yours in the model id.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The same seed, data and plan give the same weights.")]
+Rehearsal = Annotated[float | None, typer.Option("--rehearsal", metavar="SHARE", help="This share of the rows is the base's own words, against forgetting.")]
+Select = Annotated[str | None, typer.Option("--select", metavar="loss|graders", help="What the best checkpoint is chosen by: validation loss, or the task's graders on validation rows.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Longer rows are cut at the end.")]
 InputColumn = Annotated[str | None, typer.Option("--input-column", help="For tables: the column with the input.")]
 OutputColumn = Annotated[str | None, typer.Option("--output-column", help="For tables: the column with the ideal output.")]
 DespiteErrors = Annotated[bool, typer.Option("--despite-errors", help="Train also where the check finds errors in the rows.")]
 
 
-WISHES = ("epochs", "batch_size", "learning_rate", "rank", "full", "max_tokens", "seed")
+WISHES = ("epochs", "batch_size", "learning_rate", "rank", "full", "max_tokens", "seed", "rehearsal", "select")
 """The flags that override the plan's rules."""
 
 
@@ -44,7 +46,7 @@ def request(flags: Mapping[str, Any]) -> TrainRequest:
     return TrainRequest(
         source=flags["source"],
         base=flags["base"],
-        wishes=Wishes(**{name: flags[name] for name in WISHES}),
+        wishes=Wishes(**{name: flags[name] for name in WISHES if name in flags}),
         suffix=flags["suffix"],
         validation=flags.get("validation"),
         held_out=flags.get("held_out"),

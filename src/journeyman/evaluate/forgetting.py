@@ -35,11 +35,12 @@ TEXT = "general prose"
 SkillVerdict = Literal["worse", "better", "no_difference_seen", "not_enough_rows", "at_chance"]
 
 REMEDIES = (
+    ("--rehearsal 0.2", "mix the base's own answers and prose into the training rows"),
     ("--learning-rate", "a third of the plan's value"),
     ("--epochs", "fewer passes over the rows"),
     ("--rank 8", "smaller adapters, without --full"),
 )
-"""What forgetting is mended with: the flag of `train`, and what it does."""
+"""What forgetting is mended with: the flag of `train`, and what it does. docs/evaluate.md has what each one did."""
 
 
 @dataclass(frozen=True, slots=True)

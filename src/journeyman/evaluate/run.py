@@ -14,6 +14,7 @@ from journeyman.generate.sampling import Sampling
 from journeyman.grade.grade import grade_all
 from journeyman.grade.score import Graded, Grader, Sample, Score, item_of
 from journeyman.records import Answer, Example, Place, Stop, Usage
+from journeyman.text.template import ChatFormat
 
 FORMAT = 1
 ROWS, ABOUT = "scores.jsonl", "scores.json"
@@ -77,6 +78,12 @@ def score(
     if folder is not None:
         write_scores(folder, scores)
     return scores
+
+
+def answer_room(examples: Sequence[Example], chat: ChatFormat) -> int:
+    """Tokens an answer may have: half as many again as the longest ideal needs; room to be wordy, not to ramble for ever."""
+    longest = max((len(chat.ids(e.ideal.content)) for e in examples), default=0)
+    return longest * 3 // 2 + 16
 
 
 def write_scores(folder: Path, scores: Scores) -> None:

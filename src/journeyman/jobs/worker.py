@@ -4,6 +4,8 @@
         dataset/          the frozen dataset (data/dataset.py)
         plan.json         every value with its reason
         ledger.jsonl      what became of every row: trained, truncated or refused
+        graders.json      the task's graders as they were when the job was made
+        rehearsal.jsonl   the base's own words, where the plan mixes them in
         events.jsonl      what happened, one object a line
         checkpoints/      see train/checkpoint.py
         model/            the result: adapter or weights, template, plan and metrics
@@ -24,10 +26,13 @@ import torch
 
 from journeyman.data.dataset import Dataset
 from journeyman.errors import CheckpointError, JourneymanError, TrainingError
-from journeyman.files import read_jsonl, write_jsonl
+from journeyman.files import read_json, read_jsonl, write_jsonl
 from journeyman.generate.engine import Engine
+from journeyman.generate.rehearsal import encoded, rehearsal
 from journeyman.jobs import lock
+from journeyman.jobs.curve import overfitting, read_curve
 from journeyman.jobs.draw import Encodings, draw_plan, encode_dataset
+from journeyman.jobs.judge import Judge, make_judge
 from journeyman.jobs.state import JobState, move
 from journeyman.jobs.store import Job, JobStore
 from journeyman.models.bases import Base
@@ -43,6 +48,10 @@ from journeyman.train.load import load_base
 from journeyman.train.loss import hidden_states, output_logits
 
 OnEvent = Callable[[Mapping[str, Any]], None]
+
+REHEARSAL = "rehearsal.jsonl"
+GRADERS = "graders.json"
+"""The task's graders as they were when the job was made."""
 
 
 def run(
@@ -93,29 +102,33 @@ def _run(
     should_stop: Callable[[], bool],
 ) -> Version | None:
     plan, encodings = _plan_of(job, base, dataset, machine, journal)
+    rehearsed = _rehearsed(job, base, plan, journal)
+    judge = _judge_of(job, base, dataset, plan)
     model = load_base(base.folder, precision=plan.precision.value, device=plan.device.value)
     loop.prepare(model, plan)
     outcome = loop.train(
         plan,
         model,
-        encodings.train,
+        [*encodings.train, *rehearsed],
         encodings.validation,
         job.folder,
         on_event=journal,
         should_stop=should_stop,
+        judge=judge,
     )
     if outcome.status == "paused":
         journal({"type": "paused", "step": outcome.step})
         return None
     if outcome.best is None:
         raise CheckpointError("the best checkpoint is gone", where=str(job.folder / "checkpoints"))
-    metrics = {
+    metrics: dict[str, Any] = {
         "steps": outcome.step,
         "best_step": outcome.best_step,
         "best_valid_loss": outcome.best_loss,
         "trained_tokens": outcome.trained_tokens,
     }
     journal({"type": "chosen", "step": outcome.best_step, "valid_loss": outcome.best_loss})
+    metrics |= _curve(job, outcome.best_step, journal)
     folder = job.folder / "model"
     files = publish(outcome.best, folder, base=base, plan=plan, metrics=metrics)
     replay = replay_served(model, base, plan, outcome.best, folder, encodings)
@@ -161,6 +174,36 @@ def _plan_of(
         plan.write(path)
     journal({"type": "planned", "steps": plan.steps})
     return plan, encodings
+
+
+def _rehearsed(job: Job, base: Base, plan: Plan, journal: _Journal) -> list[Encoded]:
+    """The plan's rehearsal rows: sampled once, kept, and read again by a resume."""
+    count = plan.facts.rehearsal_rows
+    if not count:
+        return []
+    path = job.folder / REHEARSAL
+    if not path.is_file():
+        engine = Engine(base.folder, precision=plan.precision.value, device=plan.device.value)
+        write_jsonl(path, rehearsal(engine, count, seed=plan.seed.value))
+        journal({"type": "rehearsal", "rows": count})
+    return encoded(list(read_jsonl(path)))
+
+
+def _judge_of(job: Job, base: Base, dataset: Dataset, plan: Plan) -> Judge | None:
+    """What scores a model in training, where the plan chooses by the task's graders."""
+    if plan.select.value != "graders":
+        return None
+    graders = read_json(job.folder / GRADERS)
+    return make_judge(plan, ChatFormat.open(base.folder), dataset.validation, graders)
+
+
+def _curve(job: Job, kept_step: int | None, journal: _Journal) -> dict[str, Any]:
+    """The validations of the whole job, and overfitting in words where there is any."""
+    curve = read_curve(read_events(job.folder))
+    sentence = overfitting(curve, kept_step)
+    if sentence:
+        journal({"type": "overfitting", "sentence": sentence})
+    return {"validations": curve, "overfitting": sentence}
 
 
 def replay_served(

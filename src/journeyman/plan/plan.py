@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -36,11 +36,16 @@ class Wishes:
     full: bool = False
     max_tokens: int | None = None
     seed: int | None = None
+    rehearsal: float | None = None
+    select: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What the plan must know of the encoded data. Token counts are of the training rows, over one epoch."""
+    """What the plan must know of the encoded data. Token counts are of the training rows, over one epoch.
+
+    `rehearsal_rows` of `rows` are the base's own words; their tokens are estimated, since they are not written yet.
+    """
 
     rows: int
     tokens: int
@@ -49,6 +54,11 @@ class DataFacts:
     validation_rows: int
     validation_tokens: int
     truncated_rows: int
+    rehearsal_rows: int = 0
+
+
+NO_REHEARSAL = Choice(0.0, "only your rows; `--rehearsal 0.2` mixes in the base's own words where it forgets", "Journeyman's default")
+BY_LOSS = Choice("loss", "the checkpoint with the lowest validation loss is kept", "Journeyman's default")
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,8 @@ class Plan:
     memory_bytes: int
     time_s: float
     notes: tuple[str, ...] = ()
+    rehearsal: Choice[float] = NO_REHEARSAL
+    select: Choice[str] = BY_LOSS
 
     def choices(self) -> dict[str, Choice[Any]]:
         """Every chosen value by name, in the order of the plan."""
@@ -139,9 +151,10 @@ def make_plan(
     wishes: Wishes,
 ) -> Plan:
     """Decide everything. Raises PlanError with all problems at once where wishes, data or machine don't fit."""
-    refuse_wishes(wishes, shape, _wrong_facts(facts))
+    refuse_wishes(wishes, shape, [*_wrong_facts(facts), *_wrong_select(wishes, facts)])
     method: Literal["lora", "full"] = "full" if wishes.full else "lora"
     epochs = _wish(wishes.epochs, rules.epochs(facts.rows))
+    facts = _with_rehearsal(facts, wishes.rehearsal or 0.0)
     batch_size = _wish(wishes.batch_size, rules.batch_size(facts.rows, epochs.value))
     steps_per_epoch = -(-facts.rows // batch_size.value)
     steps = steps_per_epoch * epochs.value
@@ -179,7 +192,31 @@ def make_plan(
         memory_bytes=need,
         time_s=time_s,
         notes=_notes(facts, max_tokens.value),
+        rehearsal=_wish(wishes.rehearsal, NO_REHEARSAL),
+        select=_wish(wishes.select, BY_LOSS),
     )
+
+
+REHEARSAL_TOKENS, REHEARSAL_LEARNED = 80, 70
+"""Mean tokens of a rehearsal row, for estimates: half are answers of at most 64 tokens, half prose of 128."""
+
+
+def _with_rehearsal(facts: DataFacts, share: float) -> DataFacts:
+    """The facts with so many rehearsal rows that they are `share` of all."""
+    rows = round(facts.rows * share / (1 - share))
+    return replace(
+        facts,
+        rows=facts.rows + rows,
+        tokens=facts.tokens + rows * REHEARSAL_TOKENS,
+        learned_tokens=facts.learned_tokens + rows * REHEARSAL_LEARNED,
+        rehearsal_rows=rows,
+    )
+
+
+def _wrong_select(wishes: Wishes, facts: DataFacts) -> list[str]:
+    if wishes.select == "graders" and not facts.validation_rows:
+        return ["select is graders, but there are no validation rows for them to grade"]
+    return []
 
 
 def _wish(wish: T | None, choice: Choice[T]) -> Choice[T]:
@@ -286,12 +323,15 @@ def refuse_wishes(wishes: Wishes, shape: ModelShape, further: Sequence[str] = ()
         ("rank", wishes.rank, 1, 1024),
         ("seed", wishes.seed, 0, 2**31 - 1),
         ("max_tokens", wishes.max_tokens, 8, shape.context_tokens),
+        ("rehearsal", wishes.rehearsal, 0, 0.9),
     )
     problems = [
         f"{name} is {value}, but must be from {low:g} to {high:g}"
         for name, value, low, high in ranges
         if value is not None and not low <= value <= high
     ]
+    if wishes.select not in (None, "loss", "graders"):
+        problems.append(f"select is {wishes.select!r}, but must be loss or graders")
     problems += further
     if problems:
         raise PlanError("this training can't start", problems=problems)

@@ -42,6 +42,7 @@ class Progress:
     best_step: int | None
     best_loss: float | None
     validations_without_best: int
+    best_score: float | None = None
 
 
 def write(

@@ -80,8 +80,12 @@ def train(
     *,
     on_event: Callable[[Event], None],
     should_stop: Callable[[], bool] = lambda: False,
+    judge: Callable[[nn.Module], Mapping[str, float]] | None = None,
 ) -> Outcome:
     """Train to the plan's end, to an early stop, or until `should_stop()`; resume where `folder` has a checkpoint.
+
+    With a `judge`, the best checkpoint is the one with the highest "score" it gives, and among equals the one with the
+    lowest validation loss; whatever else it says goes into the validation event.
 
     `model` has been through `prepare`. `should_stop` is asked after every step; a stop writes a checkpoint first.
     Raises NonFiniteStep, naming the step, before a loss or gradient that is not finite reaches the weights.
@@ -134,6 +138,7 @@ def train(
             progress.best_step,
             progress.best_loss,
             progress.validations_without_best,
+            progress.best_score,
         )
         on_event(
             {
@@ -160,13 +165,15 @@ def train(
                     where="validation rows",
                     fix="lower the learning rate, or look at the validation rows; the last checkpoint is intact",
                 )
-            better = progress.best_loss is None or valid_loss < progress.best_loss
+            judged = _judged(model, judge)
+            better = _is_better(valid_loss, judged.get("score"), progress)
             progress = Progress(
                 step,
                 progress.trained_tokens,
                 step if better else progress.best_step,
                 valid_loss if better else progress.best_loss,
                 0 if better else progress.validations_without_best + 1,
+                judged.get("score") if better else progress.best_score,
             )
             on_event(
                 {
@@ -177,6 +184,7 @@ def train(
                     "valid_loss": valid_loss,
                     "valid_mean_token_accuracy": valid_accuracy,
                     "best": better,
+                    **judged,
                 }
             )
             stopped = _is_patience_over(plan, progress)
@@ -212,6 +220,25 @@ def validate(model: nn.Module, rows: Sequence[Encoded], plan: Plan) -> tuple[flo
         correct += right
     model.train()
     return loss_sum / learned_tokens, correct / learned_tokens
+
+
+def _judged(model: nn.Module, judge: Callable[[nn.Module], Mapping[str, float]] | None) -> Mapping[str, float]:
+    """What the judge says of the model as it stands."""
+    if judge is None:
+        return {}
+    model.eval()
+    said = judge(model)
+    model.train()
+    return said
+
+
+def _is_better(valid_loss: float, score: float | None, progress: Progress) -> bool:
+    """Whether this is the best so far: by the judge's score, where there is one, then by the validation loss."""
+    if progress.best_loss is None:
+        return True
+    if score is not None and progress.best_score is not None and score != progress.best_score:
+        return score > progress.best_score
+    return valid_loss < progress.best_loss
 
 
 def _rows_of_step(plan: Plan, rows: int, epoch: int, index: int) -> list[int]:

@@ -1,0 +1,47 @@
+"""Choosing a checkpoint by the task's graders: what the loop is given to ask at each validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from journeyman.answer.local import LocalModel
+from journeyman.evaluate.probing import bundled_texts, text_likelihoods
+from journeyman.evaluate.run import answer_room, score
+from journeyman.generate.engine import Engine
+from journeyman.grade.parse import parse
+from journeyman.plan.plan import Plan
+from journeyman.records import Example
+from journeyman.text.template import ChatFormat
+
+JUDGED_ROWS = 100
+"""Validation rows that are answered at each validation: the first ones, which are in no particular order."""
+
+Judge = Callable[[nn.Module], Mapping[str, float]]
+
+
+def make_judge(
+    plan: Plan, chat: ChatFormat, validation: Sequence[Example], graders: Sequence[Mapping[str, Any]]
+) -> Judge:
+    """A function that scores a model in training.
+
+    `score` is the share of validation rows that pass all graders, left out where none could be measured;
+    `general_prose` the share of general prose's tokens that the model guesses, which falls as it forgets.
+    """
+    rows = validation[:JUDGED_ROWS]
+    compiled = parse(graders)
+    room = answer_room(rows, chat)
+
+    def judge(model: nn.Module) -> dict[str, float]:
+        engine = Engine.around(
+            model, chat, context_tokens=plan.shape.context_tokens, device=plan.device.value
+        )
+        scores = score(LocalModel(engine), rows, compiled, max_tokens=room)
+        passed = [row.graded.passed for row in scores.rows if row.graded.passed is not None]
+        prose = text_likelihoods(engine, None, bundled_texts())
+        said = {"general_prose": sum(t.correct for t in prose) / sum(t.tokens for t in prose)}
+        return {"score": sum(passed) / len(passed), **said} if passed else said
+
+    return judge
