@@ -54,3 +54,8 @@ def load(home: Path | None = None) -> Settings:
     url = os.environ.get("JOURNEYMAN_DATABASE_URL") or f"sqlite:///{folder / 'journeyman.db'}"
     keys = tuple(k.strip() for k in os.environ.get("JOURNEYMAN_API_KEY", "").split(",") if k.strip())
     return Settings(home=folder, org=org, database_url=url, api_keys=keys)
+
+
+def secret(variable: str) -> str | None:
+    """The key for a remote model, by the name of the variable that the user gave; None where it is not set."""
+    return os.environ.get(variable) or None

@@ -1,7 +1,7 @@
 import pytest
 
 from journeyman.answer.answerer import Echo, Scripted
-from journeyman.answer.prompt import WithInstructions
+from journeyman.answer.prompt import Prompt, Prompted
 from journeyman.records import Example, Message, Place
 
 SAMPLING = None  # neither Scripted nor Echo looks at it
@@ -26,27 +26,43 @@ def test_echo_says_the_last_user_text_and_counts_words():
     assert (answer.text, answer.usage.prompt_tokens, answer.usage.completion_tokens) == ("second one", 4, 2)
 
 
-def test_instructions_and_shots_stand_before_the_conversation():
-    shot = Example(
-        (Message("system", "old"), Message("user", "q"), Message("assistant", "a")), Place("train", 1)
+def example(asked, ideal, line=1):
+    return Example(
+        (Message("system", "old"), Message("user", asked), Message("assistant", ideal)), Place("train", line)
     )
+
+
+def test_instructions_and_shots_stand_before_the_conversation_the_nearest_last():
     inner = Scripted(["ok"])
-    prompted = WithInstructions(inner, "Be brief.\n", [shot])
+    prompt = Prompt("Be brief.\n", shots=lambda _: [example("q1", "a1"), example("q2", "a2", 2)])
+    prompted = Prompted(inner, prompt, "few")
     prompted.answers([user("hello")], SAMPLING)
     assert [(m.role, m.content) for m in inner.asked[0]] == [
         ("system", "Be brief."),
-        ("user", "q"),
-        ("assistant", "a"),
+        ("user", "q2"),
+        ("assistant", "a2"),
+        ("user", "q1"),
+        ("assistant", "a1"),
         ("user", "hello"),
     ]
-    assert prompted.name == "scripted + instructions + 1 examples"
+    assert prompt.ask(user("hello")).shots == ("train:1", "train:2")
 
 
 def test_a_conversations_own_system_message_is_kept_in_one_system_message():
-    prompted = WithInstructions(Echo(), "Be brief.")
-    asked = prompted.prompted((Message("developer", "In French."), *user("hello")))
+    asked = Prompt("Be brief.").ask((Message("developer", "In French."), *user("hello"))).messages
     assert [(m.role, m.content) for m in asked] == [("system", "Be brief.\n\nIn French."), ("user", "hello")]
 
 
 def test_no_instructions_leave_the_conversation_as_it_is():
-    assert WithInstructions(Echo(), "  ").prompted(user("hello")) == user("hello")
+    assert Prompt("  ").ask(user("hello")).messages == user("hello")
+
+
+def test_what_finds_no_room_is_counted_the_least_important_first_and_instructions_stay():
+    shots = [example(f"q{n}", f"a{n}", n) for n in range(1, 5)]
+    asked = Prompt("Rules.", shots=lambda _: shots, fits=lambda messages: len(messages) <= 6).ask(
+        user("hello")
+    )
+    assert (asked.shots, asked.left_out) == (("train:1", "train:2"), 2)
+    nothing_fits = Prompt("Rules.", shots=lambda _: shots, fits=lambda _: False).ask(user("hello"))
+    assert [m.content for m in nothing_fits.messages] == ["Rules.", "hello"]
+    assert nothing_fits.left_out == 4

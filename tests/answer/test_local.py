@@ -1,5 +1,5 @@
 from journeyman.answer.local import LocalModel
-from journeyman.answer.prompt import WithInstructions
+from journeyman.answer.prompt import Prompt, Prompted
 from journeyman.generate.sampling import Sampling
 from journeyman.records import Answer, Message, Usage
 
@@ -30,5 +30,7 @@ def test_a_local_model_asks_its_engine_with_its_adapter_and_the_given_sampling()
 
 def test_a_prompted_model_is_an_answerer_like_any_other():
     engine = RecordingEngine()
-    WithInstructions(LocalModel(engine), "Be brief.").answers([[Message("user", "x")]], Sampling())
+    Prompted(LocalModel(engine), Prompt("Be brief."), "prompted").answers(
+        [[Message("user", "x")]], Sampling()
+    )
     assert engine.requests[0].prompt_ids == (9, 1)
