@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from journeyman.data.check.finding import Finding, Report
     from journeyman.data.check.review import Review
     from journeyman.data.check.rule import Asked
+    from journeyman.evaluate.consistency import Consistency
     from journeyman.evaluate.forgetting import Forgetting
-    from journeyman.evaluate.report import Evaluation
+    from journeyman.evaluate.page import Subject
+    from journeyman.evaluate.report import Evaluation, Saving
     from journeyman.evaluate.run import Scores
     from journeyman.generate.engine import Engine, Piece
     from journeyman.generate.sampling import Sampling
@@ -484,14 +486,20 @@ class Workspace:
         on_progress: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
         limit: int | None = None,
         forgetting_budget: float | None = None,
+        consistency_rows: int = 0,
+        price: float | None = None,
     ) -> Evaluation:
         """The tuned model and its base on the same held-out rows, and what the tuned one forgot elsewhere.
 
         Held-out rows are those of the model's own job; `source` names another task. `limit` takes the first rows
-        only. `forgetting_budget` is the loss of a skill that is allowed, as a share. Scores and a report are kept in
-        the job's folder. Raises DataError where there are no held-out rows.
+        only. `forgetting_budget` is the loss of a skill that is allowed, as a share. The first `consistency_rows` are
+        asked again and again. `price` is money for a million input tokens. Scores, the report as a page and as text, and
+        a model card are kept in the job's folder. Raises DataError where there are no held-out rows.
         """
+        from journeyman.evaluate.card import card
         from journeyman.evaluate.markdown import markdown
+        from journeyman.evaluate.measures import loss_pair, measures
+        from journeyman.evaluate.page import page
         from journeyman.evaluate.report import evaluate_pair
 
         version = self.registry.get(model)
@@ -499,10 +507,20 @@ class Workspace:
             self.score(name, version, source, on_progress=on_progress, limit=limit)
             for name in (version.base_source, version.id)
         ]
-        lost = self.forgetting(version, budget=forgetting_budget, on_progress=on_progress)
-        evaluation = replace(evaluate_pair(*scores), forgetting=lost)
         task = self.task(source or self.jobs.get(version.job).source)
+        rows = self._rows_to_measure(version, source)[:limit]
+        losses = (self._row_losses(name, rows) for name in (version.base_source, version.id))
+        evaluation = replace(
+            evaluate_pair(*scores),
+            forgetting=self.forgetting(version, budget=forgetting_budget, on_progress=on_progress),
+            measures=replace(measures(*scores), loss=loss_pair(*losses)),
+            consistency=self._consistency(version, task, rows[:consistency_rows], on_progress),
+            saving=self._saving(version, task, rows, price),
+        )
         folder = self._evaluation_folder(version, task)
+        subject = self._subject(version, task, source)
+        files.write_text(folder / "report.html", page(evaluation, subject))
+        files.write_text(folder / "model_card.md", card(evaluation, subject))
         files.write_json(folder / "evaluation.json", evaluation.as_dict())
         files.write_text(folder / "report.md", markdown(evaluation, title=f"{version.id} on {task.name}"))
         return evaluation
@@ -541,16 +559,8 @@ class Workspace:
         from journeyman.evaluate.run import answer_room, score
         from journeyman.grade.parse import parse
 
-        job = self.jobs.get(version.job)
-        task = self.task(source or job.source)
-        rows = self._held_out(task) if source else open_dataset(job.folder / "dataset").held_out
-        if not rows:
-            raise DataError(
-                "there are no held-out rows to measure on",
-                where=source or job.source,
-                fix="give held-out rows, or a task with a held_out_share above 0",
-                code="no_held_out_rows",
-            )
+        task = self.task(source or self.jobs.get(version.job).source)
+        rows = self._rows_to_measure(version, source)
         served = self.served(answerer)
         return score(
             LocalModel(served.engine, served.adapter, served.id),
@@ -561,14 +571,118 @@ class Workspace:
             folder=self._evaluation_folder(version, task) / _file_name(served.id),
         )
 
+    def _rows_to_measure(self, version: Version, source: str | None) -> Sequence[Example]:
+        """The held-out rows of the model's own job, or of another task."""
+        job = self.jobs.get(version.job)
+        rows = self._held_out(self.task(source)) if source else open_dataset(job.folder / "dataset").held_out
+        if not rows:
+            raise DataError(
+                "there are no held-out rows to measure on",
+                where=source or job.source,
+                fix="give held-out rows, or a task with a held_out_share above 0",
+                code="no_held_out_rows",
+            )
+        return rows
+
+    def _row_losses(self, model: str, rows: Sequence[Example]) -> list[tuple[float, int] | None]:
+        from journeyman.evaluate.measures import row_losses
+
+        served = self.served(model)
+        return row_losses(served.engine, served.adapter, rows)
+
+    def _consistency(
+        self, version: Version, task: Task, rows: Sequence[Example], on_progress: OnProgress
+    ) -> Consistency | None:
+        """The base with its instructions against the bare tuned model, asked again and again; None for no rows."""
+        from functools import partial
+
+        from journeyman.answer.local import LocalModel
+        from journeyman.answer.prompt import Prompt, Prompted
+        from journeyman.evaluate.consistency import ask_again, consistency
+        from journeyman.evaluate.run import answer_room
+        from journeyman.grade.parse import parse
+
+        if not rows:
+            return None
+        base, tuned = self.served(version.base_source), self.served(version.id)
+        bare = LocalModel(base.engine, base.adapter, base.id)
+        prompted = Prompted(bare, Prompt(task.instructions), f"{base.id} + instructions")
+        answerers = (prompted, LocalModel(tuned.engine, tuned.adapter, tuned.id))
+        room, graders = answer_room(rows, base.engine.chat), parse(task.graders)
+        asked = [
+            ask_again(a, rows, graders, max_tokens=room, on_progress=partial(on_progress, f"{a.name}: asked again"))
+            for a in answerers
+        ]
+        return consistency((answerers[0].name, answerers[1].name), *asked)
+
+    def _saving(self, version: Version, task: Task, rows: Sequence[Example], price: float | None) -> Saving | None:
+        """Mean prompt tokens of the rows with the task's instructions and without; None where there are none."""
+        from journeyman.answer.prompt import Prompt
+        from journeyman.evaluate.report import Saving
+
+        if not task.instructions:
+            return None
+        chat = self.served(version.id).engine.chat
+        prompt = Prompt(task.instructions)
+        long = sum(len(chat.prompt_ids(prompt.ask(row.prompt).messages)) for row in rows)
+        bare = sum(len(chat.prompt_ids(row.prompt)) for row in rows)
+        return Saving(long / len(rows), bare / len(rows), price)
+
+    def _subject(self, version: Version, task: Task, source: str | None) -> Subject:
+        """What the page and the card say of the model besides its scores."""
+        import platform
+        import shlex
+        from datetime import UTC, datetime
+        from importlib.metadata import version as installed
+
+        from journeyman.evaluate.page import Subject
+        from journeyman.plan.plan import Plan, explain
+
+        job = self.jobs.get(version.job)
+        plan_file, report_file = job.folder / "plan.json", job.folder / "dataset" / "report.json"
+        plan = Plan.read(plan_file) if plan_file.is_file() else None
+        own = ["journeyman", "train", job.source, *_wish_flags(job.wishes)]
+        evaluated = ["journeyman", "evaluate", version.id, *(("--task", source) if source else ())]
+        return Subject(
+            model=version.id,
+            base=version.base,
+            task=task.name,
+            created=datetime.fromtimestamp(version.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            trained_rows=plan.facts.rows if plan else 0,
+            method=version.method,
+            dataset_hash=version.dataset_hash,
+            base_fingerprint=version.base_fingerprint,
+            plan=explain(plan) if plan else (),
+            check=files.read_json(report_file) if report_file.is_file() else None,
+            validations=version.metrics.get("validations", ()),
+            overfitting=version.metrics.get("overfitting"),
+            reproduce=[shlex.join(own), shlex.join(evaluated)],
+            versions={
+                "Python": platform.python_version(),
+                **{name: installed(name) for name in ("journeyman", "torch", "transformers")},
+            },
+        )
+
     def _held_out(self, task: Task) -> list[Example]:
         import tempfile
 
         with tempfile.TemporaryDirectory(prefix="journeyman-held-out-") as folder:
             return _build(task, TrainRequest(str(task.path)), Path(folder)).held_out
 
+    def evaluation_folder(self, model: str, source: str | None = None) -> Path:
+        """Where `evaluate` keeps a model's scores and reports on its own task, or on another one."""
+        version = self.registry.get(model)
+        return self._evaluation_folder(version, self.task(source or self.jobs.get(version.job).source))
+
     def _evaluation_folder(self, version: Version, task: Task) -> Path:
         return self.jobs.get(version.job).folder / "evaluation" / _file_name(task.name)
+
+
+def _wish_flags(wishes: Wishes) -> list[str]:
+    """A job's wishes as flags of `train`."""
+    values = {name.replace("_", "-"): getattr(wishes, name) for name in wishes.__slots__}
+    asked = {name: v for name, v in values.items() if v is not None and v is not False}
+    return [word for name, v in asked.items() for word in ((f"--{name}",) if v is True else (f"--{name}", str(v)))]
 
 
 def _file_name(name: str) -> str:

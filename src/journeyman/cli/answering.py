@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,9 @@ from journeyman.cli import options
 from journeyman.cli.show import Screen
 
 if TYPE_CHECKING:
+    from journeyman.evaluate.consistency import Consistency
     from journeyman.evaluate.forgetting import Forgetting, Skill
+    from journeyman.evaluate.measures import Measures
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import ScoredRow
     from journeyman.evaluate.statistics import Missing, Proportion
@@ -27,16 +30,26 @@ def evaluate(
     task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="Another task's held-out rows.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N held-out rows.")] = None,
     forgetting_budget: Annotated[float | None, typer.Option("--forgetting-budget", metavar="POINTS", help="Exit 1 where a general skill is significantly worse by more points than this.")] = None,
+    consistency: Annotated[int, typer.Option("--consistency", metavar="ROWS", help="So many held-out rows are asked again and again, sampled and in other words; 0 leaves that out.")] = 20,
+    price: Annotated[float | None, typer.Option("--price", metavar="MONEY", help="What a million input tokens cost you, for the money saved.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="OUT", help="Write the report as one page here, too.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """The model and its base on the same held-out rows, and on general skills: what was gained, and what was forgotten."""
     from journeyman.workspace import Workspace
 
     screen = Screen(as_json=as_json)
-    budget = _share(forgetting_budget)
-    evaluation = run_evaluation(screen, Workspace(), model, task, limit, forgetting_budget=budget)
+    budget, workspace = _share(forgetting_budget), Workspace()
+    evaluation = run_evaluation(
+        screen, workspace, model, task, limit, forgetting_budget=budget, consistency_rows=consistency, price=price
+    )
     show_evaluation(screen, evaluation)
-    screen.result(evaluation.as_dict())
+    folder = workspace.evaluation_folder(model, task)
+    if html is not None:
+        html.write_text((folder / "report.html").read_text(encoding="utf-8"), encoding="utf-8")
+    screen.line()
+    screen.line(f"report  {html or folder / 'report.html'}")
+    screen.result({**evaluation.as_dict(), "report": str(html or folder / "report.html"), "folder": str(folder)})
     if budget is not None and evaluation.forgetting and not evaluation.forgetting.within_budget:
         raise typer.Exit(1)
 
@@ -90,8 +103,46 @@ def show_evaluation(screen: Screen, evaluation: Evaluation, *, examples: int = 0
         right=(1, 2),
     )
     screen.line(f"  {evaluation.verdict.sentence}", style="bold")
+    if evaluation.measures is not None:
+        screen.line()
+        show_measures(screen, evaluation.measures)
+    if evaluation.consistency is not None:
+        show_consistency(screen, evaluation.consistency)
     if evaluation.forgetting is not None:
         show_forgetting(screen, evaluation.forgetting)
+    if evaluation.saving is not None:
+        money = "" if evaluation.saving.money is None else f", {evaluation.saving.money:,.2f} in money,"
+        screen.line(
+            f"  without the instructions in each prompt: {evaluation.saving.tokens:,.0f} tokens{money} saved per 1,000 requests"
+        )
+
+
+def show_measures(screen: Screen, measures: Measures) -> None:
+    """What is measured without graders."""
+    from journeyman.evaluate.statistics import Missing
+
+    means = [show_number(m if isinstance(m, Missing) else m.value, "{:.3f}") for m in measures.similarity]
+    lines = [("exactly the ideal", *map(show_share, measures.exact)), ("likeness to the ideal (rouge_l)", *means)]
+    if measures.loss is not None:
+        losses = (show_number(value, "{:.3f}") for value in (measures.loss.before, measures.loss.after))
+        lines.append(("loss on the ideal, nats a token", *losses))
+    if measures.json is not None:
+        lines.append(("valid JSON", *map(show_share, measures.json.valid)))
+        lines += [(f"right {f.key}", show_share(f.before), show_share(f.after)) for f in measures.json.fields]
+    screen.table(["  beside the graders", "base", "tuned"], [(f"  {name}", b, a) for name, b, a in lines], right=(1, 2))
+
+
+def show_consistency(screen: Screen, found: Consistency) -> None:
+    """How often the verdict holds, prompted base against tuned model."""
+    screen.heading(f"Consistency: {found.after.rows} rows, asked again and in other words")
+    screen.table(
+        ["  verdict", "base + instructions", "tuned"],
+        [
+            ("  the same every time", show_share(found.before.steady), show_share(found.after.steady)),
+            ("  passes every time", show_share(found.before.reliable), show_share(found.after.reliable)),
+        ],
+        right=(1, 2),
+    )
 
 
 def show_forgetting(screen: Screen, forgetting: Forgetting) -> None:

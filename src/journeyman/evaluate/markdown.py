@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from journeyman.evaluate.consistency import Consistency
+from journeyman.evaluate.forgetting import Forgetting
 from journeyman.evaluate.labels import LabelReport
 from journeyman.evaluate.report import Evaluation, GraderLine
 from journeyman.evaluate.run import ScoredRow
@@ -45,6 +47,10 @@ def markdown(evaluation: Evaluation, *, title: str, examples: int = 5) -> str:
     ]
     if evaluation.labels is not None:
         blocks += ["## Labels", _labels(*evaluation.labels, before, after)]
+    if evaluation.forgetting is not None:
+        blocks += ["## What it forgot", evaluation.forgetting.sentence, _skills(evaluation.forgetting)]
+    if evaluation.consistency is not None:
+        blocks += ["## Consistency", _consistency(evaluation.consistency)]
     pairs = list(zip(evaluation.before.rows, evaluation.after.rows, strict=True))
     blocks += ["## Side by side", *(_example(b, a, before, after) for b, a in pairs[:examples])]
     blocks.append(
@@ -58,6 +64,27 @@ def _grader(line: GraderLine) -> list[str]:
     shares = [_share(line.passed_before), _share(line.passed_after)]
     means = [_mean(line.mean_before), _mean(line.mean_after)] if line.graded else ["", ""]
     return [line.name, *shares, *means, p]
+
+
+def _skills(forgetting: Forgetting) -> str:
+    lines = [
+        [s.name, str(s.items), _number(s.base), _number(s.tuned), _number(s.difference), s.verdict.replace("_", " ")]
+        for s in forgetting.skills
+    ]
+    return _table(["skill", "items", "base", "tuned", "difference", ""], lines)
+
+
+def _consistency(found: Consistency) -> str:
+    before, after = found.before, found.after
+    lines = [
+        ["the same verdict every time", _share(before.steady), _share(after.steady)],
+        ["passes every time", _share(before.reliable), _share(after.reliable)],
+        *(
+            [f"verdict changes: {b.kind}", _share(b.changed), _share(a.changed)]
+            for b, a in zip(before.kinds, after.kinds, strict=False)
+        ),
+    ]
+    return _table([f"of {after.rows} rows, asked again", before.name, after.name], lines)
 
 
 def _labels(before: LabelReport, after: LabelReport, before_name: str, after_name: str) -> str:

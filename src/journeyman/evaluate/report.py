@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from journeyman.evaluate.consistency import Consistency
 from journeyman.evaluate.forgetting import Forgetting
 from journeyman.evaluate.labels import LabelReport, find_labels, label_report
+from journeyman.evaluate.measures import Measures
 from journeyman.evaluate.run import Scores
 from journeyman.evaluate.statistics import (
     Interval,
     Mean,
     Missing,
+    Paired,
     Proportion,
     bootstrap_mean,
     holm,
@@ -37,11 +40,35 @@ class GraderLine:
     mean_before: Mean | Missing
     mean_after: Mean | Missing
     p_value: float | Missing
+    difference: float | Missing
+    interval: Interval | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """Prompt tokens of a request, now that the instructions live in the model: with them before each, and without.
+
+    `price` is money for a million input tokens, where the user gave one.
+    """
+
+    with_instructions: float
+    bare: float
+    price: float | None = None
+
+    @property
+    def tokens(self) -> float:
+        """Tokens saved by 1,000 requests."""
+        return 1000 * (self.with_instructions - self.bare)
+
+    @property
+    def money(self) -> float | None:
+        """Money saved by 1,000 requests; None where there is no price."""
+        return None if self.price is None else self.tokens * self.price / 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a model gained on held-out rows, and what it forgot elsewhere (None: not measured)."""
+    """What a model gained on held-out rows, and beside it, where measured (None: not), what that cost or saved."""
 
     before: Scores
     after: Scores
@@ -51,12 +78,18 @@ class Evaluation:
     graders: tuple[GraderLine, ...]
     labels: tuple[LabelReport, LabelReport] | None
     forgetting: Forgetting | None = None
+    measures: Measures | None = None
+    consistency: Consistency | None = None
+    saving: Saving | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The evaluation as JSON, part by part; a missing number is {"missing": why}."""
         return {
             "task": self._task(),
             "forgetting": None if self.forgetting is None else self.forgetting.as_dict(),
+            "measures": as_json(self.measures),
+            "consistency": as_json(self.consistency),
+            "saving": None if self.saving is None else {**as_json(self.saving), "tokens_per_1000_requests": self.saving.tokens, "money_per_1000_requests": self.saving.money},
         }
 
     def _task(self) -> dict[str, Any]:
@@ -144,7 +177,8 @@ def _tokens(scores: Scores) -> dict[str, float] | Missing:
 def _grader_lines(before: Scores, after: Scores) -> tuple[GraderLine, ...]:
     names = dict.fromkeys(s.name for row in (*before.rows, *after.rows) for s in row.graded.scores)
     columns = [(name, _column(before, name), _column(after, name)) for name in names]
-    raw = [_p_value(old, new) for _, old, new in columns]
+    found = [_paired(old, new) for _, old, new in columns]
+    raw = [f if isinstance(f, Missing) else f.p_value for f in found]
     known = [p for p in raw if not isinstance(p, Missing)]
     corrected = iter(holm(known))
     return tuple(
@@ -155,9 +189,11 @@ def _grader_lines(before: Scores, after: Scores) -> tuple[GraderLine, ...]:
             passed_after=_share_passed(new),
             mean_before=_mean(old),
             mean_after=_mean(new),
-            p_value=p if isinstance(p, Missing) else next(corrected),
+            p_value=Missing.NO_DATA if isinstance(f, Missing) else next(corrected),
+            difference=f if isinstance(f, Missing) else f.difference,
+            interval=f if isinstance(f, Missing) else f.interval,
         )
-        for (name, old, new), p in zip(columns, raw, strict=True)
+        for (name, old, new), f in zip(columns, found, strict=True)
     )
 
 
@@ -175,11 +211,10 @@ def _mean(column: Sequence[Score | None]) -> Mean | Missing:
     return bootstrap_mean([s.value for s in column if s is not None and s.value is not None], resamples=1000)
 
 
-def _p_value(old: Sequence[Score | None], new: Sequence[Score | None]) -> float | Missing:
+def _paired(old: Sequence[Score | None], new: Sequence[Score | None]) -> Paired | Missing:
     pairs = [
         (b.passed, a.passed)
         for b, a in zip(old, new, strict=True)
         if b is not None and a is not None and b.passed is not None and a.passed is not None
     ]
-    result = paired([b for b, _ in pairs], [a for _, a in pairs])
-    return result if isinstance(result, Missing) else result.p_value
+    return paired([b for b, _ in pairs], [a for _, a in pairs])

@@ -58,15 +58,17 @@ def score(
     graders: Sequence[Grader],
     *,
     max_tokens: int = 256,
+    sampling: Sampling | None = None,
     batch: int = 32,
     on_progress: Progress | None = None,
     folder: Path | None = None,
 ) -> Scores:
-    """Let an answerer answer every row and grade the answers; the most likely token is taken each time.
+    """Let an answerer answer every row and grade the answers.
 
+    The most likely token is taken each time, unless `sampling` says otherwise (it then goes before `max_tokens`).
     With a folder, the rows are written there (scores.jsonl, scores.json) when all are done.
     """
-    sampling = Sampling(max_tokens=max_tokens)
+    sampling = sampling or Sampling(max_tokens=max_tokens)
     rows: list[ScoredRow] = []
     for start in range(0, len(examples), batch):
         part = examples[start : start + batch]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-import jinja2
-import markupsafe
 
 from journeyman.data.check.finding import READINESS, SEVERITIES, Finding, FoundRow, Replace, Report
 from journeyman.data.check.plot import histogram
 from journeyman.data.check.rule import Checked, output_text
 from journeyman.data.check.rules import RULES
+from journeyman.data.html import script_json, template
 from journeyman.data.similar import input_text
 from journeyman.records import Example
 
@@ -37,24 +33,6 @@ Texts = dict[tuple[str, int], tuple[str, str]]
 """Input and output of each row, by split and index."""
 
 
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["marked"] = _marked
-    return environment.get_template("page.html")
-
-
-def _marked(text: str) -> markupsafe.Markup:
-    """Text in which `words` stand as code."""
-    parts = text.split("`")
-    return markupsafe.Markup("").join(
-        markupsafe.Markup("<code>{}</code>").format(part) if i % 2 and i < len(parts) - 1 else part
-        for i, part in enumerate(parts)
-    )
-
-
 def page(name: str, dataset: Checked, report: Report, row_tokens: Sequence[int] = ()) -> str:
     """The page's HTML. `row_tokens` are the lengths of rows in tokens; without them they are estimated from the characters."""
     splits = {"train": dataset.train, "validation": dataset.validation, "held_out": dataset.held_out}
@@ -63,7 +41,7 @@ def page(name: str, dataset: Checked, report: Report, row_tokens: Sequence[int] 
     lengths = list(row_tokens) or [sum(map(len, pair)) // CHARACTERS_A_TOKEN for pair in texts.values()]
     texts = _masked(texts, report)
     refused = {("refused", i): (row.text, "") for i, row in enumerate(dataset.refused)}
-    return _template().render(
+    return template(Path(__file__).parent / "page.html").render(
         name=name,
         ready=READINESS[report.verdict],
         verdict=report.verdict,
@@ -75,7 +53,7 @@ def page(name: str, dataset: Checked, report: Report, row_tokens: Sequence[int] 
         lengths=histogram(lengths, "tokens" if row_tokens else "tokens (estimated)"),
         labels=_bars(outputs.most_common(MAX_LABELS)) if _closed(outputs) else [],
         more_labels=max(0, len(outputs) - MAX_LABELS),
-        rows=_json(list(_rows(splits, texts, report))),
+        rows=script_json(list(_rows(splits, texts, report))),
         all_rows=len(texts),
         max_rows=MAX_ROWS,
         codes=list(_rows_by_code(report)),
@@ -151,11 +129,3 @@ def _rows(splits: dict[str, Sequence[Example]], texts: Texts, report: Report) ->
 
 def _short(text: str) -> str:
     return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}… ({len(text):,} characters)"
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it ends the element or begins a comment."""
-    text = json.dumps(value, ensure_ascii=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,72 @@
+"""`evaluate` as a person types it: what it prints, writes and ends with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from journeyman.cli.main import app
+from journeyman.errors import RequestError
+from journeyman.evaluate.forgetting import Forgetting
+from journeyman.plan.plan import Wishes
+from journeyman.workspace import TrainRequest, Workspace
+
+
+@pytest.fixture(scope="module")
+def model(bases, tmp_path_factory):
+    """A tiny model trained on a task folder: (home, model id)."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    task = folder / "voice"
+    task.mkdir()
+    (task / "task.toml").write_text('name = "voice"\n[[graders]]\ntype = "length"\nname = "short"\nmax_words = 9\n')
+    (task / "instructions.md").write_text("Answer in at most nine words.")
+    rows = [
+        {"messages": [{"role": "user", "content": f"Is lamp {i} on {place}?"}, {"role": "assistant", "content": f"{place} has lamp {i}."}]}
+        for i, place in enumerate(("shelf", "table", "floor", "stair", "porch", "bench", "yard", "wall") * 5)
+    ]  # fmt: skip
+    (task / "examples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    home = folder / "home"
+    wishes = Wishes(epochs=1, batch_size=8, learning_rate=1e-2, rank=4)
+    _, version = Workspace(home).train(TrainRequest(str(task), str(bases("llama")), wishes, despite_errors=True))
+    return home, version.id
+
+
+def run(*words):
+    return CliRunner().invoke(app, words, catch_exceptions=True)
+
+
+def test_the_evaluation_is_json_a_page_and_a_card(model, tmp_path: Path, monkeypatch) -> None:
+    home, name = model
+    monkeypatch.setenv("JOURNEYMAN_HOME", str(home))
+    monkeypatch.setattr(Forgetting, "within_budget", False)
+    out = tmp_path / "report.html"
+    result = run("evaluate", name, "--consistency", "1", "--price", "2", "--html", str(out), "--json")
+    assert result.exit_code == 0, "no budget was given"
+    value = json.loads(result.stdout)
+    assert {"task", "forgetting", "measures", "consistency", "saving"} <= value.keys()
+    assert {s["name"] for s in value["forgetting"]["skills"]} >= {"general prose", "grammar", "json"}
+    assert value["consistency"]["after"]["rows"] == 1
+    assert value["saving"]["money_per_1000_requests"] > 0
+    assert value["measures"]["loss"]["after"] < value["measures"]["loss"]["before"], "it was trained on such rows"
+    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+    folder = Path(value["folder"])
+    assert {p.name for p in folder.iterdir()} >= {"report.html", "report.md", "model_card.md", "evaluation.json"}
+    assert "journeyman train" in out.read_text(encoding="utf-8")
+
+
+def test_a_budget_that_is_no_number_of_points_is_refused(model, monkeypatch) -> None:
+    home, name = model
+    monkeypatch.setenv("JOURNEYMAN_HOME", str(home))
+    assert isinstance(run("evaluate", name, "--forgetting-budget", "101").exception, RequestError)
+
+
+def test_a_broken_budget_that_was_given_ends_with_exit_code_1(model, monkeypatch) -> None:
+    home, name = model
+    monkeypatch.setenv("JOURNEYMAN_HOME", str(home))
+    monkeypatch.setattr(Forgetting, "within_budget", False)
+    result = run("evaluate", name, "--consistency", "0", "--limit", "1", "--forgetting-budget", "2")
+    assert result.exit_code == 1
+    assert "--rehearsal" in result.output
