@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "journeyman"
 LAYERS = [
     {"errors"},
     {"records", "files", "settings", "starter", "database"},
-    {"data", "grade", "task"},
+    {"data", "grade", "task", "storage"},
     {"text"},
     {"plan"},
     {"train", "generate"},

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration. A database that is there already is opened without importing Alembic."""
 
 metadata = sa.MetaData()
@@ -62,6 +62,32 @@ aliases = sa.Table(
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("model", sa.String(512), nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
+)
+
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(128), nullable=False, unique=True),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("parent", sa.String(256)),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Index("documents_by_kind", "kind", "project", "parent"),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("hint", sa.String(16), nullable=False),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("limits", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("revoked_at", sa.Float),
 )
 
 T = TypeVar("T")

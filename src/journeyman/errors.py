@@ -14,6 +14,7 @@
     ├── CheckpointError      a checkpoint that is missing, damaged or of another plan
     ├── ExportError          a model that can't be exported as asked
     ├── GraderError          a grader object that can't be used
+    ├── ObjectNotFound       an object of the API (a file, an eval, a response, …) that nobody created or that is gone
     └── RequestError         a request to the server that can't be answered as asked
 
 Each carries a stable `code`, the `message` with the offending value, the place (`where`: file:line or field)
@@ -144,6 +145,12 @@ class GraderError(JourneymanError):
     """A grader object that can't be used."""
 
     code = "grader"
+
+
+class ObjectNotFound(JourneymanError):
+    """An object of the API that nobody created, that belongs to another project, or that is gone."""
+
+    code = "not_found"
 
 
 class RequestError(JourneymanError):

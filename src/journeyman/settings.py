@@ -39,6 +39,16 @@ class Settings:
         """One folder a job: its dataset, plan, events and checkpoints."""
         return self.home / "jobs"
 
+    @property
+    def files_folder(self) -> Path:
+        """The bytes of files that clients keep here, by their ids."""
+        return self.home / "files"
+
+    @property
+    def uploads_folder(self) -> Path:
+        """Parts of files that have not all arrived."""
+        return self.home / "uploads"
+
 
 def load(home: Path | None = None) -> Settings:
     """Read the environment. `home` overrides JOURNEYMAN_HOME (tests and embedding programs)."""

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from journeyman.models.export.export import Export
     from journeyman.models.registry import Registry, Version
     from journeyman.plan.machine import Machine
+    from journeyman.storage.documents import Documents
+    from journeyman.storage.files import FileStore
+    from journeyman.storage.uploads import UploadStore
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 OnProgress = Callable[[str, int, int], None]
@@ -339,6 +342,27 @@ class Workspace:
         from journeyman.models.registry import Registry
 
         return Registry(self._database)
+
+    @cached_property
+    def documents(self) -> Documents:
+        """Objects of the API, of the default project."""
+        from journeyman.storage.documents import Documents
+
+        return Documents(self._database)
+
+    @cached_property
+    def files(self) -> FileStore:
+        """Files that clients keep here, of the default project."""
+        from journeyman.storage.files import FileStore
+
+        return FileStore(self.documents, self.settings.files_folder)
+
+    @cached_property
+    def uploads(self) -> UploadStore:
+        """Files that are being sent in parts, of the default project."""
+        from journeyman.storage.uploads import UploadStore
+
+        return UploadStore(self.files, self.settings.uploads_folder)
 
     def machine(self) -> Machine:
         """What this computer has."""

@@ -26,6 +26,7 @@ from journeyman.errors import (
     JourneymanError,
     ModelConflict,
     ModelNotFound,
+    ObjectNotFound,
     PlanError,
     RequestError,
     TaskError,
@@ -36,6 +37,7 @@ _STATUS: tuple[tuple[type[JourneymanError], int], ...] = (
     (ModelNotFound, 404),
     (ModelConflict, 403),
     (JobNotFound, 404),
+    (ObjectNotFound, 404),
     (BaseNotFound, 404),
     (RequestError, 400),
     (DataError, 400),
@@ -134,7 +136,8 @@ def _param(error: JourneymanError) -> str | None:
     """The field of the request; a file or folder of the server is not told, and OpenAI names none for a model."""
     if isinstance(error, ModelNotFound) or error.where is None:
         return None
-    return error.where if _PARAM.fullmatch(error.where) and isinstance(error, RequestError) else None
+    named = isinstance(error, RequestError | ObjectNotFound)
+    return error.where if named and _PARAM.fullmatch(error.where) else None
 
 
 # ── bodies that do not fit ────────────────────────────────────────────────────────────────────────────────────
@@ -171,7 +174,7 @@ def _describe(problem: Mapping[str, Any]) -> tuple[str, str, str | None]:
 def _param_of(loc: Sequence[Any]) -> str | None:
     """('body', 'messages', 0, 'content') as OpenAI writes it: messages[0].content."""
     text = ""
-    for part in loc[1:] if loc and loc[0] == "body" else loc:
+    for part in loc[1:] if loc and loc[0] in ("body", "query", "path") else loc:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text or None
 

@@ -11,14 +11,31 @@ from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from journeyman.api.errors import RefusedError, envelope_of, error_response
+from journeyman.storage.documents import DEFAULT_PROJECT
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """A chat request above this is refused: it would not fit any context."""
 
+MAX_FILE_BYTES = 512 * 1024 * 1024
+"""OpenAI's limit for a file in one request; larger ones are sent in parts."""
+
+MAX_PART_BYTES = 64 * 1024 * 1024
+"""OpenAI's limit for a part of an upload."""
+
+FORM_BYTES = 1024 * 1024
+"""What a form may hold beside its file."""
+
 log = logging.getLogger("journeyman.api")
+
+
+def project_of(request: Request) -> str:
+    """The project that the request's key belongs to."""
+    project: str = request.state.project
+    return project
 
 
 class Gate:
@@ -37,10 +54,11 @@ class Gate:
             await self._app(scope, receive, send)
             return
         reply = _Reply(send, f"req_{uuid.uuid4().hex}")
-        scope.setdefault("state", {})["request_id"] = reply.request_id
+        scope.setdefault("state", {}).update(request_id=reply.request_id, project=DEFAULT_PROJECT)
+        max_bytes = self._limit_of(scope)
         try:
-            self._admit(scope)
-            await self._app(scope, _limited(receive, self._max_body_bytes), reply.send)
+            self._admit(scope, max_bytes)
+            await self._app(scope, _limited(receive, max_bytes), reply.send)
         except Exception as error:
             if not isinstance(error, RefusedError):
                 log.exception("request %s failed: %s %s", reply.request_id, scope["method"], scope["path"])
@@ -50,7 +68,16 @@ class Gate:
             headers = {"www-authenticate": "Bearer"} if status == 401 else None
             await error_response(status, body, headers)(scope, receive, reply.send)
 
-    def _admit(self, scope: Scope) -> None:
+    def _limit_of(self, scope: Scope) -> int:
+        """How large a body may be: only forms that bring a file are larger than a conversation."""
+        path = scope["path"].rstrip("/")
+        if path == "/v1/files":
+            return MAX_FILE_BYTES + FORM_BYTES
+        if path.startswith("/v1/uploads/") and path.endswith("/parts"):
+            return MAX_PART_BYTES + FORM_BYTES
+        return self._max_body_bytes
+
+    def _admit(self, scope: Scope, max_bytes: int) -> None:
         headers = Headers(scope=scope)
         if self._keys:
             if scope["path"].startswith("/v1"):
@@ -64,8 +91,8 @@ class Gate:
                 fix="set JOURNEYMAN_API_KEY, or call it as http://127.0.0.1",
             )
         length = headers.get("content-length", "")
-        if length.isascii() and length.isdigit() and int(length[:20]) > self._max_body_bytes:
-            raise _too_large(self._max_body_bytes)
+        if length.isascii() and length.isdigit() and int(length[:20]) > max_bytes:
+            raise _too_large(max_bytes)
 
     def _check_key(self, authorization: str) -> None:
         scheme, _, given = authorization.partition(" ")

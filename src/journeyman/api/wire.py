@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
@@ -22,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from journeyman.api.strict import Strict as _Strict
 from journeyman.data.messages import RowError, read_messages
 from journeyman.errors import RequestError
 from journeyman.records import Message, Stop
@@ -30,12 +30,6 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 FINISH_REASONS: dict[Stop, FinishReason] = {"end": "stop", "length": "length", "cancelled": "stop"}
 
 MAX_SEED = 2**63 - 1
-
-
-class _Strict(BaseModel):
-    """A typo in a request is an error that names the field, and "1" is not a number."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 def _only(allowed: Callable[[Any], bool], reason: str) -> BeforeValidator:

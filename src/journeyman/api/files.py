@@ -1,0 +1,135 @@
+"""/v1/files and /v1/uploads: what clients keep here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from journeyman.api.gate import MAX_FILE_BYTES, MAX_PART_BYTES, project_of
+from journeyman.api.multipart import Form, receive
+from journeyman.api.wire_files import (
+    CompleteRequest,
+    FileDeleted,
+    FileForm,
+    FileList,
+    UploadRequest,
+    WireFile,
+    WirePart,
+    WireUpload,
+)
+from journeyman.storage.documents import Document
+from journeyman.storage.files import check_name
+
+if TYPE_CHECKING:
+    from journeyman.storage.files import FileStore
+    from journeyman.workspace import Workspace
+
+
+def router(workspace: Workspace) -> APIRouter:
+    """The routes of files and uploads."""
+    routes = APIRouter(prefix="/v1")
+    _add_files(routes, workspace)
+    _add_uploads(routes, workspace)
+    return routes
+
+
+def _add_files(routes: APIRouter, workspace: Workspace) -> None:
+    def files(request: Request) -> FileStore:
+        return workspace.files.of(project_of(request))
+
+    @routes.post("/files")
+    async def create_file(request: Request) -> WireFile:
+        """Keep a file, written to disk while it arrives."""
+        store = await run_in_threadpool(files, request)
+        form = await receive(request, file_field="file", scratch=store.scratch(), max_bytes=MAX_FILE_BYTES)
+        return WireFile.of(await run_in_threadpool(_keep, store, form))
+
+    @routes.get("/files")
+    def list_files(
+        request: Request,
+        purpose: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+        order: Literal["asc", "desc"] = "desc",
+        after: str | None = None,
+    ) -> FileList:
+        """Files by when they were created, from the newest."""
+        page = files(request).page(purpose=purpose, after=after, limit=limit, order=order)
+        data = [WireFile.of(document) for document in page.items]
+        first, last = (data[0].id, data[-1].id) if data else (None, None)
+        return FileList(data=data, first_id=first, last_id=last, has_more=page.has_more)
+
+    @routes.get("/files/{file_id}")
+    def retrieve_file(file_id: str, request: Request) -> WireFile:
+        """One file's description."""
+        return WireFile.of(files(request).get(file_id))
+
+    @routes.delete("/files/{file_id}")
+    def delete_file(file_id: str, request: Request) -> FileDeleted:
+        """Delete a file."""
+        return FileDeleted(id=files(request).remove(file_id).id)
+
+    @routes.get("/files/{file_id}/content", response_class=FileResponse)
+    def retrieve_file_content(file_id: str, request: Request) -> FileResponse:
+        """The file's bytes as they were sent."""
+        store = files(request)
+        return FileResponse(store.path(store.get(file_id)), media_type="application/octet-stream")
+
+
+def _keep(store: FileStore, form: Form) -> Document:
+    """Make a form's file an object. Raises RequestValidationError or RequestError where the fields do not fit."""
+    try:
+        fields = FileForm.model_validate(FileForm.shaped(form.fields))
+        filename = form.filename or "upload"
+        check_name(filename, fields.purpose)
+        expires_s = fields.expires_after.seconds if fields.expires_after else None
+        return store.keep(form.path, filename, fields.purpose, expires_s=expires_s)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+    finally:
+        form.path.unlink(missing_ok=True)
+
+
+def _add_uploads(routes: APIRouter, workspace: Workspace) -> None:
+    def shown(upload: Document, request: Request) -> WireUpload:
+        file_id = upload.body["file"]
+        file = workspace.files.of(project_of(request)).get(file_id) if file_id else None
+        return WireUpload.of(upload, file)
+
+    @routes.post("/uploads")
+    def create_upload(body: UploadRequest, request: Request) -> WireUpload:
+        """Begin a file that is sent in parts."""
+        expires_s = body.expires_after.seconds if body.expires_after else None
+        uploads = workspace.uploads.of(project_of(request))
+        return shown(
+            uploads.create(body.filename, body.purpose, body.bytes, body.mime_type, expires_s), request
+        )
+
+    @routes.post("/uploads/{upload_id}/parts")
+    async def add_upload_part(upload_id: str, request: Request) -> WirePart:
+        """Add a part, written to disk while it arrives."""
+        uploads = workspace.uploads.of(project_of(request))
+        await run_in_threadpool(uploads.get, upload_id)
+        scratch = uploads.files.scratch()
+        form = await receive(request, file_field="data", scratch=scratch, max_bytes=MAX_PART_BYTES)
+        try:
+            part = await run_in_threadpool(uploads.add_part, upload_id, form.path)
+        finally:
+            scratch.unlink(missing_ok=True)
+        return WirePart(id=part.id, created_at=int(part.created_at), upload_id=upload_id)
+
+    @routes.post("/uploads/{upload_id}/complete")
+    def complete_upload(upload_id: str, body: CompleteRequest, request: Request) -> WireUpload:
+        """Put the parts together."""
+        return shown(
+            workspace.uploads.of(project_of(request)).complete(upload_id, body.part_ids, body.md5), request
+        )
+
+    @routes.post("/uploads/{upload_id}/cancel")
+    def cancel_upload(upload_id: str, request: Request) -> WireUpload:
+        """Give an upload up."""
+        return shown(workspace.uploads.of(project_of(request)).cancel(upload_id), request)

@@ -1,0 +1,1 @@
+"""What clients keep with the server: files, uploads, and any other object of the API as a document; and their keys."""

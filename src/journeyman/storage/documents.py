@@ -1,0 +1,181 @@
+"""Objects of the API as documents: one table for all kinds, ordered by when they were added."""
+
+from __future__ import annotations
+
+import secrets
+import string
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from journeyman import database
+from journeyman.errors import ObjectNotFound, RequestError
+
+DEFAULT_PROJECT = "default"
+"""Where everything belongs that is created without a key of a project."""
+
+PREFIXES: Mapping[str, str] = {
+    "file": "file-",
+    "upload": "upload_",
+    "upload.part": "part_",
+    "chat.completion": "chatcmpl-",
+    "response": "resp_",
+    "eval": "eval_",
+    "eval.run": "evalrun_",
+    "eval.run.output_item": "outputitem_",
+    "checkpoint.permission": "cp_",
+}
+"""How ids of each kind begin, as OpenAI's do."""
+
+_BASE62 = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One object: what kind it is, what it belongs to, and its content as JSON."""
+
+    id: str
+    kind: str
+    parent: str | None
+    project: str
+    created_at: float
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some documents of a list, and whether more follow."""
+
+    items: list[Document]
+    has_more: bool
+
+
+class Documents:
+    """The documents of one project."""
+
+    def __init__(self, engine: sa.Engine, project: str = DEFAULT_PROJECT) -> None:
+        self._engine = engine
+        self.project = project
+
+    def of(self, project: str) -> Documents:
+        """The documents of another project."""
+        return Documents(self._engine, project)
+
+    def add(
+        self, kind: str, body: Mapping[str, Any], *, id: str | None = None, parent: str | None = None
+    ) -> Document:
+        """Keep a new document, under a fresh id unless one is given."""
+        document = Document(id or new_id(kind), kind, parent, self.project, time.time(), dict(body))
+        row = {name: getattr(document, name) for name in document.__slots__}
+        with self._engine.begin() as connection:
+            connection.execute(_TABLE.insert().values(row))
+        return document
+
+    def get(self, kind: str, id: str, *, parent: str | None = None) -> Document:
+        """A document by its id. Raises ObjectNotFound."""
+        with self._engine.connect() as connection:
+            row = connection.execute(self._select(kind, parent).where(_TABLE.c.id == id)).one_or_none()
+        if row is None:
+            raise not_found(kind, id)
+        return _document(row)
+
+    def page(
+        self,
+        kind: str,
+        *,
+        parent: str | None = None,
+        after: str | None = None,
+        limit: int | None = 20,
+        order: Literal["asc", "desc"] = "desc",
+        where: Mapping[tuple[str, ...], str] | None = None,
+    ) -> Page:
+        """Documents in the order they were added, or from the newest; `after` is the last id of the page before.
+
+        `where` maps a path in the body to the text that must stand there. Raises RequestError for an unknown `after`.
+        """
+        query = self._select(kind, parent)
+        for path, text in (where or {}).items():
+            query = query.where(_TABLE.c.body[path].as_string() == text)
+        if after is not None:
+            number = self._number(kind, after)
+            query = query.where(_TABLE.c.number > number if order == "asc" else _TABLE.c.number < number)
+        query = query.order_by(_TABLE.c.number.asc() if order == "asc" else _TABLE.c.number.desc())
+        if limit is not None:
+            query = query.limit(limit + 1)
+        with self._engine.connect() as connection:
+            found = [_document(row) for row in connection.execute(query)]
+        return Page(found[:limit], limit is not None and len(found) > limit)
+
+    def change(
+        self, document: Document, changes: Mapping[str, Any], *, only_if: Mapping[str, str] | None = None
+    ) -> Document | None:
+        """Set keys of the body; None, and nothing changed, where a text of `only_if` does not stand there (any more)."""
+        table = _TABLE
+        body = {**document.body, **changes}
+        statement = (
+            table.update().where(table.c.id == document.id, table.c.project == self.project).values(body=body)
+        )
+        for key, text in (only_if or {}).items():
+            statement = statement.where(table.c.body[(key,)].as_string() == text)
+        with self._engine.begin() as connection:
+            changed = connection.execute(statement).rowcount == 1
+        return replace(document, body=body) if changed else None
+
+    def remove(self, kind: str, id: str, *, parent: str | None = None) -> Document:
+        """Forget a document and those that belong to it. Raises ObjectNotFound."""
+        document = self.get(kind, id, parent=parent)
+        with self._engine.begin() as connection:
+            children = [
+                row.id for row in connection.execute(sa.select(_TABLE.c.id).where(_TABLE.c.parent == id))
+            ]
+            connection.execute(_TABLE.delete().where(_TABLE.c.parent.in_([id, *children])))
+            connection.execute(_TABLE.delete().where(_TABLE.c.id == id))
+        return document
+
+    def count(self, kind: str, *, parent: str | None = None) -> int:
+        """How many there are of a kind."""
+        query = sa.select(sa.func.count()).select_from(self._select(kind, parent).subquery())
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def _select(self, kind: str, parent: str | None) -> sa.Select[Any]:
+        query = sa.select(_TABLE).where(_TABLE.c.kind == kind, _TABLE.c.project == self.project)
+        return query if parent is None else query.where(_TABLE.c.parent == parent)
+
+    def _number(self, kind: str, id: str) -> int:
+        query = sa.select(_TABLE.c.number).where(
+            _TABLE.c.id == id, _TABLE.c.kind == kind, _TABLE.c.project == self.project
+        )
+        with self._engine.connect() as connection:
+            number = connection.execute(query).scalar()
+        if number is None:
+            raise RequestError(
+                f"No object with the id '{_short(id)}' is in this list", where="after", fix="begin without after",
+                code="invalid_cursor",
+            )  # fmt: skip
+        return int(number)
+
+
+_TABLE = database.documents
+
+
+def new_id(kind: str) -> str:
+    """A fresh id of a kind: its prefix and 24 random base62 characters (143 bits)."""
+    return PREFIXES[kind] + "".join(secrets.choice(_BASE62) for _ in range(24))
+
+
+def not_found(kind: str, id: str) -> ObjectNotFound:
+    """The error for an id that nobody knows; for a file in OpenAI's words."""
+    name = {"file": "File", "upload": "Upload"}.get(kind, kind)
+    return ObjectNotFound(f"No such {name} object: {_short(id)}", where="id")
+
+
+def _short(id: str) -> str:
+    return id if len(id) <= 100 else id[:100] + "…"
+
+
+def _document(row: Any) -> Document:
+    return Document(row.id, row.kind, row.parent, row.project, row.created_at, row.body)

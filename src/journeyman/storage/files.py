@@ -1,0 +1,111 @@
+"""Files of clients: a document for each, and its bytes in a folder under a name of our own.
+
+The bytes arrive in a scratch file beside their place and are renamed into it once they are whole. A document is only
+added after that: what a client can see is there.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from journeyman.errors import RequestError
+from journeyman.files import sync_folder
+from journeyman.storage.documents import Document, Documents, Page, new_id, not_found
+
+PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
+"""What a client may say a file is for (OpenAI's list)."""
+
+EXPIRES_S = range(3600, 2_592_001)
+"""From an hour to 30 days, as OpenAI allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStore:
+    """The files of one project. Paths are made of our own ids, never of what a client sent."""
+
+    documents: Documents
+    folder: Path
+
+    def of(self, project: str) -> FileStore:
+        """The files of another project."""
+        return FileStore(self.documents.of(project), self.folder)
+
+    def scratch(self) -> Path:
+        """Where a file may arrive; `keep` takes it over."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f".incoming-{secrets.token_hex(16)}"
+
+    def keep(self, scratch: Path, filename: str, purpose: str, *, expires_s: int | None = None) -> Document:
+        """Make a file that has arrived an object of its own. Raises RequestError for a fine-tuning file that is no .jsonl."""
+        check_name(filename, purpose)
+        file_id = new_id("file")
+        body: dict[str, Any] = {
+            "bytes": scratch.stat().st_size,
+            "filename": filename,
+            "purpose": purpose,
+            "expires_at": None if expires_s is None else int(time.time()) + expires_s,
+        }
+        scratch.replace(self.folder / f"{file_id}{_suffix(filename)}")
+        sync_folder(self.folder)
+        return self.documents.add("file", body, id=file_id)
+
+    def get(self, file_id: str) -> Document:
+        """A file by its id; one that has expired is deleted and not found. Raises ObjectNotFound."""
+        document = self.documents.get("file", file_id)
+        if _expired(document):
+            self.remove(file_id)
+            raise not_found("file", file_id)
+        return document
+
+    def path(self, document: Document) -> Path:
+        """Where a file's bytes are. Raises ObjectNotFound where they are gone."""
+        path = self.folder / f"{document.id}{_suffix(document.body['filename'])}"
+        if not path.is_file():
+            raise not_found("file", document.id)
+        return path
+
+    def page(
+        self, *, purpose: str | None, after: str | None, limit: int, order: Literal["asc", "desc"]
+    ) -> Page:
+        """Files by when they were created."""
+        for document in self.documents.page("file", limit=None).items:
+            if _expired(document):
+                self.remove(document.id)
+        where: dict[tuple[str, ...], str] = {("purpose",): purpose} if purpose else {}
+        return self.documents.page("file", after=after, limit=limit, order=order, where=where)
+
+    def remove(self, file_id: str) -> Document:
+        """Delete a file. Raises ObjectNotFound."""
+        document = self.documents.remove("file", file_id)
+        (self.folder / f"{document.id}{_suffix(document.body['filename'])}").unlink(missing_ok=True)
+        return document
+
+    def stored_bytes(self) -> int:
+        """How much the project's files hold."""
+        return sum(document.body["bytes"] for document in self.documents.page("file", limit=None).items)
+
+
+def check_name(filename: str, purpose: str) -> None:
+    """Refuse what fine-tuning could not read. Raises RequestError, in OpenAI's words."""
+    if purpose == "fine-tune" and _suffix(filename) != ".jsonl":
+        raise RequestError(
+            "Invalid file format for Fine-Tuning API. Must be .jsonl",
+            where="file",
+            code="invalid_file_format",
+        )
+
+
+def _suffix(filename: str) -> str:
+    """The ending by which a reader knows the format, where it is a plain one."""
+    suffix = PurePosixPath(filename).suffix.lower()
+    return suffix if re.fullmatch(r"\.[a-z0-9]{1,10}", suffix, re.ASCII) else ""
+
+
+def _expired(document: Document) -> bool:
+    expires_at = document.body["expires_at"]
+    return expires_at is not None and expires_at <= time.time()

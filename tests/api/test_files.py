@@ -1,0 +1,170 @@
+"""Files and uploads, through the SDK."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import httpx
+import openai
+import pytest
+from openai.types import FileDeleted, FileObject, Upload
+from openai.types.uploads import UploadPart
+
+from journeyman.api import files as endpoints
+
+from .conftest import Running, running
+
+ROWS = b'{"messages": []}\n' * 20
+
+
+def strict(kind, value):
+    """The reply against the SDK's own type: the SDK itself builds objects without validating."""
+    return kind.model_validate(value.to_dict(), strict=True)
+
+
+def test_a_file_comes_back_as_it_was_sent(client):
+    file = client.files.create(file=("train.jsonl", ROWS), purpose="fine-tune")
+    strict(FileObject, file)
+    assert file.id.startswith("file-") and file.bytes == len(ROWS) and file.filename == "train.jsonl"
+    assert client.files.retrieve(file.id) == file
+    assert client.files.content(file.id).read() == ROWS
+    assert client.files.wait_for_processing(file.id).status == "processed"
+    strict(FileDeleted, client.files.delete(file.id))
+    for call in (client.files.retrieve, client.files.content, client.files.delete):
+        with pytest.raises(openai.NotFoundError, match=f"No such File object: {file.id}"):
+            call(file.id)
+
+
+def test_the_list_pages_and_filters(tmp_path, base):
+    with running(tmp_path, base) as server:
+        client = server.client()
+        made = [client.files.create(file=(f"{i}.jsonl", b"x"), purpose="fine-tune").id for i in range(3)]
+        other = client.files.create(file=("a.txt", b"x"), purpose="evals").id
+        assert [f.id for f in client.files.list(purpose="fine-tune", limit=1)] == made[::-1]
+        assert [f.id for f in client.files.list(order="asc")] == [*made, other]
+        page = httpx.get(f"{server.url}/v1/files?limit=2&order=asc").json()
+        assert (page["first_id"], page["last_id"], page["has_more"]) == (made[0], made[1], True)
+        assert not httpx.get(f"{server.url}/v1/files?limit=4").json()["has_more"]
+        for query in ("limit=0", "limit=x", "order=up", "after=file-nope"):
+            reply = httpx.get(f"{server.url}/v1/files?{query}")
+            assert reply.status_code == 400 and reply.json()["error"]["param"] == query.partition("=")[0]
+
+
+def test_an_expired_file_is_gone(tmp_path, base, monkeypatch):
+    with running(tmp_path, base) as server:
+        client = server.client()
+        after = {"anchor": "created_at", "seconds": 3600}
+        file = client.files.create(file=("v.jsonl", b"x"), purpose="fine-tune", expires_after=after)
+        assert file.expires_at - file.created_at in (3600, 3601)
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 3700)
+        assert list(client.files.list()) == []
+        with pytest.raises(openai.NotFoundError):
+            client.files.retrieve(file.id)
+        assert list((tmp_path / "files").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("filename", "purpose", "more", "param"),
+    [
+        ("a.txt", "fine-tune", {}, "file"),
+        ("a", "fine-tune", {}, "file"),
+        ("a.jsonl", "nope", {}, "purpose"),
+        ("a.jsonl", "evals", {"expires_after": {"anchor": "created_at", "seconds": 1}}, "expires_after.seconds"),
+        ("a.jsonl", "evals", {"expires_after": {"anchor": "now", "seconds": 3600}}, "expires_after.anchor"),
+        ("a.jsonl", "evals", {"extra_body": {"who": "me"}}, "who"),
+    ],
+)
+def test_what_can_not_be_kept_is_refused_and_leaves_nothing(tmp_path, base, filename, purpose, more, param):
+    with running(tmp_path, base) as server:
+        with pytest.raises(openai.BadRequestError) as caught:
+            server.client().files.create(file=(filename, b"x"), purpose=purpose, **more)
+        assert caught.value.param == param and caught.value.type == "invalid_request_error"
+        assert list((tmp_path / "files").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../../etc/x.jsonl", "..\\x.jsonl", "/x.jsonl", "a\x00.jsonl", "é" * 300 + ".jsonl"])
+def test_a_files_name_is_never_a_path(tmp_path, base, name):
+    with running(tmp_path, base) as server:
+        file = server.client().files.create(file=(name, b"x"), purpose="evals")
+        assert "/" not in file.filename and "\\" not in file.filename
+        (kept,) = (tmp_path / "files").iterdir()
+        assert kept.name.startswith(file.id)
+        for path in ("/v1/files/..%2F..%2Fjourneyman.db", "/v1/files/..%2Fjourneyman.db/content"):
+            assert httpx.get(server.url + path).status_code == 404
+
+
+@pytest.mark.parametrize("fields_first", [True, False])
+def test_a_form_in_any_order_and_without_a_length(server: Running, fields_first):
+    purpose = b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nevals\r\n'
+    file = b'--b\r\ncontent-disposition: form-data; name="file"; filename="x.jsonl"\r\n\r\n' + ROWS + b"\r\n"
+    parts = [purpose, file] if fields_first else [file, purpose]
+    content = b"".join(parts) + b"--b--\r\n"
+    chunks = (content[i : i + 7] for i in range(0, len(content), 7))
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    reply = httpx.post(f"{server.url}/v1/files", content=chunks, headers=kind)
+    assert reply.status_code == 200 and reply.json()["bytes"] == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("multipart/form-data; boundary=b", b""),
+        ("multipart/form-data; boundary=b", b"--b\r\nnonsense"),
+        ("multipart/form-data; boundary=b", b'--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\ncut o'),
+        ("multipart/form-data; boundary=b", b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nevals\r\n--b--\r\n'),
+        ("multipart/form-data", b"x"),
+        ("application/json", b"{}"),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_form_is_refused_and_leaves_nothing(server: Running, kind, content):
+    folder = server.workspace.settings.files_folder
+    before = set(folder.iterdir()) if folder.is_dir() else set()
+    reply = httpx.post(f"{server.url}/v1/files", content=content, headers={"content-type": kind})
+    assert reply.status_code == 400 and reply.json()["error"]["message"], reply.text
+    assert set(folder.iterdir()) == before
+
+
+def test_a_file_above_the_limit_is_refused_while_it_arrives(server: Running, monkeypatch):
+    monkeypatch.setattr(endpoints, "MAX_FILE_BYTES", 1000)
+    with pytest.raises(openai.APIStatusError) as caught:
+        server.client().files.create(file=("x.jsonl", b"x" * 1001), purpose="evals")
+    assert caught.value.status_code == 413 and caught.value.code == "request_too_large"
+
+
+def test_an_upload_in_parts_is_the_file(client):
+    upload = client.uploads.upload_file_chunked(
+        file=ROWS, filename="big.jsonl", bytes=len(ROWS), mime_type="text/jsonl", purpose="fine-tune", part_size=100
+    )
+    strict(Upload, upload)
+    assert upload.status == "completed" and client.files.content(upload.file.id).read() == ROWS
+
+
+def test_an_uploads_order_size_and_digest_are_checked(client, server: Running):
+    upload = client.uploads.create(filename="x.jsonl", bytes=4, mime_type="text/jsonl", purpose="fine-tune")
+    b, a = (client.uploads.parts.create(upload.id, data=data) for data in (b"cd", b"ab"))
+    strict(UploadPart, a)
+    for part_ids, md5, param in (
+        ([a.id], None, "part_ids"),
+        ([a.id, a.id], None, "part_ids"),
+        ([a.id, "part_nope"], None, "part_ids"),
+        ([a.id, b.id], "0" * 32, "md5"),
+    ):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.uploads.complete(upload.id, part_ids=part_ids, **({"md5": md5} if md5 else {}))
+        assert caught.value.param == param
+    done = client.uploads.complete(upload.id, part_ids=[a.id, b.id], md5=hashlib.md5(b"abcd").hexdigest())
+    assert client.files.content(done.file.id).read() == b"abcd"
+    with pytest.raises(openai.BadRequestError, match="completed already"):
+        client.uploads.parts.create(upload.id, data=b"x")
+    assert not (server.workspace.settings.uploads_folder / upload.id).exists()
+
+
+def test_an_upload_that_was_cancelled_takes_nothing_more(client):
+    upload = client.uploads.create(filename="x.jsonl", bytes=4, mime_type="text/jsonl", purpose="fine-tune")
+    assert client.uploads.cancel(upload.id).status == "cancelled"
+    with pytest.raises(openai.BadRequestError):
+        client.uploads.parts.create(upload.id, data=b"x")
+    with pytest.raises(openai.NotFoundError):
+        client.uploads.cancel("upload_nope")
