@@ -37,6 +37,14 @@ jobs = sa.Table(
     sa.Column("trained_tokens", sa.Integer),
     sa.Column("model", sa.String(512)),
     sa.Column("error", sa.JSON),
+    sa.Column("project", sa.String(128), nullable=False, default=""),
+    sa.Column("request", sa.JSON(none_as_null=True)),
+    sa.Column("metadata", sa.JSON(none_as_null=True)),
+    sa.Column("details", sa.JSON(none_as_null=True)),
+    sa.Column("lease_owner", sa.String(255)),
+    sa.Column("lease_expires", sa.Float),
+    sa.Column("deaths", sa.Integer, nullable=False, default=0),
+    sa.Column("last_death", sa.Text),
 )
 
 models = sa.Table(
@@ -92,13 +100,25 @@ api_keys = sa.Table(
 
 T = TypeVar("T")
 
+UNREACHABLE = (exc.OperationalError, exc.InterfaceError)
+"""What SQLAlchemy raises where the database can't be reached or is locked: worth another try, and no fault of a job."""
+
+
+def clock(engine: sa.Engine) -> sa.ColumnElement[float]:
+    """The database's own clock in a statement, in seconds since 1970: the one clock that all machines share."""
+    if engine.dialect.name == "sqlite":
+        return sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Float)
+    return sa.literal_column("extract(epoch from clock_timestamp())::float8", sa.Float)
+
 
 def open_database(url: str) -> sa.Engine:
     """Connect, and bring the schema to the newest version."""
     parsed = sa.engine.make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_settings)
     if _version(engine) != HEAD:

@@ -11,6 +11,7 @@
     ├── JobConflict          a job in a state that does not allow what was asked
     ├── TrainingError        training stopped for a reason the user can act on
     │   └── NonFiniteStep    a step whose loss or gradient is not finite
+    ├── DiskFull             no room is left for what a job must write
     ├── CheckpointError      a checkpoint that is missing, damaged or of another plan
     ├── ExportError          a model that can't be exported as asked
     ├── GraderError          a grader object that can't be used
@@ -127,6 +128,12 @@ class NonFiniteStep(TrainingError):
     """A step whose loss or gradient norm is not finite; the weights are those of the step before."""
 
     code = "non_finite_step"
+
+
+class DiskFull(JourneymanError):
+    """No room is left on the disk for what a job must write; what it had written before is whole."""
+
+    code = "disk_full"
 
 
 class CheckpointError(JourneymanError):

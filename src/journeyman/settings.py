@@ -6,6 +6,7 @@
 | JOURNEYMAN_ORG           | local            | the third part of every fine-tuned model id                    |
 | JOURNEYMAN_DATABASE_URL  | SQLite in HOME   | a SQLAlchemy URL                                               |
 | JOURNEYMAN_API_KEY       | (none)           | keys the server accepts, separated by commas                   |
+| JOURNEYMAN_LEASE_S       | 30               | seconds until the job of a silent process is taken over        |
 """
 
 from __future__ import annotations
@@ -33,6 +34,17 @@ class Settings:
     org: str
     database_url: str
     api_keys: tuple[str, ...]
+    lease_s: float = 30.0
+
+    def environment(self) -> dict[str, str]:
+        """This process's environment, with these settings, for a process that is to work in the same home."""
+        mine = {
+            "JOURNEYMAN_HOME": str(self.home),
+            "JOURNEYMAN_ORG": self.org,
+            "JOURNEYMAN_DATABASE_URL": self.database_url,
+            "JOURNEYMAN_LEASE_S": str(self.lease_s),
+        }
+        return {**os.environ, **mine}
 
     @property
     def jobs_folder(self) -> Path:
@@ -63,7 +75,20 @@ def load(home: Path | None = None) -> Settings:
         )
     url = os.environ.get("JOURNEYMAN_DATABASE_URL") or f"sqlite:///{folder / 'journeyman.db'}"
     keys = tuple(k.strip() for k in os.environ.get("JOURNEYMAN_API_KEY", "").split(",") if k.strip())
-    return Settings(home=folder, org=org, database_url=url, api_keys=keys)
+    return Settings(home=folder, org=org, database_url=url, api_keys=keys, lease_s=_lease_s())
+
+
+def _lease_s() -> float:
+    text = os.environ.get("JOURNEYMAN_LEASE_S") or "30"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 3600:
+        raise JourneymanError(
+            f"JOURNEYMAN_LEASE_S is {text!r}", where="JOURNEYMAN_LEASE_S", fix="use 1 to 3600 seconds", code="settings"
+        )
+    return seconds
 
 
 def secret(variable: str) -> str | None:

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from journeyman.evaluate.run import Scores
     from journeyman.generate.engine import Engine, Piece
     from journeyman.generate.sampling import Sampling
+    from journeyman.jobs.checkpoints import Checkpoint
+    from journeyman.jobs.events import Event
+    from journeyman.jobs.state import JobState
     from journeyman.jobs.store import Job, JobStore
     from journeyman.models.bases import Base
     from journeyman.models.export.export import Export
@@ -54,8 +57,6 @@ if TYPE_CHECKING:
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 OnProgress = Callable[[str, int, int], None]
-PAUSE_FILE = "pause"
-"""A file of this name in a job's folder asks the process that runs the job to pause after its current step."""
 
 
 def _ignore(_: Mapping[str, Any]) -> None:
@@ -233,87 +234,198 @@ class Workspace:
         The rows are checked first, and the report is kept with the job's dataset. Raises DataError `check_errors` where
         it has errors, unless the request says to train despite them.
         """
-        task, base = self._task_and_base(request)
-        suffix = _suffix(task, request)
-        job = self.jobs.create(
-            base=base.source, source=_lasting(request.source), suffix=suffix, wishes=_wishes(task, request)
-        )
-        on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
-        files.write_json(job.folder / "graders.json", list(task.graders))
-        try:
-            dataset = _build(task, request, job.folder / "dataset")
-            report = self._report(task, dataset)
-            dataset.keep(report)
-            if not request.despite_errors:
-                _refuse_errors(report, request)
-        except Exception as error:
-            self._fail(job, error)
-            raise
-        on_event({"type": "data", **dataset.manifest["counts"]})
-        return self._run(job, base, dataset, on_event, should_stop)
+        from journeyman.jobs import lock
+        from journeyman.jobs.state import JobState, claim, new_owner
+
+        owner = new_owner()
+        job = self._create(request, owner=owner)
+        with lock.held(job.folder):
+            claim(
+                self._database, job.id, owner,
+                lease_s=self.settings.lease_s, of=frozenset({JobState.QUEUED}), dead=owner,
+            )  # fmt: skip
+            return self._run(job, owner, on_event, should_stop)
+
+    def submit(
+        self,
+        request: TrainRequest,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        project: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Queue a training for a worker. What needs no row to be read is refused at once: source, base, suffix, wishes.
+
+        The rows are read when the job's turn comes, and a job that they fail says why. `metadata` are the user's
+        labels, `project` is whose turn it takes, `details` is kept for the caller. Raises TaskError, DataError,
+        BaseNotFound or PlanError.
+        """
+        return self._create(request, project=project, metadata=metadata, details=details)
+
+    def job(self, job_id: str) -> Job:
+        """A job by its id. Raises JobNotFound."""
+        return self.jobs.get(job_id)
+
+    def list_jobs(
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 20,
+        metadata: Mapping[str, str] | None = None,
+        unlabelled: bool = False,
+        project: str | None = None,
+    ) -> tuple[list[Job], bool]:
+        """Jobs newest first, and whether there are older ones; see `JobStore.page`."""
+        return self.jobs.page(after=after, limit=limit, metadata=metadata, unlabelled=unlabelled, project=project)
+
+    def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> tuple[list[Event], bool]:
+        """A job's events, newest first, and whether there are older ones. Raises JobNotFound, and RequestError for `after`."""
+        from journeyman.jobs.events import newest
+
+        return newest(self.jobs.get(job_id).folder, after=after, limit=limit)
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """The checkpoints that a job has on disk, newest first, with what was measured at each. Raises JobNotFound."""
+        from journeyman.jobs.checkpoints import checkpoints
+
+        return checkpoints(self.jobs.get(job_id).folder)
 
     def resume(
         self, job_id: str, *, on_event: OnEvent = _ignore, should_stop: Callable[[], bool] = _never
     ) -> tuple[Job, Version | None]:
-        """Go on with a job that was paused or whose process died, from its last checkpoint."""
-        from journeyman.models import bases
+        """Go on here with a job that waits, was paused or whose process died, from its last checkpoint.
+
+        Raises JobConflict where the job has ended, or where another process runs it.
+        """
+        from journeyman.jobs import lock
+        from journeyman.jobs.state import JobState, claim, new_owner
 
         job = self.jobs.get(job_id)
         if job.status.terminal:
             raise JobConflict(f"the job {job.id} has {job.status} already", where="job")
-        (job.folder / PAUSE_FILE).unlink(missing_ok=True)
-        base = bases.resolve(job.base)
-        on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
-        dataset = open_dataset(job.folder / "dataset")
-        return self._run(job, base, dataset, on_event, should_stop)
+        dead = lock.dead_owner(job.lease_owner, job.folder)
+        owner = new_owner()
+        with lock.held(job.folder):
+            if not claim(
+                self._database, job.id, owner, dead=dead,
+                lease_s=self.settings.lease_s, of=frozenset({JobState.QUEUED, JobState.RUNNING, JobState.PAUSED}),
+            ):  # fmt: skip
+                raise JobConflict(
+                    f"the job {job.id} is run by {job.lease_owner} already",
+                    where="job",
+                    fix=f"wait for it; {self.settings.lease_s:g} s after that process dies the job is free",
+                )
+            return self._run(job, owner, on_event, should_stop)
 
-    def pause(self, job_id: str) -> Job:
-        """Ask the process that runs the job to write a checkpoint and stop after its current step."""
-        from journeyman.jobs.state import JobState
-
-        job = self.jobs.get(job_id)
-        if job.status is not JobState.RUNNING:
-            raise JobConflict(f"the job {job.id} is {job.status}, not running", where="job")
-        (job.folder / PAUSE_FILE).touch()
-        return job
-
-    def cancel(self, job_id: str) -> Job:
-        """End a job for good; a process that runs it stops after its current step."""
+    def requeue(self, job_id: str) -> Job:
+        """Put a paused job back into the queue. A worker goes on from its last checkpoint. Raises JobConflict otherwise."""
+        from journeyman.jobs import events
         from journeyman.jobs.state import JobState, move
 
         job = self.jobs.get(job_id)
-        move(self._database, job.id, JobState.CANCELLED)
-        (job.folder / PAUSE_FILE).touch()
+        if job.status is not JobState.PAUSED:
+            raise JobConflict(f"the job {job.id} is {job.status}, not paused", where="job")
+        move(self._database, job.id, JobState.QUEUED, error=None)
+        events.append(job.folder, {"type": "queued"})
         return self.jobs.get(job_id)
+
+    def pause(self, job_id: str) -> Job:
+        """Pause a job: a process that runs it writes a checkpoint and stops after its current step. Raises JobConflict."""
+        from journeyman.jobs.state import JobState, move
+
+        move(self._database, job_id, JobState.PAUSED)
+        return self.jobs.get(job_id)
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job for good; a process that runs it stops after its current step. Raises JobConflict where it has ended."""
+        from journeyman.jobs import events
+        from journeyman.jobs.state import JobState, move
+
+        move(self._database, job_id, JobState.CANCELLED)
+        job = self.jobs.get(job_id)
+        events.append(job.folder, {"type": "cancelled"})
+        return job
+
+    def _create(
+        self,
+        request: TrainRequest,
+        *,
+        owner: str | None = None,
+        project: str = "",
+        metadata: Mapping[str, str] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Job:
+        from journeyman.jobs import events
+        from journeyman.plan.plan import refuse_wishes
+        from journeyman.plan.shape import ModelShape
+
+        task, base = self._task_and_base(request)
+        wishes = _wishes(task, request)
+        if owner is None:
+            refuse_wishes(wishes, ModelShape.read(base.folder))
+        job = self.jobs.create(
+            base=base.source,
+            source=_lasting(request.source),
+            suffix=_suffix(task, request),
+            wishes=wishes,
+            project=project,
+            request=_kept(request),
+            metadata=metadata,
+            details=details,
+            owner=owner,
+            lease_s=self.settings.lease_s,
+        )
+        files.write_json(job.folder / "graders.json", list(task.graders))
+        events.append(job.folder, {"type": "created", "job": job.id, "folder": str(job.folder)})
+        return job
 
     def _run(
         self,
         job: Job,
-        base: Base,
-        dataset: Dataset,
+        owner: str,
         on_event: OnEvent,
         should_stop: Callable[[], bool],
+        *,
+        when_stopped: JobState | None = None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> tuple[Job, Version | None]:
-        from journeyman.jobs import worker
+        from journeyman.jobs.lease import Lease
+        from journeyman.jobs.state import JobState
 
-        version = worker.run(
-            job,
-            store=self.jobs,
-            registry=self.registry,
-            base=base,
-            dataset=dataset,
-            machine=self.machine(),
-            org=self.settings.org,
-            on_event=on_event,
-            should_stop=lambda: should_stop() or (job.folder / PAUSE_FILE).exists(),
-        )
+        with Lease(self._database, job.id, owner, lease_s=self.settings.lease_s, on_lost=on_lost) as lease:
+            on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
+            from journeyman.jobs import worker
+
+            version = worker.run(
+                job,
+                lease=lease,
+                store=self.jobs,
+                registry=self.registry,
+                materials=lambda journal: self._materials(job, journal),
+                machine=self.machine(),
+                org=self.settings.org,
+                on_event=on_event,
+                should_stop=should_stop,
+                when_stopped=when_stopped or JobState.PAUSED,
+            )
         return self.jobs.get(job.id), version
 
-    def _fail(self, job: Job, error: Exception) -> None:
-        from journeyman.jobs.state import JobState, move
+    def _materials(self, job: Job, on_event: OnEvent) -> tuple[Base, Dataset]:
+        """The base and the dataset of a job. Rows are read and checked until there is a plan for them, and never again."""
+        from journeyman.models import bases
 
-        known = error.as_dict() if isinstance(error, JourneymanError) else {"code": "bug", "message": repr(error)}
-        move(self._database, job.id, JobState.FAILED, error=known)
+        base = bases.resolve(job.base)
+        if (job.folder / "plan.json").is_file():
+            return base, open_dataset(job.folder / "dataset")
+        request = _asked(job)
+        task = self.task(job.source)
+        dataset = _build(task, request, job.folder / "dataset")
+        report = self._report(task, dataset)
+        dataset.keep(report)
+        if not request.despite_errors:
+            _refuse_errors(report, request)
+        on_event({"type": "data", **dataset.manifest["counts"]})
+        return base, dataset
 
     def _task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:
         from journeyman.models import bases
@@ -738,6 +850,33 @@ def _in_one_line(finding: Finding) -> str:
     places = ", ".join(str(row.place) for row in finding.rows[:3])
     more = f" and {len(finding.rows) - 3} more" if len(finding.rows) > 3 else ""
     return f"{finding.code}: {finding.message}" + (f" ({places}{more})" if places else "")
+
+
+def _kept(request: TrainRequest) -> dict[str, Any]:
+    """What the job's row keeps of a request, besides what has columns of its own."""
+    return {
+        "base": request.base,
+        "validation": _lasting(str(request.validation)) if request.validation else None,
+        "held_out": _lasting(str(request.held_out)) if request.held_out else None,
+        "columns": request.columns.as_dict() if request.columns else None,
+        "despite_errors": request.despite_errors,
+    }
+
+
+def _asked(job: Job) -> TrainRequest:
+    """The request that made a job."""
+    kept = dict(job.request or {})
+    columns = kept.pop("columns", None)
+    paths = {name: Path(kept.pop(name)) for name in ("validation", "held_out") if kept.get(name)}
+    return TrainRequest(
+        job.source,
+        base=kept.get("base"),
+        wishes=job.wishes,
+        suffix=job.suffix,
+        columns=Columns(**columns) if columns else None,
+        despite_errors=bool(kept.get("despite_errors")),
+        **paths,
+    )
 
 
 def _base_name(task: Task, request: TrainRequest) -> str:

@@ -51,8 +51,8 @@ def list_jobs(context: typer.Context, as_json: options.AsJson = False) -> None:
 def show(job_id: JobId, as_json: options.AsJson = False) -> None:
     """One job: its state, its plan and its last events."""
     from journeyman.cli.training import show_plan
+    from journeyman.jobs.events import read_events
     from journeyman.jobs.lock import is_held
-    from journeyman.jobs.worker import read_events
     from journeyman.plan.plan import Plan
     from journeyman.workspace import Workspace
 
@@ -79,8 +79,8 @@ def show(job_id: JobId, as_json: options.AsJson = False) -> None:
 def follow(job_id: JobId) -> None:
     """Watch a job that another process runs."""
     from journeyman.cli.follow import TrainingView
+    from journeyman.jobs.events import read_events
     from journeyman.jobs.lock import is_held
-    from journeyman.jobs.worker import read_events
     from journeyman.workspace import Workspace
 
     screen = Screen()

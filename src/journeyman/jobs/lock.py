@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,3 +38,12 @@ def is_held(folder: Path) -> bool:
             return False
     except JobConflict:
         return True
+
+
+def dead_owner(owner: str | None, folder: Path) -> str | None:
+    """The holder of a lease, where it was a process of this machine that is gone: its lease need not run out first."""
+    host, _, rest = (owner or "").partition(":")
+    pid = rest.partition(":")[0]
+    if host != socket.gethostname() or not pid.isdigit() or Path(f"/proc/{pid}").exists() or is_held(folder):
+        return None
+    return owner if Path("/proc").is_dir() else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,12 @@ from journeyman.plan.plan import Wishes
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A training that was asked for, and how far it is."""
+    """A training that was asked for, and how far it is.
+
+    `project` is whose it is (the queue takes turns by it), `request` the rest of what was asked for, `metadata` the
+    user's own labels, and `details` what the face that took the request wants to know again. `deaths` counts how
+    often its process died since its last checkpoint.
+    """
 
     id: str
     status: JobState
@@ -36,10 +41,20 @@ class Job:
     trained_tokens: int | None = None
     model: str | None = None
     error: Mapping[str, Any] | None = None
+    project: str = ""
+    request: Mapping[str, Any] | None = None
+    metadata: Mapping[str, str] | None = None
+    details: Mapping[str, Any] | None = None
+    lease_owner: str | None = field(default=None, compare=False)
+    lease_expires: float | None = field(default=None, compare=False)
+    deaths: int = 0
+    last_death: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The job as the faces show it."""
-        return {**asdict(self), "status": str(self.status), "folder": str(self.folder)}
+        hidden = ("lease_owner", "lease_expires", "deaths", "last_death", "request", "details")
+        shown = {name: value for name, value in asdict(self).items() if name not in hidden}
+        return {**shown, "status": str(self.status), "folder": str(self.folder)}
 
 
 class JobStore:
@@ -49,14 +64,33 @@ class JobStore:
         self.engine = engine
         self._folder = folder
 
-    def create(self, *, base: str, source: str, suffix: str, wishes: Wishes) -> Job:
-        """A new job, queued, with a folder of its own."""
+    def create(
+        self,
+        *,
+        base: str,
+        source: str,
+        suffix: str,
+        wishes: Wishes,
+        project: str = "",
+        request: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        details: Mapping[str, Any] | None = None,
+        owner: str | None = None,
+        lease_s: float = 0.0,
+    ) -> Job:
+        """A new job, queued, with a folder of its own. With `owner` it is leased from the start, and no worker takes it."""
         job_id = f"ftjob-{random_key(24)}"
         folder = self._folder / job_id
         folder.mkdir(parents=True)
-        job = Job(job_id, JobState.QUEUED, base, source, suffix, wishes, folder, time.time())
+        job = Job(
+            job_id, JobState.QUEUED, base, source, suffix, wishes, folder, time.time(),
+            project=project, request=request, metadata=metadata or None, details=details, lease_owner=owner,
+        )  # fmt: skip
+        row: dict[str, Any] = {**asdict(job), "folder": str(folder)}
+        if owner is not None:
+            row["lease_expires"] = database.clock(self.engine) + lease_s
         with self.engine.begin() as connection:
-            connection.execute(database.jobs.insert().values(job.as_dict()))
+            connection.execute(database.jobs.insert().values(row))
         return job
 
     def get(self, job_id: str) -> Job:
@@ -69,20 +103,54 @@ class JobStore:
             raise JobNotFound(f"no job {job_id!r}", where="job", fix="`journeyman jobs` lists them")
         return _job(row)
 
+    def page(
+        self,
+        *,
+        after: str | None = None,
+        limit: int | None = 20,
+        metadata: Mapping[str, str] | None = None,
+        unlabelled: bool = False,
+        project: str | None = None,
+    ) -> tuple[list[Job], bool]:
+        """Jobs newest first, and whether there are older ones that fit. `after` is the last id of the page before.
+
+        `metadata` keeps jobs that bear all these labels, `unlabelled` those that bear none. Raises JobNotFound where
+        `after` is no job.
+        """
+        table = database.jobs
+        query = sa.select(table).order_by(table.c.created_at.desc(), table.c.id.desc())
+        if after is not None:
+            last = self.get(after)
+            query = query.where(sa.tuple_(table.c.created_at, table.c.id) < (last.created_at, last.id))
+        if project is not None:
+            query = query.where(table.c.project == project)
+        found: list[Job] = []
+        with self.engine.connect() as connection:
+            for row in connection.execute(query):
+                job = _job(row)
+                labels = job.metadata or {}
+                if (unlabelled and labels) or (metadata and not metadata.items() <= labels.items()):
+                    continue
+                if limit is not None and len(found) == limit:
+                    return found, True
+                found.append(job)
+        return found, False
+
     def list(self) -> list[Job]:
         """All jobs, newest first."""
-        with self.engine.connect() as connection:
-            rows = connection.execute(sa.select(database.jobs).order_by(database.jobs.c.created_at.desc())).all()
-        return [_job(row) for row in rows]
+        return self.page(limit=None)[0]
 
     def record_progress(self, job_id: str, *, step: int, steps: int, trained_tokens: int) -> None:
         """How far a running job is."""
+        self._set(job_id, step=step, steps=steps, trained_tokens=trained_tokens)
+
+    def record_checkpoint(self, job_id: str) -> None:
+        """The job has a new checkpoint: whatever killed its process before, it got further."""
+        self._set(job_id, deaths=0)
+
+    def _set(self, job_id: str, **values: Any) -> None:
         with self.engine.begin() as connection:
-            connection.execute(
-                database.jobs.update()
-                .where(database.jobs.c.id == job_id)
-                .values(step=step, steps=steps, trained_tokens=trained_tokens)
-            )
+            connection.execute(database.jobs.update().where(database.jobs.c.id == job_id).values(**values))
 
 
 def _job(row: Any) -> Job:

@@ -15,25 +15,29 @@ Each part is on disk before the next begins, so that a run that died goes on whe
 
 from __future__ import annotations
 
-import json
-import math
+import errno
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from journeyman.data.dataset import Dataset
-from journeyman.errors import CheckpointError, JourneymanError, TrainingError
+from journeyman.database import UNREACHABLE
+from journeyman.errors import CheckpointError, DiskFull, JobConflict, JourneymanError, TrainingError
 from journeyman.files import read_json, read_jsonl, write_jsonl
 from journeyman.generate.engine import Engine
 from journeyman.generate.rehearsal import encoded, rehearsal
-from journeyman.jobs import lock
+from journeyman.jobs import events
 from journeyman.jobs.curve import overfitting, read_curve
 from journeyman.jobs.draw import Encodings, draw_plan, encode_dataset
+from journeyman.jobs.events import read_events
 from journeyman.jobs.judge import Judge, make_judge
-from journeyman.jobs.state import JobState, move
+from journeyman.jobs.lease import Lease
+from journeyman.jobs.state import JobState, LeaseLost, move, release
 from journeyman.jobs.store import Job, JobStore
 from journeyman.models.bases import Base
 from journeyman.models.names import new_name
@@ -57,38 +61,99 @@ GRADERS = "graders.json"
 def run(
     job: Job,
     *,
+    lease: Lease,
     store: JobStore,
     registry: Registry,
-    base: Base,
-    dataset: Dataset,
+    materials: Callable[[OnEvent], tuple[Base, Dataset]],
     machine: Machine,
     org: str,
     on_event: OnEvent,
     should_stop: Callable[[], bool],
+    when_stopped: JobState = JobState.PAUSED,
 ) -> Version | None:
     """Run the job to its end, or until `should_stop`; None where it was paused or cancelled.
 
-    Safe to call again after any death of the process.
+    Safe to call again after any death of the process. The caller holds the job's `lease`, and has made it `running`;
+    `materials` gives the base and the dataset, and may refuse them. A job that `should_stop` ends becomes
+    `when_stopped`.
 
-    A failure the user can mend, or a bug, moves the job to `failed` with its error, and is raised on.
+    A failure the user can mend, or a bug, moves the job to `failed` with its error, and is raised on. A full disk
+    (DiskFull) pauses the job instead: its checkpoints are whole. Raises LeaseLost where another process took the job
+    over, and what SQLAlchemy raises where the database is gone for good; both leave the job to be resumed.
     """
-    with lock.held(job.folder):
-        move(store.engine, job.id, JobState.RUNNING, started_at=job.started_at or time.time())
-        journal = _Journal(job, store, on_event)
-        try:
-            version = _run(job, registry, base, dataset, machine, org, journal, should_stop)
-        except Exception as error:
-            known = error.as_dict() if isinstance(error, JourneymanError) else {"code": "bug", "message": repr(error)}
-            journal({"type": "failed", "error": known})
-            move(store.engine, job.id, JobState.FAILED, error=known)
-            raise
+    journal = _Journal(job, store, on_event)
+    try:
+        base, dataset = materials(journal)
+        version = _run(
+            job, registry, base, dataset, machine, org, journal, lambda: should_stop() or lease.must_stop()
+        )
         if version is None:
-            if store.get(job.id).status is not JobState.CANCELLED:
-                move(store.engine, job.id, JobState.PAUSED)
+            _stopped(job, store, lease, when_stopped)
             return None
         done = {"trained_tokens": version.metrics["trained_tokens"], "step": version.metrics["steps"]}
-        move(store.engine, job.id, JobState.SUCCEEDED, model=version.id, **done)
-        return version
+        return _succeeded(job, store, registry, lease, version, done)
+    except (LeaseLost, *UNREACHABLE):
+        raise
+    except Exception as error:
+        raise _ended_by(error, job, store, lease, journal) from error
+    except BaseException:
+        _stopped(job, store, lease, JobState.PAUSED)
+        raise
+
+
+def _stopped(job: Job, store: JobStore, lease: Lease, when_stopped: JobState) -> None:
+    """Leave a job whose checkpoint is written: paused or cancelled by somebody, or stopped with its process."""
+    if lease.must_stop():
+        release(store.engine, job.id, lease.owner)
+    else:
+        move(store.engine, job.id, when_stopped, owner=lease.owner, deaths=0)
+
+
+def _succeeded(
+    job: Job, store: JobStore, registry: Registry, lease: Lease, version: Version, done: Mapping[str, Any]
+) -> Version | None:
+    """The job's end; None where it was cancelled or paused after its last step."""
+    try:
+        move(store.engine, job.id, JobState.SUCCEEDED, owner=lease.owner, model=version.id, **done)
+    except JobConflict:
+        release(store.engine, job.id, lease.owner)
+        if store.get(job.id).status is JobState.CANCELLED:
+            registry.remove(version.id)
+        return None
+    return version
+
+
+def _ended_by(error: Exception, job: Job, store: JobStore, lease: Lease, journal: _Journal) -> Exception:
+    """Write down what ended the job; what to raise for it."""
+    full = disk_full(error, job)
+    raised = full or error
+    known = raised.as_dict() if isinstance(raised, JourneymanError) else {"code": "bug", "message": repr(error)}
+    try:
+        journal({"type": "paused" if full else "failed", "error": known})
+    except OSError:
+        if not full:  # on a full disk the row says it
+            raise
+    try:
+        move(store.engine, job.id, JobState.PAUSED if full else JobState.FAILED, owner=lease.owner, error=known)
+    except JobConflict:  # it was cancelled or paused at the same moment
+        release(store.engine, job.id, lease.owner)
+    return raised
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def disk_full(error: BaseException, job: Job) -> DiskFull | None:
+    """The error as a full disk, where it is one; safetensors tells the system's error number only in its message."""
+    number = error.errno if isinstance(error, OSError) else None
+    told = {f"(os error {n})" for n in NO_ROOM}
+    if number not in NO_ROOM and not (isinstance(error, SafetensorError) and any(t in str(error) for t in told)):
+        return None
+    return DiskFull(
+        f"the disk is full, or a limit on files was reached: {error}",
+        where=str(job.folder),
+        fix="make room and resume the job; it goes on from its last checkpoint, which is whole",
+    )
 
 
 def _run(
@@ -247,45 +312,26 @@ class _Journal:
     """Writes events to the job's file and row, and hands them on."""
 
     def __init__(self, job: Job, store: JobStore, on_event: OnEvent) -> None:
-        self._path = job.folder / "events.jsonl"
         self._job = job
         self._store = store
         self._on_event = on_event
         self._recorded_s = 0.0
         self._tokens = 0
-        _cut_torn_line(self._path)
+        events.cut_torn_line(job.folder)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        event = {"at": round(time.time(), 3), **event}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({k: _finite(v) for k, v in event.items()}, ensure_ascii=False) + "\n")
-        if event["type"] == "step":
-            self._tokens += event["tokens"]
-            if time.monotonic() - self._recorded_s > 2:
-                self._record(event)
+        event = events.append(self._job.folder, event)
+        with suppress(*UNREACHABLE):  # the row's numbers are for people; whether to go on is for the lease to say
+            self._record(event)
         self._on_event(event)
 
     def _record(self, event: Mapping[str, Any]) -> None:
-        self._recorded_s = time.monotonic()
-        self._store.record_progress(
-            self._job.id, step=event["step"], steps=event["steps"], trained_tokens=self._tokens
-        )
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Drop a last line that a dying process left half written: the next one would be joined to it."""
-    if path.is_file():
-        content = path.read_bytes()
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN or infinity; events spell them as text."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def read_events(folder: Path) -> Sequence[Mapping[str, Any]]:
-    """A job's events in the order they happened; steps that a resume repeated stand twice."""
-    path = folder / "events.jsonl"
-    return list(read_jsonl(path)) if path.is_file() else []
+        if event["type"] == "checkpoint":
+            self._store.record_checkpoint(self._job.id)
+        elif event["type"] == "step":
+            self._tokens += event["tokens"]
+            if time.monotonic() - self._recorded_s > 2:
+                self._recorded_s = time.monotonic()
+                self._store.record_progress(
+                    self._job.id, step=event["step"], steps=event["steps"], trained_tokens=self._tokens
+                )

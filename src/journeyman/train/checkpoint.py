@@ -54,10 +54,14 @@ def write(
     scratch = folder / f".step-{progress.step:06d}.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    write_weights(model, scratch, base=base)
-    write_bytes(scratch / OPTIMIZER_FILE, save(_optimizer_tensors(model, optimizer)))
-    hashes = {file.name: hash_file(file) for file in sorted(scratch.iterdir())}
-    write_json(scratch / STATE_FILE, {"progress": asdict(progress), "files": hashes})
+    try:
+        write_weights(model, scratch, base=base)
+        write_bytes(scratch / OPTIMIZER_FILE, save(_optimizer_tensors(model, optimizer)))
+        hashes = {file.name: hash_file(file) for file in sorted(scratch.iterdir())}
+        write_json(scratch / STATE_FILE, {"progress": asdict(progress), "files": hashes})
+    except BaseException:  # on a full disk, the half that was written must not stay in the way
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
     shutil.rmtree(final, ignore_errors=True)
     scratch.rename(final)
     sync_folder(folder)

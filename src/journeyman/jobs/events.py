@@ -1,0 +1,82 @@
+"""What happened in a job: one object a line in its folder's events.jsonl, read with `cat` or listed page by page."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from journeyman.errors import RequestError
+from journeyman.files import read_jsonl
+
+FILE = "events.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `id` is the line's place in the file, so that it never changes."""
+
+    id: str
+    at: float
+    type: str
+    data: Mapping[str, Any]
+
+
+def append(folder: Path, event: Mapping[str, Any]) -> dict[str, Any]:
+    """Add an event, with the time; returns it as it was written."""
+    stamped = {"at": round(time.time(), 3), **event}
+    line = json.dumps({k: _finite(v) for k, v in stamped.items()}, ensure_ascii=False) + "\n"
+    with (folder / FILE).open("a", encoding="utf-8") as file:
+        file.write(line)
+    return stamped
+
+
+def read_events(folder: Path) -> Sequence[Mapping[str, Any]]:
+    """A job's events in the order they happened; steps that a resume repeated stand twice."""
+    path = folder / FILE
+    return list(read_jsonl(path)) if path.is_file() else []
+
+
+def newest(folder: Path, *, after: str | None = None, limit: int = 20) -> tuple[list[Event], bool]:
+    """A page of events, newest first, and whether there are older ones.
+
+    `after` is the id of the last event of the page before; events that came since do not shift the pages.
+    Raises RequestError where it is not the id of an event of this job.
+    """
+    events = read_events(folder)
+    end = len(events) if after is None else _place(folder, after, len(events))
+    begin = max(0, end - limit)
+    page = [
+        Event(_id(folder, i), e["at"], e["type"], {k: v for k, v in e.items() if k not in ("at", "type")})
+        for i, e in enumerate(events[begin:end], begin)
+    ]
+    return page[::-1], begin > 0
+
+
+def cut_torn_line(folder: Path) -> None:
+    """Drop a last line that a dying process left half written: the next one would be joined to it."""
+    path = folder / FILE
+    if path.is_file():
+        content = path.read_bytes()
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _id(folder: Path, index: int) -> str:
+    return f"ftevent-{folder.name.removeprefix('ftjob-')}{index:08d}"
+
+
+def _place(folder: Path, event_id: str, count: int) -> int:
+    digits = event_id[-8:]
+    if digits.isascii() and digits.isdigit() and int(digits) < count and event_id == _id(folder, int(digits)):
+        return int(digits)
+    raise RequestError(f"no event {event_id!r} in this job", where="after", fix="give the id of an event of the job")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN or infinity; events spell them as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
