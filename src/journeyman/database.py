@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration. A database that is there already is opened without importing Alembic."""
 
 metadata = sa.MetaData()
