@@ -50,9 +50,9 @@ def _has_begun(job):
 
 
 def _digests(folder):
-    """Every file of the checkpoints that are left, and what became of every row."""
+    """Every file of the checkpoints that are left, what became of every row, and what each cost."""
     files = [f for f in (folder / "checkpoints").rglob("*") if f.is_file()]
-    return {str(f.relative_to(folder)): hash_file(f) for f in [*files, folder / "ledger.jsonl"]}
+    return {str(f.relative_to(folder)): hash_file(f) for f in [*files, folder / "ledger.jsonl", folder / "rows.jsonl"]}
 
 
 def test_twenty_kills_end_with_the_same_bytes(request_, tmp_path):

@@ -152,7 +152,7 @@ def test_the_loss_is_transformers_own(bases, family):
     micro = pad(ROWS)
     ids, weights = torch.from_numpy(micro.ids_BT), torch.from_numpy(micro.weights_BT)
     model = load_base(bases(family))
-    ours, learned, correct = token_loss(model, ids, weights)
+    ours, learned, correct, _ = token_loss(model, ids, weights)
     assert learned == sum(r.learned_tokens for r in ROWS)
 
     labels = torch.where(weights > 0, ids, -100)
@@ -169,7 +169,7 @@ def test_gradients_are_those_of_transformers_with_peft(bases, lora_runs, family)
     run = lora_runs(family)
     micro = pad(ROWS)
     ids, weights = torch.from_numpy(micro.ids_BT), torch.from_numpy(micro.weights_BT)
-    loss, learned, _ = token_loss(run.model, ids, weights)
+    loss, learned, *_ = token_loss(run.model, ids, weights)
     parameters = {n: p for n, p in run.model.named_parameters() if p.requires_grad}
     gradients = dict(zip(parameters, torch.autograd.grad(loss / learned, parameters.values()), strict=True))
 

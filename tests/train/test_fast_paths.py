@@ -57,14 +57,20 @@ def test_tiled_loss_is_the_plain_loss(bases, family, full, monkeypatch):
 
     def gradients(loss_of):
         leaf = hidden.clone().requires_grad_()
-        loss, correct = loss_of(leaf)
-        return loss.detach(), correct, torch.autograd.grad(loss / 150, [leaf, *trained])
+        loss, correct, each = loss_of(leaf)
+        return loss.detach(), correct, each.detach(), torch.autograd.grad(loss / 150, [leaf, *trained])
 
     tiled = gradients(lambda h: losses.TiledLoss.apply(h, model, targets, *trained))
-    plain = gradients(lambda h: losses.plain_loss(model, h, targets))
+
+    def plain_loss(leaf):
+        each, correct = losses.plain_loss(model, leaf, targets)
+        return each.sum(), correct, each
+
+    plain = gradients(plain_loss)
     assert float(tiled[0]) == pytest.approx(float(plain[0]), rel=1e-6)
     assert int(tiled[1]) == int(plain[1])
-    for one, two in zip(tiled[2], plain[2], strict=True):
+    torch.testing.assert_close(tiled[2], plain[2])
+    for one, two in zip(tiled[3], plain[3], strict=True):
         torch.testing.assert_close(one, two, atol=1e-7, rtol=1e-5)
 
 
@@ -73,7 +79,7 @@ def test_a_validation_needs_no_gradient(bases):
     model.requires_grad_(False)
     ids = torch.arange(12).view(1, 12)
     with torch.no_grad():
-        loss, learned, _ = losses.token_loss(model, ids, torch.ones(1, 12))
+        loss, learned, *_ = losses.token_loss(model, ids, torch.ones(1, 12))
     assert learned == 11
     assert not loss.requires_grad
 

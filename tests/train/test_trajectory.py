@@ -59,7 +59,7 @@ def test_padding_changes_neither_loss_nor_gradient(bases, family):
     parameters = list(model.parameters())
 
     def measure(ids: np.ndarray, weights: np.ndarray) -> tuple[float, list[torch.Tensor]]:
-        loss, _, _ = token_loss(model, torch.from_numpy(ids), torch.from_numpy(weights))
+        loss, *_ = token_loss(model, torch.from_numpy(ids), torch.from_numpy(weights))
         return loss.item(), [g for g in torch.autograd.grad(loss, parameters, allow_unused=True) if g is not None]
 
     micro = pad(ROWS[:4])
@@ -78,9 +78,9 @@ def test_a_learned_token_counts_the_same_in_a_short_row_and_a_long_one(bases):
     model = load_base(bases("llama"))
     short, long = tiny.rows(1, shortest=6, longest=6)[0], tiny.rows(1, seed=2, shortest=40, longest=40)[0]
     sums, counts = zip(
-        *((float(s), n) for s, n, _ in (token_loss(model, *_tensors([row])) for row in (short, long))), strict=True
+        *((float(s), n) for s, n, *_ in (token_loss(model, *_tensors([row])) for row in (short, long))), strict=True
     )
-    both, learned, _ = token_loss(model, *_tensors([short, long]))
+    both, learned, *_ = token_loss(model, *_tensors([short, long]))
     assert learned == sum(counts) == 3 + 20
     assert float(both) == pytest.approx(sum(sums), rel=1e-6)
 

@@ -7,6 +7,7 @@
         graders.json      the task's graders as they were when the job was made
         rehearsal.jsonl   the base's own words, where the plan mixes them in
         events.jsonl      what happened, one object a line
+        rows.jsonl        the loss of every row in every epoch (train/record.py)
         checkpoints/      see train/checkpoint.py
         model/            the result: adapter or weights, template, plan and metrics
 

@@ -24,6 +24,12 @@ class MicroBatch:
     ids_BT: npt.NDArray[np.int64]
     weights_BT: npt.NDArray[np.float32]
     lengths_B: npt.NDArray[np.int64]
+    rows: Sequence[Encoded]
+
+    def row_sums(self, values_N: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """The sum over each of `rows` of what stands at its learned tokens, given row by row."""
+        row_N = np.nonzero(self.weights_BT[:, 1:] > 0)[0]
+        return np.bincount(row_N, weights=values_N, minlength=len(self.rows)).astype(np.float64)
 
 
 def epoch_steps(rows: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
@@ -71,4 +77,4 @@ def pad(rows: Sequence[Encoded], width: int | None = None) -> MicroBatch:
     for index, row in enumerate(rows):
         ids_BT[index, : len(row)] = row.ids_T
         weights_BT[index, : len(row)] = row.weights_T
-    return MicroBatch(ids_BT, weights_BT, np.array([len(row) for row in rows], dtype=np.int64))
+    return MicroBatch(ids_BT, weights_BT, np.array([len(row) for row in rows], dtype=np.int64), rows)

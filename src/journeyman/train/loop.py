@@ -24,6 +24,7 @@ from journeyman.train import checkpoint, lora
 from journeyman.train.allocator import keep_freed_memory
 from journeyman.train.checkpoint import Progress
 from journeyman.train.loss import check_head, token_loss
+from journeyman.train.record import RowRecord
 from journeyman.train.schedule import learning_rate
 
 MAX_GRADIENT_NORM = 1.0
@@ -97,6 +98,7 @@ def train(
         progress = checkpoint.resume(found, model, optimizer)
         on_event({"type": "resumed", "step": progress.step, "checkpoint": found.name})
     steps_per_epoch = math.ceil(len(rows) / plan.batch_size.value)
+    record = RowRecord(folder, rows_done=_rows_done(plan, len(rows), progress.step))
     device = plan.device.value
     trained = [p for p in model.parameters() if p.requires_grad]
     model.train()
@@ -115,10 +117,11 @@ def train(
         loss_sum, correct = 0.0, 0
         for micro in micros:
             with _products(plan):
-                loss, _, right = token_loss(model, *_tensors(micro, device))
+                loss, _, right, losses_N = token_loss(model, *_tensors(micro, device))
             (loss / learned_tokens).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.item()
             correct += right
+            record.add(epoch + 1, micro.rows, micro.row_sums(losses_N.cpu().numpy()))
         loss_mean = loss_sum / learned_tokens
         norm = float(torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM))
         if not (math.isfinite(loss_mean) and math.isfinite(norm)):
@@ -197,6 +200,7 @@ def train(
             or stopped
             or pause
         ):
+            record.keep()
             written = checkpoint.write(checkpoints, model, optimizer, progress, base=plan.base)
             checkpoint.prune(checkpoints, keep=_steps_to_keep(progress, steps_per_epoch))
             on_event({"type": "checkpoint", "step": step, "checkpoint": written.name})
@@ -214,7 +218,7 @@ def validate(model: nn.Module, rows: Sequence[Encoded], plan: Plan) -> tuple[flo
     loss_sum, correct, learned_tokens = 0.0, 0, 0
     for micro in _cut(rows, plan):
         with _products(plan):
-            loss, learned, right = token_loss(model, *_tensors(micro, plan.device.value))
+            loss, learned, right, _ = token_loss(model, *_tensors(micro, plan.device.value))
         loss_sum += loss.item()
         learned_tokens += learned
         correct += right
@@ -243,6 +247,12 @@ def _is_better(valid_loss: float, score: float | None, progress: Progress) -> bo
 
 def _rows_of_step(plan: Plan, rows: int, epoch: int, index: int) -> list[int]:
     return epoch_steps(rows, plan.batch_size.value, seed=plan.seed.value, epoch=epoch)[index]
+
+
+def _rows_done(plan: Plan, rows: int, step: int) -> int:
+    """How many rows the first `step` steps have trained on, each epoch counted anew."""
+    epochs, index = divmod(step, math.ceil(rows / plan.batch_size.value))
+    return epochs * rows + index * plan.batch_size.value
 
 
 def _cut(rows: Sequence[Encoded], plan: Plan) -> list[MicroBatch]:

@@ -5,15 +5,29 @@ Shapes: B rows, T tokens, N learned tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  (the field's usual name)
 
 
-def token_loss(model: nn.Module, ids_BT: torch.Tensor, weights_BT: torch.Tensor) -> tuple[torch.Tensor, int, int]:
-    """Cross-entropy of the learned tokens: (sum in nats, number of learned tokens, how many were the top guess).
+class TokenLoss(NamedTuple):
+    """The cross-entropy of the learned tokens, in nats."""
+
+    sum: torch.Tensor
+    learned: int
+    """How many tokens were learned."""
+
+    correct: int
+    """How many of them were the top guess."""
+
+    losses_N: torch.Tensor
+    """The loss of each, row by row; without a gradient."""
+
+
+def token_loss(model: nn.Module, ids_BT: torch.Tensor, weights_BT: torch.Tensor) -> TokenLoss:
+    """Cross-entropy of the learned tokens.
 
     Token t is predicted from the hidden state of token t - 1, so the first token of a row is never learned. Only
     hidden states that predict a learned token go through the output head: logits of prompt and padding are never
@@ -23,14 +37,14 @@ def token_loss(model: nn.Module, ids_BT: torch.Tensor, weights_BT: torch.Tensor)
     hidden_ND = hidden_states(model, ids_BT[:, :-1])[learned_BT]
     targets_N = ids_BT[:, 1:][learned_BT]
     head = [p for p in model.get_output_embeddings().parameters() if p.requires_grad]  # type: ignore[operator]
-    loss, correct = TiledLoss.apply(hidden_ND, model, targets_N, *head)  # type: ignore[no-untyped-call]
-    return loss, int(targets_N.numel()), int(correct)
+    loss, correct, losses_N = TiledLoss.apply(hidden_ND, model, targets_N, *head)  # type: ignore[no-untyped-call]
+    return TokenLoss(loss, int(targets_N.numel()), int(correct), losses_N)
 
 
 def plain_loss(model: nn.Module, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed cross-entropy in nats, and how many targets were the top guess: what `TiledLoss` computes."""
+    """Each target's cross-entropy in nats, and how many targets were the top guess: what `TiledLoss` sums."""
     logits_NV = output_logits(model, hidden_ND).float()
-    return F.cross_entropy(logits_NV, targets_N, reduction="sum"), (logits_NV.detach().argmax(-1) == targets_N).sum()
+    return F.cross_entropy(logits_NV, targets_N, reduction="none"), (logits_NV.detach().argmax(-1) == targets_N).sum()
 
 
 TILE_LOGITS = 2**21
@@ -52,8 +66,8 @@ class TiledLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden_ND: torch.Tensor, model: nn.Module, targets_N: torch.Tensor, *head: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss and correct guesses; keeps the gradients of the hidden states and of the head's trained weights."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Loss, correct guesses, and the loss of each target; keeps the gradients of the hidden states and of the head's trained weights."""
         vocab = model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
         rows = max(64, TILE_LOGITS // vocab)
         learned = len(targets_N)
@@ -62,13 +76,16 @@ class TiledLoss(torch.autograd.Function):
         hidden_ND, targets_N = F.pad(hidden_ND, (0, 0, 0, filling)), F.pad(targets_N, (0, filling), value=IGNORED)
         needed = any(ctx.needs_input_grad)
         loss, correct = hidden_ND.new_zeros((), dtype=torch.float32), targets_N.new_zeros(())
+        losses_N = hidden_ND.new_empty(len(targets_N), dtype=torch.float32)
         grad_ND = torch.empty_like(hidden_ND) if needed else None
         grads_head = [torch.zeros_like(weight) for weight in head] if needed else []
         for start in range(0, len(targets_N), rows):
             tile = slice(start, start + rows)
             with torch.set_grad_enabled(needed):
                 tile_ND = hidden_ND[tile].detach().requires_grad_(needed)
-                tile_loss, tile_correct = plain_loss(model, tile_ND, targets_N[tile])
+                tile_losses, tile_correct = plain_loss(model, tile_ND, targets_N[tile])
+                tile_loss = tile_losses.sum()
+            losses_N[tile] = tile_losses.detach()
             loss += tile_loss.detach()
             correct += tile_correct
             if grad_ND is not None:
@@ -76,11 +93,12 @@ class TiledLoss(torch.autograd.Function):
                 for total, part in zip(grads_head, grads, strict=True):
                     total += part
         ctx.grads = (None if grad_ND is None else grad_ND[:learned], *grads_head)
-        ctx.mark_non_differentiable(correct)
-        return loss, correct
+        losses_N = losses_N[:learned]
+        ctx.mark_non_differentiable(correct, losses_N)
+        return loss, correct, losses_N
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """The kept gradients, scaled."""
         hidden, *head = (None if kept is None else kept * grad.to(kept.dtype) for kept in ctx.grads)
         return hidden, None, None, *head

@@ -48,12 +48,13 @@ def test_without_a_record_of_two_epochs_nothing_is_said() -> None:
 
 def test_the_record_is_read_by_place_and_epoch(tmp_path: Path) -> None:
     train = Sample([pair(f"q{n}", f"a{n}") for n in range(3)]).rows().train
-    record = [(1, 2, 0.5), (1, 1, 0.9), (3, 1, 0.7), (9, 1, 0.1)]
+    record = [(1, 2, 0.5, 4), (1, 1, 0.9, 4), (3, 1, 0.7, 1), (3, 1, 0.3, 3), (9, 1, 0.1, 4)]
     text = "".join(
-        json.dumps({"place": {"file": "examples.jsonl", "line": line}, "epoch": epoch, "loss": loss}) + "\n" for line, epoch, loss in record
+        json.dumps({"place": {"file": "examples.jsonl", "line": line}, "epoch": epoch, "loss": loss, "tokens": tokens}) + "\n"
+        for line, epoch, loss, tokens in record
     )
     (tmp_path / "rows.jsonl").write_text(text + '{"place": {"fi')
-    assert read_losses(tmp_path / "rows.jsonl", train) == [[0.9, 0.5], [], [0.7]]
+    assert read_losses(tmp_path / "rows.jsonl", train) == [[0.9, 0.5], [], [pytest.approx(0.4)]]
     assert read_losses(tmp_path / "rows.jsonl", [train[0], train[0]]) == [[], []]
 
 
@@ -65,7 +66,7 @@ def test_a_jobs_rows_are_checked_with_its_record(tmp_path: Path) -> None:
     dataset = build(path, job.folder / "dataset")
     assert "no_row_losses" in {f.code for f in workspace.check_job(job.id).report.findings}
     record = [
-        {"place": {"file": e.place.file, "line": e.place.line}, "epoch": epoch, "loss": 3.0 if n == 4 else 0.9 / epoch}
+        {"place": {"file": e.place.file, "line": e.place.line}, "epoch": epoch, "loss": 3.0 if n == 4 else 0.9 / epoch, "tokens": 5}
         for n, e in enumerate(dataset.train)
         for epoch in (1, 2)
     ]

@@ -1,6 +1,6 @@
 """Rules about how each row was learned, from the record of a training.
 
-The record is the mean loss of each row's learned tokens after each epoch, in nats a token (`Rows.losses`). What is hard, what
+The record is the mean loss of each row's learned tokens as each epoch met it, in nats a token (`Rows.losses`). What is hard, what
 was forgotten again, and what was known at once says more about the rows than about the model: hard rows are often wrong
 or unlike all others (Swayamdipta et al. 2020, dataset cartography), rows that are learned and forgotten are in conflict
 with others (Toneva et al. 2019), and rows known at once add little.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from journeyman.data.check.rule import Rows, Rule, Sample, pair
 from journeyman.records import Example, Place
 
 FILE = "rows.jsonl"
-"""In a job's folder: a line a row and epoch, {"place": {"file", "line"}, "epoch": 1, 2, ..., "loss": nats a learned token}."""
+"""In a job's folder: a line a row and epoch, {"place": {"file", "line"}, "epoch": 1, 2, ..., "loss": nats a learned token, "tokens": learned tokens}.
+
+A row that is trained as several sequences has a line for each; its loss is that of all their tokens."""
 
 MIN_ROWS = 20
 FAR = 3.5
@@ -37,12 +39,17 @@ FORGOTTEN_NATS = 0.25
 def read_losses(path: Path, train: Sequence[Example]) -> list[list[float]]:
     """The record of a training, as `Rows.losses` has it; a row whose place is another row's too has none."""
     shared = Counter(example.place for example in train)
-    of_place: dict[Place, dict[int, float]] = {place: {} for place, count in shared.items() if count == 1}
+    of_place = {place: defaultdict[int, list[tuple[float, int]]](list) for place, count in shared.items() if count == 1}
     for line in files.read_jsonl(path):
         place = Place(line["place"]["file"], line["place"]["line"])
         if place in of_place:
-            of_place[place][line["epoch"]] = line["loss"]
-    return [[loss for _, loss in sorted(of_place.get(example.place, {}).items())] for example in train]
+            of_place[place][line["epoch"]].append((line["loss"], line["tokens"]))
+    return [[_mean(parts) for _, parts in sorted(of_place.get(example.place, {}).items())] for example in train]
+
+
+def _mean(parts: Sequence[tuple[float, int]]) -> float:
+    """The mean over the tokens of all parts."""
+    return sum(loss * tokens for loss, tokens in parts) / sum(tokens for _, tokens in parts)
 
 
 def _records(rows: Rows) -> list[tuple[int, Sequence[float]]]:
@@ -87,7 +94,7 @@ def _at_once(rows: Rows) -> Iterator[Finding]:
     if found and len(records) >= MIN_ROWS:
         yield _finding(
             rows, "learned_at_once", "info", found,
-            f"{len(found)} of {len(records)} rows were known after the first epoch",
+            f"{len(found)} of {len(records)} rows were known in the first epoch",
             "where they are many, fewer of their kind would do, and others would teach more",
         )  # fmt: skip
 
@@ -125,7 +132,7 @@ RULES = (
         "learned_at_once",
         "Rows that were known at once",
         "info",
-        "after a training, a row's loss was next to nothing after the first epoch",
+        "after a training, a row's loss was next to nothing in the first epoch",
         "They teach no more: the base knows them, or many rows say the same.",
         "where they are many, fewer of their kind would do, and others would teach more",
         Sample(_PAIRS, losses=[(0.03, 0.02, 0.01), *_LEARNED]),

@@ -96,7 +96,7 @@ class Rows:
 
     tokenized: Tokenized | None = None
     losses: Sequence[Sequence[float]] = ()
-    """After a training: for each row of `train` its loss at the end of each epoch."""
+    """After a training: for each row of `train` its loss in each epoch."""
 
     @cached_property
     def all(self) -> list[Example]:
