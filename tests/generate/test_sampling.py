@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import RepetitionPenaltyLogitsProcessor
 
 from journeyman.errors import RequestError
-from journeyman.generate.sampling import Sampling, choose, make_generator
+from journeyman.generate.sampling import Sampling, adjust, choose, make_generator, own_repetition_penalty
 
 QUARTERS = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
 
@@ -89,6 +90,41 @@ def test_a_seed_draws_the_same_whatever_the_batch_and_its_rounding():
 def test_what_can_not_be_sampled_is_refused_at_once_and_named():
     with pytest.raises(RequestError) as caught:
         Sampling(max_tokens=0, temperature=float("nan"), top_p=1.5, seed=2**63)
-    assert [p.split(" is ")[0] for p in caught.value.problems] == ["max_tokens", "temperature", "top_p", "seed"]
+    assert [p.split(" is ")[0] for p in caught.value.problems] == [
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "seed",
+    ]
     with pytest.raises(RequestError, match="temperature is -1"):
         Sampling(temperature=-1)
+
+
+def test_penalties_are_what_their_definitions_say():
+    logits_V = torch.tensor([2.0, -2.0, 1.0, 1.0, 0.5])
+    asked = {"frequency_penalty": 0.5, "presence_penalty": 0.25}
+    found = adjust(logits_V, Sampling(**asked), prompt_ids=[2], written_ids=[0, 0, 1])
+    assert found.tolist() == [2.0 - 2 * 0.5 - 0.25, -2.0 - 0.5 - 0.25, 1.0, 1.0, 0.5]
+    found = adjust(logits_V, Sampling(repetition_penalty=2.0), prompt_ids=[1], written_ids=[0])
+    assert found.tolist() == [1.0, -4.0, 1.0, 1.0, 0.5]
+    found = adjust(logits_V, Sampling(logit_bias={3: 100, 0: -100, 99: 5}), prompt_ids=[], written_ids=[])
+    assert found.tolist() == [-98.0, -2.0, 1.0, 101.0, 0.5]
+    assert adjust(logits_V, Sampling(), [1], [2]) is logits_V
+    with pytest.raises(RequestError) as raised:
+        Sampling(frequency_penalty=3, repetition_penalty=0, logit_bias={1: 101})
+    assert len(raised.value.problems) == 3
+
+
+@given(st.lists(st.integers(0, 31), min_size=1, max_size=20), st.floats(0.5, 2.0), st.integers(0, 9))
+def test_the_repetition_penalty_is_transformers_own(ids, penalty, seed):
+    logits_V = torch.randn(32, generator=torch.Generator().manual_seed(seed))
+    theirs = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([ids]), logits_V.clone()[None])[0]
+    half = len(ids) // 2
+    ours = adjust(logits_V, Sampling(), ids[:half], ids[half:], own_penalty=penalty)
+    assert torch.equal(ours, theirs)
+
+
+def test_a_models_own_repetition_penalty_is_found(tmp_path):
+    assert own_repetition_penalty(tmp_path, default=1.1) == 1.1
+    (tmp_path / "generation_config.json").write_text('{"repetition_penalty": 1.3}')
+    assert own_repetition_penalty(tmp_path, default=1.1) == 1.3

@@ -22,7 +22,7 @@ from transformers import DynamicCache
 
 from journeyman.errors import ModelNotFound, RequestError
 from journeyman.generate.likelihood import Likelihood, likelihoods
-from journeyman.generate.sampling import Sampling, choose, make_generator
+from journeyman.generate.sampling import Sampling, adjust, choose, make_generator, own_repetition_penalty
 from journeyman.generate.stream import TextStream
 from journeyman.plan.shape import ModelShape
 from journeyman.records import Answer, Message, Stop, Usage
@@ -67,9 +67,12 @@ class Engine:
     def __init__(self, folder: Path, *, precision: str = "fp32", device: str = "cpu") -> None:
         model = load_base(folder, precision=precision, device=device)
         self._hold(model, ChatFormat.open(folder), ModelShape.read(folder).context_tokens, device)
+        self._own_penalty[None] = own_repetition_penalty(folder)
 
     @classmethod
-    def around(cls, model: torch.nn.Module, chat: ChatFormat, *, context_tokens: int, device: str = "cpu") -> Engine:
+    def around(
+        cls, model: torch.nn.Module, chat: ChatFormat, *, context_tokens: int, device: str = "cpu"
+    ) -> Engine:
         """An engine that answers with a module as it stands, such as one in training; it takes no adapters."""
         engine = cls.__new__(cls)
         engine._hold(model, chat, context_tokens, device)
@@ -84,6 +87,7 @@ class Engine:
         known = inspect.signature(self._model.forward).parameters
         self._cache_argument = "cache" if "cache" in known else "past_key_values"
         self._adapters: dict[str, str] = {}
+        self._own_penalty: dict[str | None, float] = {None: 1.0}
         self._active: str | None = None
         self._lock = threading.Lock()
 
@@ -102,6 +106,7 @@ class Engine:
             if name not in self._adapters:
                 key = f"a{len(self._adapters)}"
                 lora.load_adapter(self._model, key, folder)
+                self._own_penalty[name] = own_repetition_penalty(folder, default=self._own_penalty[None])
                 self._adapters[name] = key
 
     def likelihoods(self, rows: Sequence[Encoded], *, adapter: str | None = None) -> list[Likelihood]:
@@ -120,7 +125,9 @@ class Engine:
             lora.activate(self._model, self._adapters[name] if name else None)
             self._active = name
 
-    def answer(self, messages: Sequence[Message], *, adapter: str | None = None, sampling: Sampling) -> Answer:
+    def answer(
+        self, messages: Sequence[Message], *, adapter: str | None = None, sampling: Sampling
+    ) -> Answer:
         """Answer one conversation."""
         request = Request(tuple(self.chat.prompt_ids(messages)), adapter, sampling)
         return self.answers([request])[0]
@@ -144,7 +151,9 @@ class Engine:
         """
         for request in requests:
             self._check(request)
-        order = sorted(range(len(requests)), key=lambda i: (requests[i].adapter or "", len(requests[i].prompt_ids)))
+        order = sorted(
+            range(len(requests)), key=lambda i: (requests[i].adapter or "", len(requests[i].prompt_ids))
+        )
         start = 0
         while start < len(order):
             adapter = requests[order[start]].adapter
@@ -173,7 +182,13 @@ class Engine:
         cache = DynamicCache(config=self._model.config)
         while rows:
             logits_BV = self._next_logits(ids_BT, mask_BT, cache, adapter)
-            chosen = choose(logits_BV, [row.request.sampling for row in rows], [row.generator for row in rows])
+            own_penalty = self._own_penalty[adapter]
+            logits_BV = torch.stack(
+                [row.adjust(logits_V, own_penalty) for row, logits_V in zip(rows, logits_BV, strict=True)]
+            )
+            chosen = choose(
+                logits_BV, [row.request.sampling for row in rows], [row.generator for row in rows]
+            )
             next_ids, alive = [], []
             for position, (row, token_id) in enumerate(zip(rows, chosen, strict=True)):
                 piece = row.push(token_id)
@@ -228,21 +243,27 @@ class _Row:
         self.done = False
         self._chat = chat
         self._text = TextStream(chat, request.sampling.stop)
-        self._written = 0
+        self._written_ids: list[int] = []
         self._room = min(request.sampling.max_tokens, context_tokens - len(request.prompt_ids))
+
+    def adjust(self, logits_V: torch.Tensor, own_penalty: float) -> torch.Tensor:
+        """The logits with what the request asks for, given what it has written."""
+        return adjust(
+            logits_V, self.request.sampling, self.request.prompt_ids, self._written_ids, own_penalty
+        )
 
     def push(self, token_id: int) -> Piece | None:
         """Take the next token; return a piece where there is text to show or the answer has ended."""
-        self._written += 1
+        self._written_ids.append(token_id)
         if token_id in self._chat.stop_ids:
             return self._end(self._text.finish(), "end")
         text = self._text.push(token_id)
         if self._text.stopped:
             return self._end(text, "end")
-        if self._written >= self._room:
+        if len(self._written_ids) >= self._room:
             return self._end(text + self._text.finish(), "length")
         return Piece(self.index, text) if text else None
 
     def _end(self, text: str, stop: Stop) -> Piece:
         self.done = True
-        return Piece(self.index, text, stop, Usage(len(self.request.prompt_ids), self._written))
+        return Piece(self.index, text, stop, Usage(len(self.request.prompt_ids), len(self._written_ids)))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from journeyman.errors import RequestError
+from journeyman.files import read_json
 
 SEEDS = range(-(2**63), 2**63)
 """What torch takes as a seed."""
@@ -20,7 +23,14 @@ class Sampling:
 
     `top_p` keeps the smallest set of tokens whose probability reaches it (Holtzman et al. 2019,
     arXiv:1904.09751), and never less than the most likely one. `stop` are texts at which the answer ends; they are
-    not part of it. Raises RequestError with every value out of range.
+    not part of it.
+
+    `frequency_penalty` and `presence_penalty` are OpenAI's: subtracted from the logits of tokens that the answer
+    already holds, once a time and once at all. `repetition_penalty` is transformers' and vLLM's (Keskar et al. 2019,
+    arXiv:1909.05858): logits of tokens in prompt or answer are divided by it where positive, else multiplied; None
+    takes the model's own. `logit_bias` is added to the logits of the tokens it names.
+
+    Raises RequestError with every value out of range.
     """
 
     max_tokens: int = 256
@@ -28,15 +38,35 @@ class Sampling:
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wrong = [
             f"{name} is {getattr(self, name)!r}; it must be {wanted}"
             for name, wanted, fits in (
                 ("max_tokens", "1 or more", self.max_tokens >= 1),
-                ("temperature", "a number from 0 up", math.isfinite(self.temperature) and self.temperature >= 0),
+                (
+                    "temperature",
+                    "a number from 0 up",
+                    math.isfinite(self.temperature) and self.temperature >= 0,
+                ),
                 ("top_p", "from 0 to 1", 0 <= self.top_p <= 1),
                 ("seed", "a 64-bit number", self.seed is None or self.seed in SEEDS),
+                ("frequency_penalty", "from -2 to 2", -2 <= self.frequency_penalty <= 2),
+                ("presence_penalty", "from -2 to 2", -2 <= self.presence_penalty <= 2),
+                (
+                    "repetition_penalty",
+                    "above 0, at most 10",
+                    self.repetition_penalty is None or 0 < self.repetition_penalty <= 10,
+                ),
+                (
+                    "logit_bias",
+                    "from -100 to 100 for every token",
+                    all(-100 <= b <= 100 for b in self.logit_bias.values()),
+                ),
             )
             if not fits
         ]
@@ -47,6 +77,38 @@ class Sampling:
     def greedy(self) -> bool:
         """Whether the most likely token is taken, so that nothing is drawn."""
         return self.temperature == 0 or self.top_p == 0
+
+
+def adjust(
+    logits_V: torch.Tensor,
+    sampling: Sampling,
+    prompt_ids: Sequence[int],
+    written_ids: Sequence[int],
+    own_penalty: float = 1.0,
+) -> torch.Tensor:
+    """The logits of one request with its penalties and biases; the same tensor where it has none.
+
+    `own_penalty` is the model's repetition penalty, for a request that names none. Penalties on what stands come
+    first, as in transformers; a bias has the last word.
+    """
+    repetition = own_penalty if sampling.repetition_penalty is None else sampling.repetition_penalty
+    subtracts = (sampling.frequency_penalty or sampling.presence_penalty) and written_ids
+    if repetition == 1 and not subtracts and not sampling.logit_bias:
+        return logits_V
+    logits_V = logits_V.clone()
+    if repetition != 1:
+        seen = torch.tensor(sorted({*prompt_ids, *written_ids}), device=logits_V.device)
+        of_seen = logits_V[seen]
+        logits_V[seen] = torch.where(of_seen > 0, of_seen / repetition, of_seen * repetition)
+    if subtracts:
+        counts = Counter(written_ids)
+        written = torch.tensor(list(counts), device=logits_V.device)
+        times = torch.tensor(list(counts.values()), device=logits_V.device, dtype=logits_V.dtype)
+        logits_V[written] -= sampling.frequency_penalty * times + sampling.presence_penalty
+    for token_id, bias in sampling.logit_bias.items():
+        if 0 <= token_id < len(logits_V):
+            logits_V[token_id] += bias
+    return logits_V
 
 
 def choose(
@@ -93,3 +155,10 @@ def make_generator(sampling: Sampling) -> torch.Generator | None:
     else:
         generator.manual_seed(sampling.seed)
     return generator
+
+
+def own_repetition_penalty(folder: Path, *, default: float = 1.0) -> float:
+    """What a model's generation_config.json asks for (transformers' and vLLM's default too), else `default`."""
+    path = folder / "generation_config.json"
+    value = read_json(path).get("repetition_penalty") if path.is_file() else None
+    return float(value) if isinstance(value, int | float) and value > 0 else default
