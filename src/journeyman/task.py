@@ -51,6 +51,7 @@ _TABLES: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "rehearsal": (int, float),
         "select": (str,),
         "suffix": (str,),
+        "repetition_penalty": (int, float),
     },
 }
 _DEFAULT_FILES = {"examples": "examples.jsonl", "instructions": "instructions.md", "documents": "documents"}

@@ -892,7 +892,7 @@ def _suffix(task: Task, request: TrainRequest) -> str:
     return suffix
 
 
-OF_THE_BASE = frozenset({"full", "learning_rate", "rank"})
+OF_THE_BASE = frozenset({"full", "learning_rate", "rank", "repetition_penalty"})
 """Keys of [train] that were chosen for the base that the task names, and say nothing about another one."""
 
 

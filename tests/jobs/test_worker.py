@@ -139,6 +139,15 @@ def stop_after(calls: int):
     return should_stop
 
 
+def test_a_tasks_repetition_penalty_is_the_models_own(home, data, bases, tmp_path):
+    job, version = home.train(request(data, bases("llama"), repetition_penalty=1.5))
+    assert json.loads((version.folder / "generation_config.json").read_text())["repetition_penalty"] == 1.5
+    asked = [Message("user", "Where is my order?")]
+    own = home.answer(version.id, asked, Sampling(max_tokens=24))
+    assert own.text == home.answer(version.id, asked, Sampling(max_tokens=24, repetition_penalty=1.5)).text
+    assert own.text != home.answer(version.id, asked, Sampling(max_tokens=24, repetition_penalty=1.0)).text
+
+
 def test_a_full_fine_tune_answers_under_its_id(home, data, bases):
     job, version = home.train(request(data, bases("gpt2"), full=True, learning_rate=1e-3))
     assert version.method == "full"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from journeyman.files import hash_file, sync_folder, write_json, write_text
+from journeyman.files import hash_file, read_json, sync_folder, write_json, write_text
 from journeyman.models.bases import Base
 from journeyman.plan.plan import Plan, explain
 from journeyman.text.template import ChatFormat
@@ -34,6 +34,10 @@ def publish(
     for name in (*CHAT_FILES, *(("config.json", "generation_config.json") if full else ())):
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, scratch / name)
+    if plan.repetition_penalty.value != 1:
+        settings = base.folder / "generation_config.json"
+        own = read_json(settings) if settings.is_file() else {}
+        write_json(scratch / settings.name, {**own, "repetition_penalty": plan.repetition_penalty.value})
     chat = ChatFormat.open(base.folder)
     if chat.plain:  # the base has no template: other tools must find the one that was trained with
         write_text(scratch / "chat_template.jinja", chat.template)

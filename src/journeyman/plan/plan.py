@@ -38,6 +38,7 @@ class Wishes:
     seed: int | None = None
     rehearsal: float | None = None
     select: str | None = None
+    repetition_penalty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class DataFacts:
 
 
 NO_REHEARSAL = Choice(0.0, "only your rows; `--rehearsal 0.2` mixes in the base's own words where it forgets", "Journeyman's default")
+NO_PENALTY = Choice(1.0, "answers are drawn as the base's own settings say", "Journeyman's default")
 BY_LOSS = Choice("loss", "the checkpoint with the lowest validation loss is kept", "Journeyman's default")
 
 
@@ -92,6 +94,8 @@ class Plan:
     notes: tuple[str, ...] = ()
     rehearsal: Choice[float] = NO_REHEARSAL
     select: Choice[str] = BY_LOSS
+    repetition_penalty: Choice[float] = NO_PENALTY
+    """Above 1 it is written into the model's generation settings, so that it answers with it wherever it is loaded."""
 
     def choices(self) -> dict[str, Choice[Any]]:
         """Every chosen value by name, in the order of the plan."""
@@ -194,6 +198,7 @@ def make_plan(
         notes=_notes(facts, max_tokens.value),
         rehearsal=_wish(wishes.rehearsal, NO_REHEARSAL),
         select=_wish(wishes.select, BY_LOSS),
+        repetition_penalty=_wish(wishes.repetition_penalty, NO_PENALTY),
     )
 
 
@@ -324,6 +329,7 @@ def refuse_wishes(wishes: Wishes, shape: ModelShape, further: Sequence[str] = ()
         ("seed", wishes.seed, 0, 2**31 - 1),
         ("max_tokens", wishes.max_tokens, 8, shape.context_tokens),
         ("rehearsal", wishes.rehearsal, 0, 0.9),
+        ("repetition_penalty", wishes.repetition_penalty, 1, 2),
     )
     problems = [
         f"{name} is {value}, but must be from {low:g} to {high:g}"
