@@ -76,12 +76,29 @@ def sweep(found: list[Row]) -> str:
     return table(["task", "changed", "learning rate", "rank", "best validation loss", "token accuracy"], body)
 
 
+def pretraining(starter: list[Row], random: list[Row]) -> str:
+    """A line a task: the starter beside random weights of its shape, on the seeds that both have."""
+    body = []
+    for task in dict.fromkeys(row["task"] for row in random):
+        drawn = {row["seed"]: row for row in random if row["task"] == task}
+        ours = {row["seed"]: row for row in starter if row["task"] == task and row["seed"] in drawn}
+        cells = []
+        for found in (ours, drawn):
+            passed = statistics.mean(row["tuned"]["passed"] / row["tuned"]["rows"] for row in found.values())
+            loss = statistics.mean(row["metrics"]["best_valid_loss"] for row in found.values())
+            cells.append((f"{passed:.1%}", f"{loss:.3f}"))
+        (score, loss), (drawn_score, drawn_loss) = cells
+        body.append([task, str(len(ours)), score, drawn_score, loss, drawn_loss])
+    return table(["task", "seeds", "starter", "random weights", "validation loss, starter", "random weights"], body)
+
+
 def main() -> None:
     """Fill the page."""
     results = rows("results.jsonl")
     made = {
         "tasks": tasks(results),
         **{f"graders {task}": graders(results, task) for task in ("support", "catalog")},
+        "pretraining": pretraining(results, rows("random.jsonl")),
         "lora": tasks(rows("lora.jsonl")),
         "sweep": sweep(rows("sweep.jsonl")),
     }

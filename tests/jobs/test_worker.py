@@ -140,7 +140,7 @@ def stop_after(calls: int):
 
 
 def test_a_tasks_repetition_penalty_is_the_models_own(home, data, bases, tmp_path):
-    job, version = home.train(request(data, bases("llama"), repetition_penalty=1.5))
+    _, version = home.train(request(data, bases("llama"), repetition_penalty=1.5))
     assert json.loads((version.folder / "generation_config.json").read_text())["repetition_penalty"] == 1.5
     asked = [Message("user", "Where is my order?")]
     own = home.answer(version.id, asked, Sampling(max_tokens=24))
