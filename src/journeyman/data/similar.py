@@ -1,7 +1,7 @@
 """Groups of texts that say the same, or nearly the same.
 
-Two texts say the same when they have the same words in any order, politeness and articles left out, and misspelt words
-(`spelling.py`) put right. They are near-duplicates when they say the same, or share at least SHARED of their words and
+Two texts say the same when they have the same words in any order, politeness and articles left out, short forms written out, and
+misspelt words (`spelling.py`) put right. They are near-duplicates when they say the same, or share at least SHARED of their words and
 pairs of neighbouring words, wording that most texts have in common (a pasted instruction) left out. A group holds
 whatever is linked so. Pairs are found by MinHash and then compared exactly (`minhash.py`).
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,10 @@ ENDS_WORDS = 200
 TELLING_WORDS = 3
 """Fewer words than these, fillers aside, and two texts that differ in anything are not taken for the same."""
 
+SHORT_WORDS = (4, 12)
+SHORT_CHARACTERS = 120
+"""A text of so many words, fillers aside, is short."""
+
 FILLERS = frozenset(
     # Politeness and articles of the languages that most examples are written in. No negation, no question word,
     # nothing that turns a sentence into another one.
@@ -39,6 +43,25 @@ FILLERS = frozenset(
     "por favor gracias hola el los las una grazie ciao il lo gli per piacere obrigado obrigada olá alsjeblieft dank "
     "bedankt hoi de het een".split()
 )
+
+_POLITE = re.compile(
+    r"\A\W*(?:(?:hi|hello|hey)(?: there| all| everyone)?|good (?:morning|afternoon|evening|day))\b"
+    r"|\bthank(?:s| you)(?: (?:so|very) much| a lot| in advance)?\b",
+    re.I,
+)
+"""Politeness of several words."""
+
+_SHORTENED = (
+    (re.compile(r"\b(?:can ?no|ca n|can['’])t\b", re.I), "can not"),
+    (re.compile(r"n['’]t\b", re.I), " not"),
+    (re.compile(r"\b(i)['’]m\b", re.I), r"\1 am"),
+    (re.compile(r"['’]re\b", re.I), " are"),
+    (re.compile(r"['’]ve\b", re.I), " have"),
+    (re.compile(r"['’]ll\b", re.I), " will"),
+    (re.compile(r"\b(what|where|who|how|it|that|there)['’]s\b", re.I), r"\1 is"),
+    (re.compile(r"\bcould (?=i\b|you\b|we\b)", re.I), "can "),
+)
+"""Short forms and the polite question, and what they stand for."""
 
 # Scripts written without spaces (Thai to Myanmar, Khmer, CJK, kana, Hangul): each character is a word.
 _DENSE = "\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff"
@@ -97,6 +120,19 @@ def similar(texts: Sequence[str]) -> Similar:
     return Similar(*([groups.first(i) for i in range(len(texts))] for groups in (same, near)))
 
 
+def all_but_one_word(text: str) -> Iterator[tuple[str, ...]]:
+    """The words of a short text in alphabetical order, without each of them in turn, and all of them.
+
+    Two texts that have one of these in common differ in one word. In a short text that is more than the share that
+    near-duplicates may differ in; whether it matters, what else is known of the texts must tell. Politeness and articles
+    are left out. Texts of very few words, where one says it all, and long ones give nothing.
+    """
+    words = sorted(word for word in _words(normalised(text)) if word not in FILLERS) if len(text) <= SHORT_CHARACTERS else []
+    if SHORT_WORDS[0] <= len(words) <= SHORT_WORDS[1]:
+        for left_out in range(len(words) + 1):
+            yield (*words[:left_out], *words[left_out + 1 :])
+
+
 def _said(words: Sequence[str]) -> tuple[str, ...]:
     """What all texts that say the same have in common. A text of few words is only the same as its like."""
     telling = sorted(word for word in words if word not in FILLERS)
@@ -139,5 +175,9 @@ def _pairs_too(words: Sequence[int]) -> npt.NDArray[np.int64]:
 
 
 def _words(text: str) -> list[str]:
+    text = _POLITE.sub(" ", text)
+    if "'" in text or "’" in text or "cannot" in text or "could" in text:
+        for short, long in _SHORTENED:
+            text = short.sub(long, text)
     words = _WORD.findall(text)
     return words if len(words) <= 2 * ENDS_WORDS else words[:ENDS_WORDS] + words[-ENDS_WORDS:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from journeyman.data.refused import quoted
@@ -13,6 +13,9 @@ from journeyman.data.similar import normalised
 
 SHORT_WORDS = 3
 """Outputs of so few words that have none in common are different answers."""
+
+MIDDLE_WORDS, SAME_WORDS = 3, 2
+"""Two texts are otherwise the same where they differ in one place of so many words, and share so many times as many."""
 
 MANY_CAPITALS = 0.25
 """In a language that capitalises so many words (German), a capital does not make a name."""
@@ -54,6 +57,13 @@ _OPPOSITES = tuple(
             "true/false",
             "valid/invalid|expired",
             "before/after",
+            "more/less|fewer",
+            "most/least|fewest",
+            "all|every/none",
+            "man|men|male/woman|women|female",
+            "up/down",
+            "early|earlier/late|later",
+            "inside/outside",
             "today/tomorrow|yesterday",
             "morning/evening|afternoon",
             "left/right",
@@ -83,6 +93,7 @@ def disagreement(a: str, b: str, asked: str, common: Set[str]) -> str | None:
         or _names_differ(a, b, asked, common)
         or _opposites(a, b)
         or _negated(a, b)
+        or _but_for(a, b)
         or _short(a, b)
     )
 
@@ -247,6 +258,39 @@ def _scopes(text: str) -> tuple[set[str], set[str]]:
 
 def _telling(text: str) -> set[str]:
     return {word for word in _WORD.findall(text) if word not in _FILLERS}
+
+
+def _but_for(a: str, b: str) -> str | None:
+    """What stands in one place of two texts that are otherwise the same, where that is a number, a name or a negation."""
+    one, other = a.split(), b.split()
+    most = min(len(one), len(other))
+    before = next((n for n in range(most) if one[n] != other[n]), most)
+    after = next((n for n in range(most - before) if one[-1 - n] != other[-1 - n]), most - before)
+    left, right = one[before : len(one) - after], other[before : len(other) - after]
+    if max(len(left), len(right)) > MIDDLE_WORDS or before + after < SAME_WORDS * len(left + right):
+        return None
+    said, meant = " ".join(left), " ".join(right)
+    shown = f"{quoted(said, 30)} / {quoted(meant, 30)}"
+    if bool(_NEGATION.search(said)) != bool(_NEGATION.search(meant)):
+        return shown if _without_negation(said) == _without_negation(meant) else None
+    numbers = [sorted(re.findall(r"\d+(?:[.,]\d+)*", text)) for text in (said, meant)]
+    if all(numbers) and numbers[0] != numbers[1]:
+        return shown
+    if before and _are_names(left) and _are_names(right) and normalised(said) != normalised(meant):
+        return shown
+    return shown if _are_opposite(_words(said), _words(meant)) else None
+
+
+def _without_negation(text: str) -> str:
+    return normalised(_NEGATION.sub(" ", text.replace("cannot", "can")))
+
+
+def _are_names(words: Sequence[str]) -> bool:
+    return bool(words) and all(word[0].isupper() for word in words)
+
+
+def _are_opposite(one: Set[str], other: Set[str]) -> bool:
+    return any((one & a and other & b) or (one & b and other & a) for a, b in _OPPOSITES)
 
 
 def _short(a: str, b: str) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from journeyman.data.check.finding import Drop, Finding, FoundRow, Severity
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
+from journeyman.data.similar import all_but_one_word
 
 MUCH = 0.05
 """From this share of the measured rows on, what was learned by heart weighs as much in a score as many real gains."""
@@ -32,6 +33,7 @@ def _leaks(rows: Rows, code: str, measured: Sequence[int], name: str, split: str
     """Rows of `measured` that ask what a training row asks, and those that ask nearly the same."""
     same = _in_common(rows, rows.input_similarity.same, measured)
     near = _in_common(rows, rows.input_similarity.near, [i for i in measured if i not in same])
+    near |= _but_for_a_word(rows, [i for i in measured if i not in same and i not in near])
     share = len(same) / len(measured) if measured else 0.0
     severity: Severity
     for leaks, how, severity in (
@@ -63,6 +65,22 @@ def _in_common(rows: Rows, groups: Sequence[int], measured: Sequence[int]) -> di
     for index in range(len(rows.train)):
         trained[groups[index]].append(index)
     return {index: trained[groups[index]] for index in measured if groups[index] in trained}
+
+
+def _but_for_a_word(rows: Rows, measured: Sequence[int]) -> dict[int, list[int]]:
+    """For each measured row with a short input that has all words but one of training rows', and the same output: those."""
+    trained: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for index in range(len(rows.train) if measured else 0):
+        for kept in all_but_one_word(rows.normal_inputs[index]):
+            trained[rows.normal_outputs[index], kept].append(index)
+    out: dict[int, list[int]] = {}
+    for index in measured:
+        if index < len(rows.all):
+            keys = [(rows.normal_outputs[index], kept) for kept in all_but_one_word(rows.normal_inputs[index])]
+            found = sorted({one for key in keys for one in trained.get(key, ())})
+            if found:
+                out[index] = found
+    return out
 
 
 def _place(rows: Rows) -> Callable[[int], str]:

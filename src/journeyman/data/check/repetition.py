@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from journeyman.data.check.finding import Drop, Finding
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
 from journeyman.data.refused import quoted
-from journeyman.data.similar import normalised
+from journeyman.data.similar import all_but_one_word, normalised
 
 BOILERPLATE_ROWS = 5
 BOILERPLATE_SHARE = 0.02
@@ -50,19 +50,32 @@ def _near_rows(rows: Rows) -> Iterator[Finding]:
         if index not in repeats:
             near[rows.splits[index], rows.input_groups[index], rows.output_groups[index]].append(index)
     groups = [group for group in near.values() if len(group) > 1]
-    if groups:
-        same = rows.input_similarity.same
-        found = []
-        for first, *others in groups:
-            for index in others:
-                alike = same[index] == same[first] and rows.normal_outputs[index] == rows.normal_outputs[first]
-                found.append(rows.found(index, f"nearly {rows.all[first].place}", Drop() if alike else None))
-        message = (
-            f"{len(found)} row(s) say nearly what another does, such as {rows.shown(groups[0][0])} "
-            f"and {rows.shown(groups[0][1])}"
-        )
+    same = rows.input_similarity.same
+    found = []
+    for first, *others in groups:
+        for index in others:
+            alike = same[index] == same[first] and rows.normal_outputs[index] == rows.normal_outputs[first]
+            found.append(rows.found(index, f"nearly {rows.all[first].place}", Drop() if alike else None))
+    named = {index for group in groups for index in group[1:]} | repeats.keys()
+    but_for_a_word = {index: known for index, known in _but_for_a_word(rows).items() if index not in named}
+    found += [rows.found(index, f"nearly {rows.all[known].place}, but for a word") for index, known in but_for_a_word.items()]
+    if found:
+        one, other = groups[0][:2] if groups else next(iter(but_for_a_word.items()))
+        message = f"{len(found)} row(s) say nearly what another does, such as {rows.shown(one)} and {rows.shown(other)}"
         fix = "harmless in small numbers; keep the best one of each group where they are many"
         yield Finding("near_duplicate_rows", "info", message, tuple(found), fix, {"rows": len(found)})
+
+
+def _but_for_a_word(rows: Rows) -> dict[int, int]:
+    """For each row whose short input has all words but one of an earlier row's, and the same output: that row."""
+    first: dict[tuple[object, ...], int] = {}
+    out: dict[int, int] = {}
+    for index, text in enumerate(rows.normal_inputs):
+        for kept in all_but_one_word(text):
+            known = first.setdefault((rows.splits[index], rows.systems[index], rows.normal_outputs[index], kept), index)
+            if known != index:
+                out.setdefault(index, known)
+    return out
 
 
 def _near_inputs(rows: Rows) -> Iterator[Finding]:
