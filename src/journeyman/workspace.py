@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from journeyman.generate.sampling import Sampling
     from journeyman.jobs.checkpoints import Checkpoint
     from journeyman.jobs.events import Event
+    from journeyman.jobs.pool import Pool
     from journeyman.jobs.state import JobState
     from journeyman.jobs.store import Job, JobStore
     from journeyman.models.bases import Base
@@ -346,6 +347,65 @@ class Workspace:
         events.append(job.folder, {"type": "cancelled"})
         return job
 
+    def work(
+        self,
+        *,
+        should_stop: Callable[[], bool] = _never,
+        should_end: Callable[[], bool] = _never,
+        slot: int | None = None,
+        once: bool = False,
+    ) -> None:
+        """Be a worker: run the queue's jobs, each in a process of its own; see `jobs/supervisor.py`."""
+        import sys
+
+        from journeyman.jobs.supervisor import Worker
+
+        def command(job_id: str, owner: str) -> list[str]:
+            return [sys.executable, "-m", "journeyman", "worker", "--job", job_id, "--lease", owner]
+
+        Worker(
+            engine=self._database,
+            jobs_folder=self.settings.jobs_folder,
+            lease_s=self.settings.lease_s,
+            command=command,
+            environment=self.settings.environment(),
+        ).work(should_stop, should_end=should_end, slot=slot, once=once)
+
+    def workers(self, count: int) -> Pool:
+        """The workers beside a server, as a context. Killed with the server or not, no more than `count` jobs run."""
+        import sys
+
+        from journeyman.jobs.pool import Pool
+
+        command = [sys.executable, "-m", "journeyman", "worker", "--with-parent", "--slot"]
+        return Pool([[*command, str(slot)] for slot in range(count)], self.settings.environment())
+
+    def run_claimed(self, job_id: str, owner: str, *, should_stop: Callable[[], bool]) -> int:
+        """Run a job that a worker has claimed as `owner`, in a process of its own; the process's exit status.
+
+        A job that `should_stop` ends goes back into the queue.
+        """
+        import os
+
+        from journeyman.jobs import lock
+        from journeyman.jobs.state import JobState, LeaseLost
+        from journeyman.jobs.supervisor import BUSY, LEASE_LOST
+
+        job = self.jobs.get(job_id)
+        if lock.is_held(job.folder):
+            return BUSY
+        try:
+            with lock.held(job.folder):
+                self._run(
+                    job, owner, _ignore, should_stop,
+                    when_stopped=JobState.QUEUED, on_lost=lambda: os._exit(LEASE_LOST),
+                )  # fmt: skip
+        except LeaseLost:
+            return LEASE_LOST
+        except JourneymanError:  # the job's row and events say it
+            return 0
+        return 0
+
     def _create(
         self,
         request: TrainRequest,
@@ -394,7 +454,7 @@ class Workspace:
 
         with Lease(self._database, job.id, owner, lease_s=self.settings.lease_s, on_lost=on_lost) as lease:
             on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
-            from journeyman.jobs import worker
+            from journeyman.jobs import worker  # after the lease is renewed: torch takes seconds to load
 
             version = worker.run(
                 job,

@@ -93,7 +93,8 @@ def follow(job_id: JobId) -> None:
             for event in events[seen:]:
                 view(event)
             seen = len(events)
-            if not is_held(job.folder):
+            status = workspace.jobs.get(job_id).status
+            if not is_held(job.folder) and (status.terminal or status in ("paused", "running")):
                 break
             time.sleep(0.5)
     screen.line(f"{job.id}  {workspace.jobs.get(job_id).status}")
@@ -121,7 +122,18 @@ def pause(job_id: JobId, as_json: options.AsJson = False) -> None:
 
     screen = Screen(as_json=as_json)
     job = Workspace().pause(job_id)
-    screen.line(f"{job.id} will pause after its current step")
+    screen.line(f"{job.id} is paused; a process that runs it stops after its current step")
+    screen.result(job.as_dict())
+
+
+@group.command()
+def queue(job_id: JobId, as_json: options.AsJson = False) -> None:
+    """Put a paused job back into the queue, for a worker to go on with."""
+    from journeyman.workspace import Workspace
+
+    screen = Screen(as_json=as_json)
+    job = Workspace().requeue(job_id)
+    screen.line(f"{job.id}  {job.status}")
     screen.result(job.as_dict())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,8 +19,13 @@ def register(app: typer.Typer) -> None:
 def serve(
     host: Annotated[str, typer.Option("--host", help="Other than localhost only with JOURNEYMAN_API_KEY set.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, max=64, help="How many jobs run at once, each in a process of its own.")
+    ] = 1,
 ) -> None:
-    """An OpenAI-compatible server for base and tuned models."""
+    """An OpenAI-compatible server for base and tuned models, with workers for the jobs in the queue."""
+    import signal
+
     from journeyman.api import server
     from journeyman.workspace import Workspace
 
@@ -30,7 +35,14 @@ def serve(
     screen.line(f"serving on http://{shown}:{port}/v1 (Ctrl-C stops)", style="bold")
     if not workspace.settings.api_keys:
         screen.line("  any key is accepted, from this machine only; JOURNEYMAN_API_KEY sets keys", style="dim")
-    server.serve(workspace, host=host, port=port)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with workspace.workers(workers):
+        server.serve(workspace, host=host, port=port)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """SIGTERM ends as Ctrl-C does: answers under way are finished, and jobs go back into the queue with a checkpoint."""
+    raise KeyboardInterrupt
 
 
 def doctor(as_json: options.AsJson = False) -> None:
