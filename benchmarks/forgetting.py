@@ -1,6 +1,6 @@
 """What a task costs elsewhere, and what each remedy does about it.
 
-    python benchmarks/forgetting.py --task triage --seeds 0 1 2
+    python benchmarks/forgetting.py --task triage --rows 200 --seeds 0 1 2
 
 Each case is one training of the starter, scored on the task's held-out rows and on the general probe set. The
 over-trained one is meant to be bad: twice the passes at three times the rate. One JSON line a training is appended to
@@ -14,6 +14,7 @@ import json
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,19 @@ def cases(plan: Plan) -> dict[str, Wishes]:
     }
 
 
-def run(workspace: Workspace, task: str, base: Measured, wishes: Wishes) -> dict[str, Any]:
+def request(workspace: Workspace, task: str, rows: int, folder: Path, wishes: Wishes) -> TrainRequest:
+    """The first rows of a task as a bare file: the bundled tasks ask for --full, and here the wishes shall decide."""
+    found = workspace.task(task)
+    lines = found.examples.read_text(encoding="utf-8").splitlines()[:rows]
+    path = folder / f"{task}-{rows}.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return TrainRequest(str(path), "starter", wishes, held_out=found.held_out)
+
+
+def run(workspace: Workspace, task: str, base: Measured, asked: TrainRequest) -> dict[str, Any]:
     """Train once; the task's score and what was forgotten."""
     started_s = time.perf_counter()
-    # The bundled tasks ask for --full themselves; their examples as a bare file leave the choice to the wish.
-    found = workspace.task(task)
-    request = TrainRequest(str(found.examples), "starter", wishes, held_out=found.held_out)
-    _, version = workspace.train(request)
+    _, version = workspace.train(asked)
     assert version is not None
     trained_s = time.perf_counter() - started_s
     served = workspace.served(version.id)
@@ -54,9 +61,10 @@ def run(workspace: Workspace, task: str, base: Measured, wishes: Wishes) -> dict
     return {
         "task": task,
         "base_fingerprint": version.base_fingerprint,
-        "seed": wishes.seed,
+        "seed": asked.wishes.seed,
         "passed": sum(bool(row.graded.passed) for row in scores.rows),
         "rows": len(scores.rows),
+        "trained_rows": version.plan["facts"]["rows"],
         "within_budget": lost.within_budget,
         "over_budget": [s.name for s in lost.over_budget],
         "skills": [
@@ -75,12 +83,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="triage")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--rows", type=int, default=200, help="examples to train on")
     parser.add_argument("--only", nargs="+", help="only cases whose name begins so")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "forgetting.jsonl")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="journeyman-forgetting-") as home:
         workspace = Workspace(Path(home))
-        plan = workspace.plan(TrainRequest(args.task))
+        ask = partial(request, workspace, args.task, args.rows, Path(home))
+        plan = workspace.plan(ask(Wishes(full=True)))
         served = workspace.served("starter")
         base = measure(served.engine, None)
         kept = list(read_jsonl(args.out)) if args.out.is_file() else []
@@ -89,7 +99,7 @@ def main() -> None:
             for name, wishes in cases(plan).items():
                 if (args.task, name, seed, plan.base_hash) in done or (args.only and not name.startswith(tuple(args.only))):
                     continue
-                row = {"case": name, **run(workspace, args.task, base, replace(wishes, seed=seed))}
+                row = {"case": name, **run(workspace, args.task, base, ask(replace(wishes, seed=seed)))}
                 with args.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 print(name, "seed", seed, f"{row['passed']}/{row['rows']}", row["over_budget"] or "within", f"{row['train_s']} s", flush=True)

@@ -1,4 +1,4 @@
-"""Write the tables of docs/results.md from the files that results.py and sweep.py wrote.
+"""Write the tables of docs/results.md from the files that results.py, sweep.py and forgetting.py wrote.
 
     python benchmarks/tables.py
 
@@ -92,6 +92,30 @@ def pretraining(starter: list[Row], random: list[Row]) -> str:
     return table(["task", "seeds", "starter", "random weights", "validation loss, starter", "random weights"], body)
 
 
+def forgetting(found: list[Row]) -> str:
+    """A line a case: the task, what was lost elsewhere (means over seeds), and how many seeds are over the budget."""
+    by_case: dict[str, list[Row]] = defaultdict(list)
+    for row in found:
+        by_case[row["case"]].append(row)
+    body = []
+    for case, seeds in by_case.items():
+        passed = statistics.mean(row["passed"] / row["rows"] for row in seeds)
+        changes = [f"{100 * statistics.mean(_change(row, name) for row in seeds):+.1f}" for name in SHOWN_SKILLS]
+        loss = statistics.mean(row["text_loss"]["tuned"] - row["text_loss"]["base"] for row in seeds)
+        over = sum(not row["within_budget"] for row in seeds)
+        body.append([case, f"{passed:.1%}", *changes, f"{loss:+.2f}", f"{over} of {len(seeds)}"])
+    return table(["training", "task", *SHOWN_SKILLS, "loss on prose", "over budget"], body)
+
+
+SHOWN_SKILLS = ("general prose", "grammar", "reading", "memory", "json")
+"""Skills on which the starter is not at chance."""
+
+
+def _change(row: Row, name: str) -> float:
+    skill = next(s for s in row["skills"] if s["name"] == name)
+    return float(skill["tuned"] - skill["base"])
+
+
 def main() -> None:
     """Fill the page."""
     results = rows("results.jsonl")
@@ -101,6 +125,7 @@ def main() -> None:
         "pretraining": pretraining(results, rows("random.jsonl")),
         "lora": tasks(rows("lora.jsonl")),
         "sweep": sweep(rows("sweep.jsonl")),
+        "forgetting": forgetting(rows("forgetting.jsonl")),
     }
     text = PAGE.read_text(encoding="utf-8")
     for name, content in made.items():

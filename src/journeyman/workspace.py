@@ -684,12 +684,13 @@ class Workspace:
         forgetting_budget: float | None = None,
         consistency_rows: int = 0,
         price: float | None = None,
+        compared: Mapping[str, Any] | None = None,
     ) -> Evaluation:
         """The tuned model and its base on the same held-out rows, and what the tuned one forgot elsewhere.
 
         Held-out rows are those of the model's own job; `source` names another task. `limit` takes the first rows
         only. `forgetting_budget` is the loss of a skill that is allowed, as a share. The first `consistency_rows` are
-        asked again and again. `price` is money for a million input tokens. Scores, the report as a page and as text, and
+        asked again and again. `price` is money for a million input tokens, `compared` what `compare` gave, for the page. Scores, the report as a page and as text, and
         a model card are kept in the job's folder. Raises DataError where there are no held-out rows.
         """
         from journeyman.evaluate.card import card
@@ -714,7 +715,7 @@ class Workspace:
             saving=self._saving(version, task, rows, price),
         )
         folder = self._evaluation_folder(version, task)
-        subject = self._subject(version, task, source)
+        subject = replace(self._subject(version, task, source), compare=compared)
         files.write_text(folder / "report.html", page(evaluation, subject))
         files.write_text(folder / "model_card.md", card(evaluation, subject))
         files.write_json(folder / "evaluation.json", evaluation.as_dict())

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from journeyman.cli.main import app
-from journeyman.errors import RequestError
+from journeyman.errors import DataError, RequestError
 from journeyman.evaluate.forgetting import Forgetting
 from journeyman.plan.plan import Wishes
 from journeyman.workspace import TrainRequest, Workspace
@@ -55,6 +55,18 @@ def test_the_evaluation_is_json_a_page_and_a_card(model, tmp_path: Path, monkeyp
     folder = Path(value["folder"])
     assert {p.name for p in folder.iterdir()} >= {"report.html", "report.md", "model_card.md", "evaluation.json"}
     assert "journeyman train" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"contenders": 3}'])
+def test_what_is_no_comparison_is_refused_before_anything_is_measured(model, tmp_path: Path, monkeypatch, content) -> None:
+    home, name = model
+    monkeypatch.setenv("JOURNEYMAN_HOME", str(home))
+    path = tmp_path / "compare.json"
+    if content is not None:
+        path.write_text(content)
+    found = run("evaluate", name, "--compared", str(path)).exception
+    assert isinstance(found, DataError)
+    assert found.code == "not_a_comparison"
 
 
 def test_a_budget_that_is_no_number_of_points_is_refused(model, monkeypatch) -> None:

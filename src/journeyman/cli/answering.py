@@ -32,6 +32,7 @@ def evaluate(
     forgetting_budget: Annotated[float | None, typer.Option("--forgetting-budget", metavar="POINTS", help="Exit 1 where a general skill is significantly worse by more points than this.")] = None,
     consistency: Annotated[int, typer.Option("--consistency", metavar="ROWS", help="So many held-out rows are asked again and again, sampled and in other words; 0 leaves that out.")] = 20,
     price: Annotated[float | None, typer.Option("--price", metavar="MONEY", help="What a million input tokens cost you, for the money saved.")] = None,
+    compared: Annotated[Path | None, typer.Option("--compared", metavar="FILE", help="The JSON object of a comparison: its table goes into the report.")] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="OUT", help="Write the report as one page here, too.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -41,7 +42,8 @@ def evaluate(
     screen = Screen(as_json=as_json)
     budget, workspace = _share(forgetting_budget), Workspace()
     evaluation = run_evaluation(
-        screen, workspace, model, task, limit, forgetting_budget=budget, consistency_rows=consistency, price=price
+        screen, workspace, model, task, limit, forgetting_budget=budget, consistency_rows=consistency, price=price,
+        compared=_read_compared(compared),
     )
     show_evaluation(screen, evaluation)
     folder = workspace.evaluation_folder(model, task)
@@ -52,6 +54,24 @@ def evaluate(
     screen.result({**evaluation.as_dict(), "report": str(html or folder / "report.html"), "folder": str(folder)})
     if budget is not None and evaluation.forgetting and not evaluation.forgetting.within_budget:
         raise typer.Exit(1)
+
+
+def _read_compared(path: Path | None) -> dict[str, Any] | None:
+    """The file of a comparison. Raises DataError where it is none."""
+    from journeyman.errors import DataError
+    from journeyman.files import read_json
+
+    if path is None:
+        return None
+    try:
+        value = read_json(path)
+    except (OSError, ValueError) as error:
+        reason = f"can't be read: {error}"
+    else:
+        if isinstance(value, dict) and isinstance(value.get("contenders"), list):
+            return value
+        reason = "is no comparison: it has no contenders"
+    raise DataError(f"{path} {reason}", where="--compared", fix="give the JSON object of a comparison, with its contenders", code="not_a_comparison")
 
 
 def _share(points: float | None) -> float | None:

@@ -17,6 +17,7 @@ from journeyman.evaluate.measures import SIMILARITY
 from journeyman.evaluate.report import Evaluation
 from journeyman.evaluate.run import ScoredRow
 from journeyman.evaluate.statistics import LEVEL, Interval, Mean, Missing, Proportion
+from journeyman.evaluate.verdict import Verdict
 
 MAX_ROWS = 3_000
 """So many rows can be searched in the page, those that changed first; the page says so where there are more."""
@@ -238,7 +239,15 @@ def _consistency(evaluation: Evaluation) -> dict[str, Any] | None:
         ("the same verdict every time", _share(found.before.steady), _share(found.after.steady)),
         ("passes every time", _share(found.before.reliable), _share(found.after.reliable)),
     ]
-    return {"it": found, "lines": lines, "kinds": kinds}
+    points = [("steady", _points(found.steady)), ("passing every time", _points(found.reliable))]
+    return {"it": found, "lines": lines, "kinds": kinds, "points": points}
+
+
+def _points(verdict: Verdict) -> str:
+    if isinstance(verdict.difference, Missing) or isinstance(verdict.interval, Missing):
+        return "no data"
+    low, high = 100 * verdict.interval.low, 100 * verdict.interval.high
+    return f"{100 * verdict.difference:+.1f} ({low:+.1f} to {high:+.1f}, {SHAPES[verdict.outcome][2:]})"
 
 
 def _contenders(compare: Mapping[str, Any] | None) -> list[dict[str, str]]:
