@@ -35,12 +35,11 @@ TEXT = "general prose"
 SkillVerdict = Literal["worse", "better", "no_difference_seen", "not_enough_rows", "at_chance"]
 
 REMEDIES = (
-    ("--rehearsal 0.2", "mix the base's own answers and prose into the training rows"),
-    ("--learning-rate", "a third of the plan's value"),
-    ("--epochs", "fewer passes over the rows"),
-    ("--rank 8", "smaller adapters, without --full"),
+    ("--learning-rate", "a third of the plan's value: the first to try"),
+    ("--rehearsal 0.2", "mix in the base's own answers and prose: the strongest, at some cost to the task"),
+    ("--epochs, --rank", "fewer passes, smaller adapters: no help to the starter, but larger bases may differ"),
 )
-"""What forgetting is mended with: the flag of `train`, and what it does. docs/evaluate.md has what each one did."""
+"""What forgetting is mended with: the flag of `train`, and what it does, as measured (docs/results.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,11 +71,18 @@ class Engine:
 
     @classmethod
     def around(
-        cls, model: torch.nn.Module, chat: ChatFormat, *, context_tokens: int, device: str = "cpu"
+        cls,
+        model: torch.nn.Module,
+        chat: ChatFormat,
+        *,
+        context_tokens: int,
+        device: str = "cpu",
+        repetition_penalty: float = 1.0,
     ) -> Engine:
         """An engine that answers with a module as it stands, such as one in training; it takes no adapters."""
         engine = cls.__new__(cls)
         engine._hold(model, chat, context_tokens, device)
+        engine._own_penalty[None] = repetition_penalty
         return engine
 
     def _hold(self, model: Any, chat: ChatFormat, context_tokens: int, device: str) -> None:

@@ -36,7 +36,11 @@ def make_judge(
 
     def judge(model: nn.Module) -> dict[str, float]:
         engine = Engine.around(
-            model, chat, context_tokens=plan.shape.context_tokens, device=plan.device.value
+            model,
+            chat,
+            context_tokens=plan.shape.context_tokens,
+            device=plan.device.value,
+            repetition_penalty=plan.repetition_penalty.value,
         )
         scores = score(LocalModel(engine), rows, compiled, max_tokens=room)
         passed = [row.graded.passed for row in scores.rows if row.graded.passed is not None]
