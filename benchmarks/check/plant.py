@@ -543,25 +543,21 @@ def _named(field: Field, *, fair: bool) -> None:
 THIN_ROWS = 2
 
 
-def thin_coverage(field: Field) -> None:
-    """Labels that held-out rows have, of which training keeps two rows each."""
-    by_label: dict[str, list[int]] = defaultdict(list)
-    for index, row in enumerate(field.held_out):
-        by_label[answer(row) if isinstance(row, dict) else ""].append(index)
-    thin: set[str] = set()
-    for label in field.draw.sample(sorted(by_label), len(by_label)):
-        if len(field.faults) >= field.share * len(field.held_out):
-            break
-        if label != "oos":  # a label for everything else has no subject of its own
-            thin.add(label)
-            field.faults += [[("held_out", index)] for index in by_label[label]]
-    kept: Counter[str] = Counter()
+def thin_labels(field: Field) -> None:
+    """A share of the labels, of which two rows each are left."""
+    labels = sorted({answer(row) for row in field.clean})
+    thin = set(field.draw.sample(labels, max(1, round(field.share * len(labels)))))
+    kept: dict[str, list[At]] = defaultdict(list)
     train: list[Row | str] = []
     for row in field.clean:
-        kept[answer(row)] += 1
-        if answer(row) not in thin or kept[answer(row)] <= THIN_ROWS:
-            train.append(row)
+        label = answer(row)
+        if label in thin and len(kept[label]) == THIN_ROWS:
+            continue
+        if label in thin:
+            kept[label].append(("train", len(train)))
+        train.append(row)
     field.train = train
+    field.faults = list(kept.values())
 
 
 @dataclass(frozen=True)
@@ -595,7 +591,7 @@ FAULTS: Mapping[str, Fault] = {
     "near_leaks": Fault(near_leaks, ASKED, ("leakage",), held_out=True),
     "unequal": Fault(unequal, PROSE, ("unequal_outputs",)),
     "named_alike": Fault(named_alike, PROSE, ("unequal_outputs",)),
-    "thin_coverage": Fault(thin_coverage, LABELS, ("thin_coverage",), held_out=True),
+    "thin_labels": Fault(thin_labels, LABELS, ("rare_labels",)),
 }
 
 

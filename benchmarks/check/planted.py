@@ -41,6 +41,9 @@ RUNS = [(share, seed) for share in (0.05, 0.01, 0.1) for seed in (0, 1, 2)]
 WHOLE_RUNS = [(0.05, 0), (0.05, 1), (0.05, 2), (0.01, 0), (0.1, 0)]
 """Where all rows of a set are used: half a minute each."""
 
+TEXTS = ("missed", "wrong")
+"""What of a result is rows of the set: shown, and not kept."""
+
 Result = dict[str, Any]
 
 
@@ -137,7 +140,7 @@ def measure_clean(name: str, path: Path, held_out: Path | None) -> Result:
     at_error = {(row.split, row.index) for f in findings if f.severity == "error" for row in f.rows}
     by_code: dict[str, Result] = {}
     for finding in findings:
-        entry = by_code.setdefault(finding.code, {"severity": finding.severity, "rows": 0, "message": finding.message})
+        entry = by_code.setdefault(finding.code, {"severity": finding.severity, "rows": 0})
         entry["rows"] += len(finding.rows)
     return {
         "set": name,
@@ -197,15 +200,15 @@ def clean_table(results: Sequence[Result]) -> str:
 
 def peers_table(results: Sequence[Result]) -> str:
     """A line a filter: precision and recall a set and fault, the mean over seeds."""
-    columns = sorted({(row["set"], row["fault"]) for row in results})
-    by_key: dict[tuple[str, str], dict[tuple[str, str], list[Result]]] = defaultdict(lambda: defaultdict(list))
+    columns = sorted({(row["set"], row["fault"], row["rows"]) for row in results})
+    by_key: dict[tuple[str, str], dict[tuple[str, str, int], list[Result]]] = defaultdict(lambda: defaultdict(list))
     for row in results:
-        by_key[row["filter"], row["probabilities"]][row["set"], row["fault"]].append(row)
+        by_key[row["filter"], row["probabilities"]][row["set"], row["fault"], row["rows"]].append(row)
     body = [
-        [name, probabilities, *(f"{mean(at[c], 'precision')} / {mean(at[c], 'recall')} / {mean(at[c], 'f1')}" for c in columns)]
+        [name, probabilities, *(" / ".join(mean(at[c], key) for key in ("precision", "recall", "f1")) for c in columns)]
         for (name, probabilities), at in by_key.items()
     ]
-    return table(["filter", "probabilities", *(f"{name}, {fault}" for name, fault in columns)], 2, body)
+    return table(["filter", "probabilities", *(f"{name}, {fault}, {rows:,} rows" for name, fault, rows in columns)], 2, body)
 
 
 def write_page() -> None:
@@ -232,16 +235,21 @@ def keep(name: str, result: Result, by: Sequence[str]) -> None:
     (RESULTS / name).write_text("".join(lines), encoding="utf-8")
 
 
-def run_planted(bench: Path, faults: Sequence[str], again: bool) -> None:
+def run_planted(bench: Path, faults: Sequence[str], again: bool, show: bool) -> None:
     clean: dict[Any, set[str]] = {}
     done = {(row["fault"], row["set"], row["share"], row["seed"]) for row in read("planted.jsonl")}
-    for fault in faults:
-        for name in FAULTS[fault].sets:
-            for share, seed in WHOLE_RUNS if FAULTS[fault].whole else RUNS:
+    for share, seed in RUNS:
+        for fault in faults:
+            if FAULTS[fault].whole and (share, seed) not in WHOLE_RUNS:
+                continue
+            for name in FAULTS[fault].sets:
                 if again or (fault, name, share, seed) not in done:
                     result = measure(fault, name, bench, share, seed, clean)
+                    shown = {key: result.pop(key) for key in TEXTS}
                     keep("planted.jsonl", result, ("fault", "set", "share", "seed"))
-                    print({key: value for key, value in result.items() if key not in ("missed", "wrong")}, file=sys.stderr, flush=True)
+                    print(result, file=sys.stderr, flush=True)
+                    if show:
+                        print(json.dumps(shown, ensure_ascii=False, indent=1), file=sys.stderr)
 
 
 def run_clean(bench: Path, again: bool) -> None:
@@ -261,11 +269,12 @@ def main() -> None:
     parser.add_argument("--fault", choices=list(FAULTS), action="append", help="only this one; may be given again")
     parser.add_argument("--clean", action="store_true", help="only the data as it is")
     parser.add_argument("--again", action="store_true", help="measure what is there already, too")
+    parser.add_argument("--show", action="store_true", help="print some of the rows that are missed and wrongly named")
     parser.add_argument("--tables", action="store_true", help="measure nothing")
     wanted = parser.parse_args()
     if wanted.bench and not wanted.tables:
         if not wanted.clean:
-            run_planted(wanted.bench, wanted.fault or list(FAULTS), wanted.again)
+            run_planted(wanted.bench, wanted.fault or list(FAULTS), wanted.again, wanted.show)
         if not wanted.fault:
             run_clean(wanted.bench, wanted.again)
     elif not wanted.tables:
