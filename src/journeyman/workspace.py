@@ -97,6 +97,8 @@ class TrainRequest:
     columns: Columns | None = None
     despite_errors: bool = False
     """Train also where the check finds errors in the rows."""
+    every_row: bool = False
+    """Refuse to train where a row can't be used, instead of leaving it out: what OpenAI does."""
 
 
 class Workspace:
@@ -536,6 +538,45 @@ class Workspace:
 
         return UploadStore(self.files, self.settings.uploads_folder)
 
+    # ── what the API shows of jobs ────────────────────────────────────────────────────────────────────────────
+
+    def plan_of(self, job: Job) -> Mapping[str, Any] | None:
+        """A job's plan as it stands in its folder; None until there is one."""
+        from journeyman.files import read_json
+
+        path = job.folder / "plan.json"
+        plan: Mapping[str, Any] | None = read_json(path) if path.is_file() else None
+        return plan
+
+    def history(self, job: Job) -> Sequence[Mapping[str, Any]]:
+        """Everything that happened in a job, oldest first."""
+        from journeyman.jobs.events import read_events
+
+        return read_events(job.folder)
+
+    def result_files(self, job: Job) -> list[str]:
+        """Ids of a finished job's files: its metrics step by step, as CSV. Written when they are first asked for."""
+        from journeyman.jobs.results import result_file
+
+        return result_file(self.files.of(job.project or "default"), job, self.history(job))
+
+    def checkpoint_name(self, job: Job, step: int) -> str:
+        """What a job's checkpoint is called as a model: an id of the job's own, and the step."""
+        from journeyman.models import bases
+        from journeyman.models.names import ModelName
+
+        name = ModelName(bases.resolve(job.base).name, self.settings.org, job.suffix, _key_of(job.id))
+        return f"{name}:ckpt-step-{step}"
+
+    def checkpoint_folder(self, name: str) -> tuple[Job, Path]:
+        """The job and the folder of a checkpoint by the name that `checkpoint_name` gives. Raises ModelNotFound."""
+        model, _, step = name.rpartition(":ckpt-step-")
+        for job in self.jobs.list() if step.isascii() and step.isdigit() and len(step) < 12 else ():
+            folder = job.folder / "checkpoints" / f"step-{int(step):06d}"
+            if model.endswith(f":{_key_of(job.id)}") and folder.is_dir() and self.checkpoint_name(job, int(step)) == name:
+                return job, folder
+        raise ModelNotFound(f"The model `{name[:200]}` does not exist or you do not have access to it.", where="model")
+
     def machine(self) -> Machine:
         """What this computer has."""
         from journeyman.plan.machine import probe
@@ -559,6 +600,8 @@ class Workspace:
 
         Raises ModelNotFound, or CheckpointError where the base is no longer the one the adapter was trained on.
         """
+        if ":ckpt-step-" in model:
+            return self._served_checkpoint(model)
         version, base = self._named(model)
         if version is None:
             assert base is not None
@@ -568,6 +611,24 @@ class Workspace:
         engine = self._engine(base.folder)
         engine.add_adapter(version.id, version.folder)
         return Served(version.id, engine, version.id)
+
+    def _served_checkpoint(self, name: str) -> Served:
+        """A checkpoint as a model: its adapter on the base, or, where all weights were trained, a folder made of it."""
+        from journeyman.models import bases
+        from journeyman.models.publish import publish
+
+        job, folder = self.checkpoint_folder(name)
+        plan, base = Plan.read(job.folder / "plan.json"), bases.resolve(job.base)
+        if plan.base_hash != base.fingerprint:
+            raise CheckpointError(f"the base of {name} has changed since", where=str(base.folder), fix="train again")
+        if plan.method.value == "full":
+            callable_folder = job.folder / "callable" / folder.name
+            if not callable_folder.is_dir():
+                publish(folder, callable_folder, base=base, plan=plan, metrics={"steps": plan.steps, "best_step": int(folder.name[5:])})
+            return Served(name, self._engine(callable_folder), None)
+        engine = self._engine(base.folder)
+        engine.add_adapter(name, folder)
+        return Served(name, engine, name)
 
     def _named(self, model: str) -> tuple[Version | None, Base | None]:
         """What a name means: a base, a LoRA version with its base, or a fully tuned version, which needs none."""
@@ -880,6 +941,11 @@ def _wish_flags(wishes: Wishes) -> list[str]:
     values = {name.replace("_", "-"): getattr(wishes, name) for name in wishes.__slots__}
     asked = {name: v for name, v in values.items() if v is not None and v is not False}
     return [word for name, v in asked.items() for word in ((f"--{name}",) if v is True else (f"--{name}", str(v)))]
+
+
+def _key_of(job_id: str) -> str:
+    """The eight characters of a job's id by which its checkpoints are called."""
+    return job_id.removeprefix("ftjob-")[:8]
 
 
 def _file_name(name: str) -> str:

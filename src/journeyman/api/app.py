@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request, Response
 
 from journeyman import __version__
-from journeyman.api import chat, files
+from journeyman.api import chat, files, jobs
 from journeyman.api.errors import install
 from journeyman.api.gate import MAX_BODY_BYTES, Gate
 from journeyman.api.models import CallableModel, Catalogue
@@ -48,6 +48,7 @@ def create_app(
     _add_models(app, catalogue)
     _add_chat(app, workspace, catalogue, decoder)
     app.include_router(files.router(workspace))
+    app.include_router(jobs.router(workspace, catalogue))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

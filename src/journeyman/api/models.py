@@ -24,7 +24,7 @@ class CallableModel:
     name: str
     id: str
     source: str
-    kind: Literal["base", "tuned", "alias"]
+    kind: Literal["base", "tuned", "alias", "checkpoint"]
     created_at: float
     owner: str
 
@@ -65,6 +65,9 @@ class Catalogue:
         for entry in self.all():
             if entry.name == wanted:
                 return entry
+        if ":ckpt-step-" in name:
+            job, _ = self._workspace.checkpoint_folder(name)
+            return CallableModel(name, name, name, "checkpoint", job.created_at, self._workspace.settings.org)
         shown = name if len(name) <= 200 else name[:200] + "…"
         raise ModelNotFound(
             f"The model `{shown}` does not exist or you do not have access to it.", where="model"
@@ -76,6 +79,10 @@ class Catalogue:
         if entry.kind == "base":
             raise RefusedError(
                 403, f"The model `{entry.id}` is a base and can't be deleted.", code="model_not_deletable"
+            )
+        if entry.kind == "checkpoint":
+            raise RefusedError(
+                403, f"The checkpoint `{entry.id}` is deleted with its job.", code="model_not_deletable"
             )
         return self._workspace.delete_model(entry.name).id
 

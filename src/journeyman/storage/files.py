@@ -40,10 +40,12 @@ class FileStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / f".incoming-{secrets.token_hex(16)}"
 
-    def keep(self, scratch: Path, filename: str, purpose: str, *, expires_s: int | None = None) -> Document:
+    def keep(
+        self, scratch: Path, filename: str, purpose: str, *, expires_s: int | None = None, id: str | None = None
+    ) -> Document:
         """Make a file that has arrived an object of its own. Raises RequestError for a fine-tuning file that is no .jsonl."""
         check_name(filename, purpose)
-        file_id = new_id("file")
+        file_id = id or new_id("file")
         body: dict[str, Any] = {
             "bytes": scratch.stat().st_size,
             "filename": filename,

@@ -1,0 +1,347 @@
+"""/v1/fine_tuning: jobs, their events and checkpoints."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+
+from journeyman.api.errors import RefusedError
+from journeyman.api.gate import project_of
+from journeyman.api.models import Catalogue
+from journeyman.api.wire_jobs import (
+    CheckpointList,
+    CreateJob,
+    EventList,
+    JobError,
+    JobList,
+    PermissionDeleted,
+    PermissionList,
+    PermissionRequest,
+    WireCheckpoint,
+    WireEvent,
+    WireJob,
+    WirePermission,
+    wire_events,
+)
+from journeyman.errors import JobNotFound, ModelNotFound, ObjectNotFound
+from journeyman.storage.documents import Document
+
+if TYPE_CHECKING:
+    from journeyman.jobs.store import Job
+    from journeyman.workspace import Workspace
+
+_METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
+
+
+def router(workspace: Workspace, catalogue: Catalogue) -> APIRouter:
+    """The routes of fine-tuning."""
+    routes = APIRouter(prefix="/v1/fine_tuning")
+    _add_jobs(routes, workspace, catalogue)
+    _add_parts(routes, workspace)
+    _add_permissions(routes, workspace, catalogue)
+    return routes
+
+
+def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> None:
+    @routes.post("/jobs")
+    def create_job(body: CreateJob, request: Request) -> WireJob:
+        """Queue a training. What its rows are worth is found when its turn comes."""
+        return _shown(workspace, _submit(workspace, catalogue, body, project_of(request)))
+
+    @routes.get("/jobs")
+    def list_jobs(
+        request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 20
+    ) -> JobList:
+        """Jobs from the newest, those with all labels of `metadata[key]=value`, or with none by `metadata=null`."""
+        labels = {m[1]: text for name, text in request.query_params.items() if (m := _METADATA.fullmatch(name))}
+        unlabelled = request.query_params.get("metadata") == "null"
+        project = project_of(request)
+        if after is not None:
+            _job(workspace, after, project)
+        jobs, more = workspace.list_jobs(
+            after=after, limit=limit, metadata=labels or None, unlabelled=unlabelled, project=project
+        )
+        return JobList(data=[_shown(workspace, job) for job in jobs], has_more=more)
+
+    @routes.get("/jobs/{job_id}")
+    def retrieve_job(job_id: str, request: Request) -> WireJob:
+        """How a job stands."""
+        return _shown(workspace, _job(workspace, job_id, project_of(request)))
+
+    @routes.post("/jobs/{job_id}/cancel")
+    def cancel_job(job_id: str, request: Request) -> WireJob:
+        """End a job for good, within a step."""
+        job = _job(workspace, job_id, project_of(request))
+        if job.status.terminal:
+            raise RefusedError(400, f"Job has already completed: {job.id}", code="job_conflict", where="fine_tune_id")
+        return _shown(workspace, workspace.cancel(job.id))
+
+    @routes.post("/jobs/{job_id}/pause")
+    def pause_job(job_id: str, request: Request) -> WireJob:
+        """Stop a job after its present step, with a checkpoint."""
+        return _shown(workspace, workspace.pause(_job(workspace, job_id, project_of(request)).id))
+
+    @routes.post("/jobs/{job_id}/resume")
+    def resume_job(job_id: str, request: Request) -> WireJob:
+        """Put a paused job back into the queue; it goes on from its checkpoint."""
+        return _shown(workspace, workspace.requeue(_job(workspace, job_id, project_of(request)).id))
+
+
+def _add_parts(routes: APIRouter, workspace: Workspace) -> None:
+    @routes.get("/jobs/{job_id}/events")
+    def list_events(
+        job_id: str, request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 20
+    ) -> EventList:
+        """What happened in a job, newest first."""
+        job = _job(workspace, job_id, project_of(request))
+        events = _events(workspace, job)
+        begin = _begin([event.id for event in events], after)
+        return EventList(data=events[begin : begin + limit], has_more=len(events) > begin + limit)
+
+    @routes.get("/jobs/{job_id}/checkpoints")
+    def list_checkpoints(
+        job_id: str, request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 10
+    ) -> CheckpointList:
+        """A job's checkpoints, newest first, each callable as a model."""
+        job = _job(workspace, job_id, project_of(request))
+        found = [
+            WireCheckpoint(
+                id=checkpoint.id,
+                created_at=int(checkpoint.created_at),
+                fine_tuned_model_checkpoint=workspace.checkpoint_name(job, checkpoint.step),
+                fine_tuning_job_id=job.id,
+                step_number=checkpoint.step,
+                metrics={"step": float(checkpoint.step), **checkpoint.metrics},
+            )
+            for checkpoint in workspace.checkpoints(job.id)
+        ]
+        begin = _begin([checkpoint.id for checkpoint in found], after)
+        data = found[begin : begin + limit]
+        first, last = (data[0].id, data[-1].id) if data else (None, None)
+        return CheckpointList(data=data, first_id=first, last_id=last, has_more=len(found) > begin + limit)
+
+
+def _add_permissions(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> None:
+    # A checkpoint's name holds slashes where its base is a hub id.
+    path = "/checkpoints/{checkpoint:path}/permissions"
+
+    @routes.post(path)
+    def create_permissions(checkpoint: str, body: PermissionRequest, request: Request) -> PermissionList:
+        """Note that projects may call a checkpoint. Every project of this server may call every model already."""
+        documents = workspace.documents.of(project_of(request))
+        name = catalogue.find(checkpoint).name
+        made = [documents.add("checkpoint.permission", {"project_id": p}, parent=name) for p in body.project_ids]
+        return _permissions(made, has_more=False)
+
+    @routes.get(path)
+    def list_permissions(
+        checkpoint: str,
+        request: Request,
+        project_id: str | None = None,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 10,
+        order: Literal["ascending", "descending"] = "descending",
+    ) -> PermissionList:
+        """Which projects were given a checkpoint."""
+        page = workspace.documents.of(project_of(request)).page(
+            "checkpoint.permission",
+            parent=catalogue.find(checkpoint).name,
+            after=after,
+            limit=limit,
+            order="asc" if order == "ascending" else "desc",
+            where={("project_id",): project_id} if project_id else {},
+        )
+        return _permissions(page.items, has_more=page.has_more)
+
+    @routes.delete(path + "/{permission_id}")
+    def delete_permission(checkpoint: str, permission_id: str, request: Request) -> PermissionDeleted:
+        """Take a permission back."""
+        documents = workspace.documents.of(project_of(request))
+        return PermissionDeleted(
+            id=documents.remove("checkpoint.permission", permission_id, parent=catalogue.find(checkpoint).name).id
+        )
+
+
+def _permissions(documents: list[Document], *, has_more: bool) -> PermissionList:
+    data = [
+        WirePermission(id=d.id, created_at=int(d.created_at), project_id=d.body["project_id"]) for d in documents
+    ]
+    first, last = (data[0].id, data[-1].id) if data else (None, None)
+    return PermissionList(data=data, first_id=first, last_id=last, has_more=has_more)
+
+
+def _begin(ids: list[str], after: str | None) -> int:
+    """Where a page begins. Raises RefusedError where `after` is not in the list."""
+    if after is None:
+        return 0
+    if after not in ids:
+        raise RefusedError(
+            400, f"No object with the id '{after[:100]}' is in this list", code="invalid_cursor", where="after"
+        )
+    return ids.index(after) + 1
+
+
+# ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project: str) -> Job:
+    from journeyman.workspace import TrainRequest
+
+    kind = body.method.type if body.method else "supervised"
+    if kind != "supervised":
+        raise RefusedError(
+            400,
+            f"The method {kind} is not available on this server yet",
+            code="unsupported_parameter",
+            where="method.type",
+            fix="use supervised",
+        )
+    if body.integrations:
+        raise RefusedError(
+            400,
+            "The integration wandb is not available on this server yet",
+            code="unsupported_parameter",
+            where="integrations",
+            fix="leave it out; the job's events and its result file hold the same numbers",
+        )
+    try:
+        model = catalogue.find(body.model)
+    except ModelNotFound:
+        model = None
+    if model is None or model.kind != "base":
+        raise RefusedError(
+            400,
+            f"Model {body.model[:200]} is not available for fine-tuning or does not exist.",
+            code="model_not_available",
+            where="model",
+        )
+    files = workspace.files.of(project)
+    paths = {}
+    for field in ("training_file", "validation_file"):
+        file_id = getattr(body, field)
+        if file_id is None:
+            continue
+        try:
+            paths[field] = files.path(files.get(file_id))
+        except ObjectNotFound:
+            raise RefusedError(
+                400, f"invalid {field}: {file_id[:100]}", code="invalid_file", where=field
+            ) from None
+    return workspace.submit(
+        TrainRequest(
+            str(paths["training_file"]),
+            base=model.source,
+            wishes=body.wishes(),
+            suffix=body.suffix or "",
+            validation=paths.get("validation_file"),
+            despite_errors=True,
+            every_row=True,
+        ),
+        metadata=body.metadata,
+        project=project,
+        details=body.details(),
+    )
+
+
+def _job(workspace: Workspace, job_id: str, project: str) -> Job:
+    """A job of this project. Raises RefusedError in OpenAI's words."""
+    try:
+        job = workspace.job(job_id)
+    except JobNotFound:
+        job = None
+    if job is None or (job.project or "default") != project:
+        raise RefusedError(
+            404, f"Could not find fine tune: {job_id[:100]}", code="fine_tune_not_found", where="fine_tune_id"
+        )
+    return job
+
+
+# ── showing ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _shown(workspace: Workspace, job: Job) -> WireJob:
+    details = job.details or {}
+    plan = workspace.plan_of(job)
+    choices = plan["choices"] if plan else None
+    hyper = _resolved(details.get("hyperparameters") or {}, choices)
+    ended = str(job.status) == "succeeded"
+    return WireJob(
+        id=job.id,
+        model=str(details.get("model") or job.base),
+        created_at=int(job.created_at),
+        finished_at=int(job.finished_at) if job.finished_at else None,
+        fine_tuned_model=job.model if ended else None,
+        organization_id=workspace.settings.org,
+        result_files=workspace.result_files(job),
+        status=str(job.status),
+        validation_file=details.get("validation_file"),
+        training_file=str(details.get("training_file") or job.source.rpartition("/")[2]),
+        hyperparameters=hyper,
+        trained_tokens=job.trained_tokens if ended else None,
+        error=_error(job, details),
+        user_provided_suffix=details.get("suffix") or job.suffix or None,
+        seed=int(details.get("seed") or job.wishes.seed or 0),
+        estimated_finish=_estimated_finish(job, plan),
+        integrations=details.get("integrations") or [],
+        metadata=job.metadata,
+        method={"type": "supervised", "supervised": {"hyperparameters": hyper}},
+        learning_rate=choices["learning_rate"]["value"] if choices else None,
+        choices=choices,
+        progress={"step": job.step, "total_steps": job.steps},
+    )
+
+
+def _resolved(asked: Mapping[str, Any], choices: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Numbers once there is a plan; before that what was asked for, "auto" where nothing was."""
+    names = {"n_epochs": "epochs", "batch_size": "batch_size"}
+    hyper = {name: asked.get(name) or "auto" for name in (*names, "learning_rate_multiplier")}
+    if choices is not None:
+        hyper |= {ours: choices[theirs]["value"] for ours, theirs in names.items()}
+        if hyper["learning_rate_multiplier"] == "auto":
+            hyper["learning_rate_multiplier"] = 1.0
+    return hyper
+
+
+def _estimated_finish(job: Job, plan: Mapping[str, Any] | None) -> int | None:
+    """By the steps done so far, or by the plan before there are any; None unless the job runs."""
+    if str(job.status) != "running" or plan is None or job.started_at is None:
+        return None
+    spent_s = time.time() - job.started_at
+    left_s = spent_s * (job.steps - job.step) / job.step if job.step and job.steps else plan["estimate"]["time_s"]
+    return int(time.time() + left_s)
+
+
+def _error(job: Job, details: Mapping[str, Any]) -> JobError | None:
+    if str(job.status) != "failed" or not job.error:
+        return None
+    if job.error.get("code") == "bug":
+        return JobError(code="internal_error", message="The training failed; the server's log has the reason.", param=None)
+    lines = [str(job.error.get("message")), *map(str, job.error.get("problems") or ())]
+    where = str(job.error.get("where") or "")
+    if job.error.get("code") != "invalid_n_examples":
+        lines += [str(job.error["fix"])] if job.error.get("fix") else []
+    message = ". ".join(line.rstrip(".") for line in lines)
+    message = re.sub(r"(/[^\s:]*/)(?=file-)", "", message)  # our folders are nobody's business
+    param = None
+    for field in ("validation_file", "training_file"):
+        file_id = details.get(field)
+        if file_id and (file_id in where or file_id in message):
+            param = field
+            break
+    return JobError(code=str(job.error.get("code")), message=message, param=param)
+
+
+def _events(workspace: Workspace, job: Job) -> list[WireEvent]:
+    """All of a job's events in OpenAI's words, newest first."""
+    shown: list[WireEvent] = []
+    train_loss: float | None = None
+    steps: int | None = None
+    for number, event in enumerate(workspace.history(job)):
+        if event["type"] == "step":
+            train_loss, steps = event["train_loss"], event["steps"]
+        shown += wire_events(job.id, {"steps": steps, **event}, number, train_loss)
+    return shown[::-1]
