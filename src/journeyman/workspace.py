@@ -482,6 +482,8 @@ class Workspace:
         request = _asked(job)
         task = self.task(job.source)
         dataset = _build(task, request, job.folder / "dataset")
+        if request.every_row:
+            _refuse_any(dataset)
         report = self._report(task, dataset)
         dataset.keep(report)
         if not request.despite_errors:
@@ -959,6 +961,20 @@ def _lasting(source: str) -> str:
     return str(path.absolute()) if path.exists() else source
 
 
+def _refuse_any(dataset: Dataset) -> None:
+    """Stop where a row can't be used, naming line and reason. Too few rows is for the plan to refuse."""
+    if dataset.refused:
+        shown = [str(refused) for refused in dataset.refused[:5]]
+        more = len(dataset.refused) - len(shown)
+        raise DataError(
+            f"{len(dataset.refused)} row(s) can't be used",
+            where=dataset.refused[0].place.file,
+            fix="mend these rows and send the file again",
+            code="invalid_file_format",
+            problems=shown + ([f"and {more} more"] if more else []),
+        )
+
+
 def _refuse_errors(report: Report, request: TrainRequest) -> None:
     """Stop before a training that would copy what is certainly wrong. Too few rows is for the plan to refuse."""
     errors = [f for f in report.findings if f.severity == "error" and f.code != "invalid_n_examples"]
@@ -987,6 +1003,7 @@ def _kept(request: TrainRequest) -> dict[str, Any]:
         "held_out": _lasting(str(request.held_out)) if request.held_out else None,
         "columns": request.columns.as_dict() if request.columns else None,
         "despite_errors": request.despite_errors,
+        "every_row": request.every_row,
     }
 
 
@@ -994,7 +1011,7 @@ def _asked(job: Job) -> TrainRequest:
     """The request that made a job."""
     kept = dict(job.request or {})
     columns = kept.pop("columns", None)
-    paths = {name: Path(kept.pop(name)) for name in ("validation", "held_out") if kept.get(name)}
+    paths: dict[str, Any] = {name: Path(kept.pop(name)) for name in ("validation", "held_out") if kept.get(name)}
     return TrainRequest(
         job.source,
         base=kept.get("base"),
@@ -1002,6 +1019,7 @@ def _asked(job: Job) -> TrainRequest:
         suffix=job.suffix,
         columns=Columns(**columns) if columns else None,
         despite_errors=bool(kept.get("despite_errors")),
+        every_row=bool(kept.get("every_row")),
         **paths,
     )
 

@@ -57,7 +57,9 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
         request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 20
     ) -> JobList:
         """Jobs from the newest, those with all labels of `metadata[key]=value`, or with none by `metadata=null`."""
-        labels = {m[1]: text for name, text in request.query_params.items() if (m := _METADATA.fullmatch(name))}
+        labels = {
+            m[1]: text for name, text in request.query_params.items() if (m := _METADATA.fullmatch(name))
+        }
         unlabelled = request.query_params.get("metadata") == "null"
         project = project_of(request)
         if after is not None:
@@ -77,7 +79,9 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
         """End a job for good, within a step."""
         job = _job(workspace, job_id, project_of(request))
         if job.status.terminal:
-            raise RefusedError(400, f"Job has already completed: {job.id}", code="job_conflict", where="fine_tune_id")
+            raise RefusedError(
+                400, f"Job has already completed: {job.id}", code="job_conflict", where="fine_tune_id"
+            )
         return _shown(workspace, workspace.cancel(job.id))
 
     @routes.post("/jobs/{job_id}/pause")
@@ -94,7 +98,10 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
 def _add_parts(routes: APIRouter, workspace: Workspace) -> None:
     @routes.get("/jobs/{job_id}/events")
     def list_events(
-        job_id: str, request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 20
+        job_id: str,
+        request: Request,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 20,
     ) -> EventList:
         """What happened in a job, newest first."""
         job = _job(workspace, job_id, project_of(request))
@@ -104,7 +111,10 @@ def _add_parts(routes: APIRouter, workspace: Workspace) -> None:
 
     @routes.get("/jobs/{job_id}/checkpoints")
     def list_checkpoints(
-        job_id: str, request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 10
+        job_id: str,
+        request: Request,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 10,
     ) -> CheckpointList:
         """A job's checkpoints, newest first, each callable as a model."""
         job = _job(workspace, job_id, project_of(request))
@@ -134,7 +144,9 @@ def _add_permissions(routes: APIRouter, workspace: Workspace, catalogue: Catalog
         """Note that projects may call a checkpoint. Every project of this server may call every model already."""
         documents = workspace.documents.of(project_of(request))
         name = catalogue.find(checkpoint).name
-        made = [documents.add("checkpoint.permission", {"project_id": p}, parent=name) for p in body.project_ids]
+        made = [
+            documents.add("checkpoint.permission", {"project_id": p}, parent=name) for p in body.project_ids
+        ]
         return _permissions(made, has_more=False)
 
     @routes.get(path)
@@ -162,13 +174,16 @@ def _add_permissions(routes: APIRouter, workspace: Workspace, catalogue: Catalog
         """Take a permission back."""
         documents = workspace.documents.of(project_of(request))
         return PermissionDeleted(
-            id=documents.remove("checkpoint.permission", permission_id, parent=catalogue.find(checkpoint).name).id
+            id=documents.remove(
+                "checkpoint.permission", permission_id, parent=catalogue.find(checkpoint).name
+            ).id
         )
 
 
 def _permissions(documents: list[Document], *, has_more: bool) -> PermissionList:
     data = [
-        WirePermission(id=d.id, created_at=int(d.created_at), project_id=d.body["project_id"]) for d in documents
+        WirePermission(id=d.id, created_at=int(d.created_at), project_id=d.body["project_id"])
+        for d in documents
     ]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     return PermissionList(data=data, first_id=first, last_id=last, has_more=has_more)
@@ -180,7 +195,10 @@ def _begin(ids: list[str], after: str | None) -> int:
         return 0
     if after not in ids:
         raise RefusedError(
-            400, f"No object with the id '{after[:100]}' is in this list", code="invalid_cursor", where="after"
+            400,
+            f"No object with the id '{after[:100]}' is in this list",
+            code="invalid_cursor",
+            where="after",
         )
     return ids.index(after) + 1
 
@@ -277,7 +295,7 @@ def _shown(workspace: Workspace, job: Job) -> WireJob:
         fine_tuned_model=job.model if ended else None,
         organization_id=workspace.settings.org,
         result_files=workspace.result_files(job),
-        status=str(job.status),
+        status=job.status.value,
         validation_file=details.get("validation_file"),
         training_file=str(details.get("training_file") or job.source.rpartition("/")[2]),
         hyperparameters=hyper,
@@ -311,7 +329,9 @@ def _estimated_finish(job: Job, plan: Mapping[str, Any] | None) -> int | None:
     if str(job.status) != "running" or plan is None or job.started_at is None:
         return None
     spent_s = time.time() - job.started_at
-    left_s = spent_s * (job.steps - job.step) / job.step if job.step and job.steps else plan["estimate"]["time_s"]
+    left_s = (
+        spent_s * (job.steps - job.step) / job.step if job.step and job.steps else plan["estimate"]["time_s"]
+    )
     return int(time.time() + left_s)
 
 
@@ -319,7 +339,9 @@ def _error(job: Job, details: Mapping[str, Any]) -> JobError | None:
     if str(job.status) != "failed" or not job.error:
         return None
     if job.error.get("code") == "bug":
-        return JobError(code="internal_error", message="The training failed; the server's log has the reason.", param=None)
+        return JobError(
+            code="internal_error", message="The training failed; the server's log has the reason.", param=None
+        )
     lines = [str(job.error.get("message")), *map(str, job.error.get("problems") or ())]
     where = str(job.error.get("where") or "")
     if job.error.get("code") != "invalid_n_examples":

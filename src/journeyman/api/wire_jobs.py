@@ -101,7 +101,9 @@ class CreateJob(Strict):
     metadata: Metadata | None = None
     integrations: list[Integration] | None = None
     method: Method | None = None
-    hyperparameters: Annotated[Hyperparameters | None, BeforeValidator(lambda v: None if v == {} else v)] = None
+    hyperparameters: Annotated[Hyperparameters | None, BeforeValidator(lambda v: None if v == {} else v)] = (
+        None
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> CreateJob:
@@ -167,7 +169,7 @@ class WireJob(BaseModel):
     fine_tuned_model: str | None
     organization_id: str
     result_files: list[str]
-    status: Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+    status: str
     validation_file: str | None
     training_file: str
     hyperparameters: dict[str, Any]
@@ -239,7 +241,9 @@ class CheckpointList(BaseModel):
 class PermissionRequest(Strict):
     """The body of POST …/checkpoints/{name}/permissions."""
 
-    project_ids: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=100)]
+    project_ids: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=100)
+    ]
 
 
 class WirePermission(BaseModel):
@@ -269,7 +273,9 @@ class PermissionDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-def wire_events(job_id: str, event: Mapping[str, Any], number: int, train_loss: float | None) -> list[WireEvent]:
+def wire_events(
+    job_id: str, event: Mapping[str, Any], number: int, train_loss: float | None
+) -> list[WireEvent]:
     """What one event of ours is in OpenAI's words; none where a client has no use for it."""
     key = f"ftevent-{job_id.removeprefix('ftjob-')}{number:08d}"
     at = int(event["at"])
@@ -291,7 +297,9 @@ def wire_events(job_id: str, event: Mapping[str, Any], number: int, train_loss: 
         return [WireEvent(id=f"{key}{i}", created_at=at, message=text) for i, text in enumerate(messages)]
     if kind == "failed":
         error = event.get("error") or {}
-        return [WireEvent(id=key, created_at=at, level="error", message=f"The job failed: {error.get('message')}")]
+        return [
+            WireEvent(id=key, created_at=at, level="error", message=f"The job failed: {error.get('message')}")
+        ]
     text = {
         "created": f"Created fine-tuning job: {job_id}",
         "data": "Files validated, moving job to queued state",
@@ -320,7 +328,9 @@ def _validation(key: str, at: int, event: Mapping[str, Any], train_loss: float |
         f"{full}valid_mean_token_accuracy": _number(event["valid_mean_token_accuracy"]),
     }
     words = "full validation loss" if full else "validation loss"
-    message = f"Step {event['step']}: training loss={_shown(train_loss)}, {words}={_shown(event['valid_loss'])}"
+    message = (
+        f"Step {event['step']}: training loss={_shown(train_loss)}, {words}={_shown(event['valid_loss'])}"
+    )
     return WireEvent(id=key, created_at=at, message=message, type="metrics", data=data)
 
 

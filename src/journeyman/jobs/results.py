@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -28,10 +29,8 @@ def result_file(files: FileStore, job: Job, history: Sequence[Mapping[str, Any]]
     except ObjectNotFound:
         scratch = files.scratch()
         write_text(scratch, metrics_csv(history))
-        try:
+        with suppress(IntegrityError):  # another request has just kept the same file
             files.keep(scratch, "step_metrics.csv", "fine-tune-results", id=file_id)
-        except IntegrityError:  # another request has just kept the same file
-            pass
     return [file_id]
 
 
@@ -40,10 +39,16 @@ def metrics_csv(history: Sequence[Mapping[str, Any]]) -> str:
     rows: dict[int, dict[str, str]] = {}
     for event in history:
         if event["type"] == "step":
-            cells = {"loss": _cell(event["train_loss"]), "accuracy": _cell(event["train_mean_token_accuracy"])}
+            cells = {
+                "loss": _cell(event["train_loss"]),
+                "accuracy": _cell(event["train_mean_token_accuracy"]),
+            }
             rows[event["step"]] = cells
         elif event["type"] == "validation" and event["step"] in rows:
-            cells = {"valid_loss": _cell(event["valid_loss"]), "valid": _cell(event["valid_mean_token_accuracy"])}
+            cells = {
+                "valid_loss": _cell(event["valid_loss"]),
+                "valid": _cell(event["valid_mean_token_accuracy"]),
+            }
             rows[event["step"]] |= cells
     lines = [
         ",".join([str(step), *(row.get(name, "") for name in ("loss", "accuracy", "valid_loss", "valid"))])

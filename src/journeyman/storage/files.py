@@ -41,7 +41,13 @@ class FileStore:
         return self.folder / f".incoming-{secrets.token_hex(16)}"
 
     def keep(
-        self, scratch: Path, filename: str, purpose: str, *, expires_s: int | None = None, id: str | None = None
+        self,
+        scratch: Path,
+        filename: str,
+        purpose: str,
+        *,
+        expires_s: int | None = None,
+        id: str | None = None,
     ) -> Document:
         """Make a file that has arrived an object of its own. Raises RequestError for a fine-tuning file that is no .jsonl."""
         check_name(filename, purpose)

@@ -1,0 +1,194 @@
+"""Fine-tuning jobs, through the SDK, on a tiny base."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import httpx
+import openai
+import pytest
+from openai.pagination import SyncCursorPage
+from openai.types import FileObject
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+
+from journeyman.jobs.results import metrics_csv
+
+from .conftest import running
+from .test_files import strict
+from .working import working
+
+
+def rows(n: int, start: int = 0) -> bytes:
+    def row(i: int) -> str:
+        messages = [{"role": "user", "content": f"Say {i}"}, {"role": "assistant", "content": f"{i}"}]
+        return json.dumps({"messages": messages}) + "\n"
+
+    return "".join(row(i) for i in range(start, start + n)).encode()
+
+
+@pytest.fixture(scope="module")
+def it(tmp_path_factory, base):
+    with running(tmp_path_factory.mktemp("home"), base) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(it):
+    return it.client()
+
+
+@pytest.fixture(scope="module")
+def train(client):
+    return client.files.create(file=("train.jsonl", rows(24)), purpose="fine-tune").id
+
+
+@pytest.fixture(scope="module")
+def done(it, client, train):
+    valid = client.files.create(file=("valid.jsonl", rows(10, 100)), purpose="fine-tune").id
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": 4}}}
+    with working(it.workspace):
+        job = client.fine_tuning.jobs.create(
+            model="tiny", training_file=train, validation_file=valid, suffix="Acc", seed=3, method=method
+        )
+        return ended(client, job.id)
+
+
+def ended(client, job_id):
+    while (job := client.fine_tuning.jobs.retrieve(job_id)).status not in ("succeeded", "failed", "cancelled"):
+        time.sleep(0.05)
+    return job
+
+
+def test_a_job_ends_with_a_model_that_answers(client, done):
+    strict(FineTuningJob, done)
+    assert done.status == "succeeded", done.error
+    assert done.fine_tuned_model.startswith("ft:tiny:local:Acc:") and done.trained_tokens > 0 and done.finished_at
+    assert (done.hyperparameters.n_epochs, done.hyperparameters.batch_size, done.seed) == (1, 4, 3)
+    assert done.method.supervised.hyperparameters.n_epochs == 1
+    extra = done.model_extra
+    assert extra["learning_rate"] == extra["choices"]["learning_rate"]["value"] and extra["choices"]["rank"]["reason"]
+    say = [{"role": "user", "content": "Say 3"}]
+    assert client.chat.completions.create(model=done.fine_tuned_model, messages=say, max_tokens=3).model == done.fine_tuned_model
+
+
+def test_events_are_openais_and_page_from_the_newest(client, done):
+    pages = client.fine_tuning.jobs.list_events(done.id, limit=3)
+    assert isinstance(pages, SyncCursorPage)
+    events = list(pages)
+    for event in events:
+        strict(FineTuningJobEvent, event)
+    assert len({event.id for event in events}) == len(events)
+    assert events[0].message == "The job has successfully completed"
+    assert events[-1].message == f"Created fine-tuning job: {done.id}"
+    metrics = [event.data for event in events if event.type == "metrics"]
+    assert all({"step", "train_loss", "total_steps"} <= set(data) for data in metrics)
+    assert any("full_valid_loss" in data for data in metrics)
+
+
+def test_a_checkpoint_is_a_model(client, done):
+    found = list(client.fine_tuning.jobs.checkpoints.list(done.id, limit=1))
+    for checkpoint in found:
+        strict(FineTuningJobCheckpoint, checkpoint)
+    name = found[-1].fine_tuned_model_checkpoint
+    assert name.endswith(f":ckpt-step-{found[-1].step_number}")
+    assert client.models.retrieve(name).id == name
+    answer = client.chat.completions.create(model=name, messages=[{"role": "user", "content": "Say 3"}], max_tokens=3)
+    assert answer.model == name
+    for unknown in (name + "9", name.replace("tiny", "tinier")):
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve(unknown)
+
+
+def test_the_result_file_is_a_csv_of_steps(client, done):
+    (file_id,) = done.result_files
+    file = client.files.retrieve(file_id)
+    strict(FileObject, file)
+    assert file.purpose == "fine-tune-results"
+    lines = client.files.content(file_id).read().decode().splitlines()
+    assert lines[0] == "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"
+    assert [int(line.split(",")[0]) for line in lines[1:]] == list(range(1, len(lines)))
+    assert lines[-1].count(",") == 4 and all(lines[-1].split(","))
+
+
+def test_what_was_not_measured_is_an_empty_cell():
+    step = {"type": "step", "step": 1, "train_loss": "inf", "train_mean_token_accuracy": 0.5}
+    assert metrics_csv([step]).splitlines()[1] == "1,,0.50000,,"
+
+
+def test_jobs_are_found_by_their_labels(client, train):
+    a, b = (client.fine_tuning.jobs.create(model="tiny", training_file=train, metadata={"k": v}) for v in ("a", "b"))
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"k": "a"})] == [a.id]
+    listed = [job.id for job in client.fine_tuning.jobs.list(limit=1)]
+    assert listed.index(b.id) < listed.index(a.id)
+    assert not {a.id, b.id} & {job.id for job in client.fine_tuning.jobs.list(extra_query={"metadata": "null"})}
+    for job in (a, b):
+        assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+
+
+def test_pause_resume_cancel(client, train):
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=train, hyperparameters={"n_epochs": 50})
+    assert job.status == "queued" and job.error is None and job.hyperparameters.n_epochs == 50
+    assert client.fine_tuning.jobs.pause(job.id).status == "paused"
+    assert client.fine_tuning.jobs.resume(job.id).status == "queued"
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+    for call in (client.fine_tuning.jobs.cancel, client.fine_tuning.jobs.pause, client.fine_tuning.jobs.resume):
+        with pytest.raises(openai.BadRequestError):
+            call(job.id)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "told"),
+    [
+        (rows(3), "invalid_n_examples", "Training file has 3 example(s), but must have at least 10 examples"),
+        (rows(12) + b'{"messages": [{"role": "robot", "content": "x"}]}\n', "invalid_file_format", ":13: "),
+        (rows(12) + b"{cut off\n", "invalid_file_format", ":13: invalid_json"),
+    ],
+)
+def test_a_bad_file_fails_the_job_and_says_where(it, client, content, code, told):
+    file = client.files.create(file=("bad.jsonl", content), purpose="fine-tune").id
+    with working(it.workspace):
+        job = ended(client, client.fine_tuning.jobs.create(model="tiny", training_file=file).id)
+    assert job.status == "failed" and job.error.code == code and job.error.param == "training_file", job.error
+    assert told in job.error.message and str(it.workspace.settings.home) not in job.error.message
+    strict(FineTuningJob, job)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"training_file": "file-nope"}, "training_file"),
+        ({"validation_file": "file-nope"}, "validation_file"),
+        ({"model": "nope"}, "model"),
+        ({"suffix": "a:b"}, "suffix"),
+        ({"seed": -1}, "seed"),
+        ({"metadata": {str(i): "x" for i in range(17)}}, "metadata"),
+        ({"hyperparameters": {"n_epochs": 51}}, "hyperparameters.n_epochs.constrained-int"),
+        ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}}, "method.type"),
+        ({"method": {"type": "reinforcement", "reinforcement": {"grader": {"type": "string_check"}}}}, "method.type"),
+        ({"method": {"type": "magic"}}, "method.type"),
+        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations"),
+    ],
+)
+def test_what_can_not_be_asked_is_refused_by_field(client, train, change, param):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.fine_tuning.jobs.create(**{"model": "tiny", "training_file": train, **change})
+    assert caught.value.param.split(".constrained")[0] == param.split(".constrained")[0]
+
+
+def test_an_unknown_job(it, client):
+    for path in ("", "/events", "/checkpoints"):
+        reply = httpx.get(f"{it.url}/v1/fine_tuning/jobs/ftjob-nope{path}")
+        error = reply.json()["error"]
+        assert reply.status_code == 404
+        assert (error["code"], error["param"]) == ("fine_tune_not_found", "fine_tune_id")
+
+
+def test_permissions_of_a_checkpoint(client, done):
+    name = next(iter(client.fine_tuning.jobs.checkpoints.list(done.id))).fine_tuned_model_checkpoint
+    permissions = client.fine_tuning.checkpoints.permissions
+    made = list(permissions.create(name, project_ids=["p1", "p2"]))
+    assert [p.project_id for p in made] == ["p1", "p2"]
+    assert permissions.delete(made[0].id, fine_tuned_model_checkpoint=name).deleted
+    assert [p.project_id for p in permissions.retrieve(name).data] == ["p2"]
