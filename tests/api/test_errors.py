@@ -155,7 +155,7 @@ def test_a_conversation_longer_than_the_context(server: Running):
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/nope", "/v1", "/", "/v1/file", "/v1/chat/completions/", "/v1/fine_tuning/jobs"]
+    "path", ["/v1/nope", "/v1", "/", "/v1/file", "/v1/chat/completions/", "/v1/fine_tuning/job"]
 )
 def test_an_unknown_url(http, path):
     assert refused(http.get(path), 404)["code"] == "unknown_url"
