@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request, Response
 
 from journeyman import __version__
-from journeyman.api import chat, files, jobs
+from journeyman.api import chat, evals, files, graders, jobs, responses
 from journeyman.api.errors import install
+from journeyman.api.eval_runs import Runner
 from journeyman.api.gate import MAX_BODY_BYTES, Gate
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import Decoder
@@ -35,11 +36,13 @@ def create_app(
     """
     decoder = Decoder()
     catalogue = Catalogue(workspace, bases)
+    runner = Runner(workspace, catalogue)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         decoder.close()
+        runner.close()
 
     app = FastAPI(
         title="Journeyman", version=__version__, lifespan=lifespan, redirect_slashes=False, responses=REFUSALS
@@ -49,6 +52,9 @@ def create_app(
     _add_chat(app, workspace, catalogue, decoder)
     app.include_router(files.router(workspace))
     app.include_router(jobs.router(workspace, catalogue))
+    app.include_router(graders.router())
+    app.include_router(responses.router(workspace, catalogue, decoder))
+    app.include_router(evals.router(workspace, catalogue, runner))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

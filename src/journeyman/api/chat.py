@@ -77,16 +77,16 @@ async def complete(
     body.check()
     messages = body.conversation()
     model = await run_in_threadpool(catalogue.find, body.model)
-    pieces = decoder.start(lambda: _answers(workspace, model, messages, body))
-    watch: asyncio.Task[None] | None = asyncio.create_task(_close_when_gone(request, pieces))
+    pieces = decoder.start(lambda: answers(workspace, model, messages, body))
+    watch: asyncio.Task[None] | None = asyncio.create_task(close_when_gone(request, pieces))
     try:
         arriving = aiter(pieces)
         # Nothing is sent before the first piece is here, so that a refusal has a status of its own.
-        everything = _chain(await anext(arriving), arriving)
+        everything = chain(await anext(arriving), arriving)
         header = _Header(model.id)
         if body.stream:
             frames = _frames(everything, body, header, request.state.request_id)
-            stream, watch = _guarded(frames, pieces, watch), None
+            stream, watch = guarded(frames, pieces, watch), None
             return StreamingResponse(
                 stream,
                 media_type="text/event-stream",
@@ -104,7 +104,7 @@ async def complete(
             watch.cancel()
 
 
-def _answers(
+def answers(
     workspace: Workspace, model: CallableModel, messages: tuple[Message, ...], body: ChatRequest
 ) -> Iterator[Piece]:
     """The pieces of all `n` answers, one answer after the other. Runs in a thread: it loads torch and the model."""
@@ -261,14 +261,14 @@ def _frame(header: _Header, choices: list[ChunkChoice], usage: dict[str, Any]) -
 # ── clients that leave ────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _close_when_gone(request: Request, pieces: Pieces[Piece]) -> None:
+async def close_when_gone(request: Request, pieces: Pieces[Piece]) -> None:
     """Close the decoding when the client disconnects, so that nobody's answer holds the engine."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     pieces.close()
 
 
-async def _guarded(
+async def guarded(
     frames: AsyncIterator[str], pieces: Pieces[Piece], watch: asyncio.Task[None] | None
 ) -> AsyncIterator[str]:
     """The frames; however their sending ends, the decoding ends with it."""
@@ -281,7 +281,7 @@ async def _guarded(
             watch.cancel()
 
 
-async def _chain(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+async def chain(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
     yield first
     async for piece in rest:
         yield piece

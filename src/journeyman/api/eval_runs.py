@@ -1,0 +1,322 @@
+"""A run of an eval: its items answered one after the other, graded, and kept as they come."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from journeyman.api.errors import RefusedError
+from journeyman.api.graders import parsed
+from journeyman.api.models import Catalogue
+from journeyman.api.wire_evals import CreateRun, Row, SamplingParams, sample_shown
+from journeyman.data.messages import RowError, read_messages
+from journeyman.errors import JourneymanError, ModelNotFound, RequestError
+from journeyman.grade.score import BadOutputError, Grader, NotMeasurableError, Sample, Score
+from journeyman.grade.template import Template
+from journeyman.records import Message
+from journeyman.storage.documents import Document, Documents
+
+if TYPE_CHECKING:
+    from journeyman.workspace import Workspace
+
+TO_THE_END = 2**31
+NO_SAMPLE = Sample("")
+MAX_RUNS = 2
+"""Runs that go on at a time; others wait."""
+
+log = logging.getLogger("journeyman.api")
+
+
+def new_run(of: Document, body: CreateRun, documents: Documents, catalogue: Catalogue) -> Document:
+    """Keep a run that is about to begin. Raises RefusedError where it could not."""
+    source = body.data_source
+    if source.type != "jsonl" and (source.model is None or source.input_messages is None):
+        missing = "model" if source.model is None else "input_messages"
+        raise RefusedError(
+            400, f"Missing required parameter: 'data_source.{missing}'.", code="missing_required_parameter",
+            where=f"data_source.{missing}",
+        )  # fmt: skip
+    params = source.sampling_params
+    if params is not None and (params.tools or params.response_format not in (None, {"type": "text"})):
+        raise RefusedError(
+            400, "Only text is available in evals on this server yet", code="unsupported_parameter",
+            where="data_source.sampling_params",
+        )  # fmt: skip
+    if source.model is not None:
+        try:
+            catalogue.find(source.model)
+        except ModelNotFound as error:
+            raise RefusedError(
+                400, error.message, code="model_not_found", where="data_source.model"
+            ) from None
+    content = {
+        "status": "queued",
+        "model": source.model or "",
+        "name": body.name or "",
+        "report_url": "",
+        "result_counts": {"total": 0, "errored": 0, "failed": 0, "passed": 0},
+        "per_model_usage": [],
+        "per_testing_criteria_results": [],
+        "data_source": source.model_dump(exclude_none=True),
+        "metadata": body.metadata or {},
+        "error": {"code": "", "message": ""},
+        "runner": f"{socket.gethostname()}:{os.getpid()}",
+    }
+    return documents.add("eval.run", content, parent=of.id)
+
+
+class Runner:
+    """The threads that runs go on in."""
+
+    def __init__(self, workspace: Workspace, catalogue: Catalogue) -> None:
+        self._workspace = workspace
+        self._catalogue = catalogue
+        self._threads = ThreadPoolExecutor(MAX_RUNS, thread_name_prefix="eval")
+        self._stopping = False
+
+    def close(self) -> None:
+        """Stop after the items at hand."""
+        self._stopping = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def start(self, of: Document, run: Document, body: CreateRun, documents: Documents) -> None:
+        """Let a run go on in the background."""
+        self._threads.submit(self._run, of, run, body, documents)
+
+    def checked(self, run: Document, documents: Documents) -> Document:
+        """The run; one whose server is gone from this machine has failed, and is told so."""
+        host, _, pid = str(run.body["runner"]).partition(":")
+        alive = host != socket.gethostname() or not Path("/proc").is_dir() or Path(f"/proc/{pid}").exists()
+        if run.body["status"] not in ("queued", "in_progress") or alive:
+            return run
+        return _fail(run, documents, "server_stopped", "the server was stopped while this run was under way")
+
+    def _run(self, of: Document, run: Document, body: CreateRun, documents: Documents) -> None:
+        try:
+            self._go_on(of, run, body, documents)
+        except JourneymanError as error:
+            _fail(documents.get("eval.run", run.id), documents, error.code, error.message)
+        except Exception:
+            log.exception("the eval run %s failed", run.id)
+            _fail(
+                documents.get("eval.run", run.id),
+                documents,
+                "internal_error",
+                "the server's log has the reason",
+            )
+
+    def _go_on(self, of: Document, run: Document, body: CreateRun, documents: Documents) -> None:
+        begun = documents.change(run, {"status": "in_progress"}, only_if={"status": "queued"})
+        if begun is None:
+            return
+        run = begun
+        criteria = of.body["testing_criteria"]
+        graders = [parsed({k: v for k, v in criterion.items() if k != "id"}) for criterion in criteria]
+        rows = self._rows(body, documents)
+        tally = _Tally(criteria, len(rows), body.data_source.model)
+        for number, row in enumerate(rows):
+            if self._stopping:
+                _fail(run, documents, "server_stopped", "the server was stopped while this run was under way")
+                return
+            asked, answer = self._answer(row, body)
+            scores = [grader.grade(answer.sample, row.item) for grader in graders]
+            tally.add(scores, answer.usage)
+            documents.add(
+                "eval.run.output_item",
+                _item(number, row, asked, answer, scores, graders, body),
+                parent=run.id,
+            )
+            changed = documents.change(run, tally.as_dict(), only_if={"status": "in_progress"})
+            if changed is None:  # cancelled, or deleted
+                return
+            run = changed
+        documents.change(run, {**tally.as_dict(), "status": "completed"}, only_if={"status": "in_progress"})
+
+    def _rows(self, body: CreateRun, documents: Documents) -> Sequence[Row]:
+        source = body.data_source.source
+        if source.type == "file_content":
+            return source.content or ()
+        files = self._workspace.files.of(documents.project)
+        path = files.path(files.get(source.id or ""))
+        rows = []
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    value = json.loads(line)
+                    rows.append(Row(item=value.get("item", value), sample=value.get("sample")))
+                except (ValueError, AttributeError):
+                    raise RequestError(
+                        f"line {number} of {source.id} is not an object with an item", where="data_source.source.id",
+                        fix='write {"item": {...}} a line', code="invalid_file_format",
+                    ) from None  # fmt: skip
+        return rows
+
+    def _answer(self, row: Row, body: CreateRun) -> tuple[list[dict[str, Any]], _Answer]:
+        if body.data_source.type == "jsonl" or body.data_source.model is None:
+            text = str((row.sample or {}).get("output_text", ""))
+            return [], _Answer(Sample(text), "stop", {})
+        from journeyman.generate.sampling import Sampling
+
+        asked = _asked(row, body)
+        params = _params(body.data_source.sampling_params)
+        model = self._catalogue.find(body.data_source.model)
+        answer = self._workspace.answer(
+            model.source,
+            _messages(asked),
+            Sampling(
+                max_tokens=params["max_completion_tokens"] or TO_THE_END,
+                temperature=params["temperature"],
+                top_p=params["top_p"],
+                seed=params["seed"],
+            ),
+        )
+        usage = {
+            "prompt_tokens": answer.usage.prompt_tokens,
+            "completion_tokens": answer.usage.completion_tokens,
+            "total_tokens": answer.usage.total_tokens,
+            "cached_tokens": 0,
+        }
+        return asked, _Answer(Sample(answer.text), "length" if answer.stop == "length" else "stop", usage)
+
+
+class _Answer:
+    """What a model said of one item, or what the item brought along."""
+
+    def __init__(self, sample: Sample, finish_reason: str, usage: Mapping[str, int]) -> None:
+        self.sample = sample
+        self.finish_reason = finish_reason
+        self.usage = usage
+
+
+class _Tally:
+    """What has come out so far."""
+
+    def __init__(self, criteria: Sequence[Mapping[str, Any]], total: int, model: str | None) -> None:
+        self._counts = {"total": total, "errored": 0, "failed": 0, "passed": 0}
+        self._criteria = [{"testing_criteria": c["id"], "passed": 0, "failed": 0} for c in criteria]
+        self._usage: dict[str, Any] = {"model_name": model, "invocation_count": 0, "prompt_tokens": 0}
+        self._usage |= {"completion_tokens": 0, "total_tokens": 0, "cached_tokens": 0}
+
+    def add(self, scores: Sequence[Score], usage: Mapping[str, int]) -> None:
+        """Count one item. It is errored where a grader could not measure it, and passes where every grader passes."""
+        if any(score.value is None for score in scores):
+            self._counts["errored"] += 1
+        else:
+            self._counts["passed" if _passed(scores) else "failed"] += 1
+        for criterion, score in zip(self._criteria, scores, strict=True):
+            criterion["passed" if score.passed else "failed"] += 1
+        if usage:
+            self._usage["invocation_count"] += 1
+            for name, count in usage.items():
+                self._usage[name] += count
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a run shows it."""
+        usage = [self._usage] if self._usage["invocation_count"] else []
+        return {
+            "result_counts": self._counts,
+            "per_testing_criteria_results": self._criteria,
+            "per_model_usage": usage,
+        }
+
+
+def _item(
+    number: int, row: Row, asked: list[dict[str, Any]], answer: _Answer, scores: Sequence[Score],
+    graders: Sequence[Grader], body: CreateRun,
+) -> dict[str, Any]:  # fmt: skip
+    usage = dict(answer.usage) or dict.fromkeys(
+        ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"), 0
+    )
+    params = _params(body.data_source.sampling_params)
+    return {
+        "status": "pass" if _passed(scores) else "fail",
+        "datasource_item_id": number,
+        "datasource_item": row.item,
+        "results": [
+            {
+                "name": grader.name,
+                "type": grader.type,
+                "score": score.value or 0.0,
+                "passed": bool(score.passed),
+                "sample": None if score.error is None else {"error": score.error},
+            }
+            for grader, score in zip(graders, scores, strict=True)
+        ],
+        "sample": sample_shown(
+            asked,
+            answer.sample.output_text,
+            answer.finish_reason,
+            body.data_source.model or "",
+            usage,
+            params,
+        ),
+    }
+
+
+def _passed(scores: Sequence[Score]) -> bool:
+    return all(score.passed for score in scores)
+
+
+def _params(params: SamplingParams | None) -> dict[str, Any]:
+    """OpenAI's defaults, 42 as the seed among them."""
+    given = params or SamplingParams()
+    room = given.max_completion_tokens or given.max_completions_tokens
+    return {
+        "temperature": 1.0 if given.temperature is None else given.temperature,
+        "top_p": 1.0 if given.top_p is None else given.top_p,
+        "seed": 42 if given.seed is None else given.seed,
+        "max_completion_tokens": room or 0,
+    }
+
+
+def _asked(row: Row, body: CreateRun) -> list[dict[str, Any]]:
+    """The messages with the item's values in them. Raises RequestError where one is not there."""
+    template = body.data_source.input_messages
+    assert template is not None
+    try:
+        if template.type == "item_reference":
+            reference = (template.item_reference or "").removeprefix("item.")
+            messages = row.item[reference]
+            return [{"role": m["role"], "content": m["content"]} for m in messages]
+        return [
+            {
+                "role": m.get("role", "user"),
+                "content": Template.parse(_text(m.get("content"))).fill(NO_SAMPLE, row.item),
+            }
+            for m in template.template or ()
+        ]
+    except (KeyError, TypeError, ValueError, NotMeasurableError, BadOutputError) as error:
+        raise RequestError(
+            f"the input messages do not fit an item: {error}", where="data_source.input_messages",
+            fix="name keys that every item has", code="invalid_template",
+        ) from None  # fmt: skip
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, dict):
+        content = content.get("text")
+    if isinstance(content, list):
+        return "".join(_text(part) for part in content)
+    if not isinstance(content, str):
+        raise ValueError("a message's content is not text")
+    return content
+
+
+def _messages(asked: list[dict[str, Any]]) -> tuple[Message, ...]:
+    try:
+        return read_messages(asked)
+    except RowError as error:
+        raise RequestError(
+            error.reason, where="data_source.input_messages", fix=error.fix, code="invalid_value"
+        ) from None
+
+
+def _fail(run: Document, documents: Documents, code: str, message: str) -> Document:
+    changes = {"status": "failed", "error": {"code": code, "message": message}}
+    return documents.change(run, changes, only_if={"status": run.body["status"]}) or run

@@ -1,0 +1,259 @@
+"""OpenAI's wire shapes for responses: what is asked for in chat form, and what is shown of the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from journeyman.api.strict import Metadata, Strict
+from journeyman.errors import RequestError
+
+NOT_HERE = ("background", "conversation", "prompt", "max_tool_calls")
+
+
+class ResponseRequest(Strict):
+    """The body of POST /v1/responses. Fields that can't change an answer here are accepted and have no effect."""
+
+    model: str = Field(min_length=1)
+    input: Annotated[str, Field(min_length=1)] | Annotated[list[dict[str, Any]], Field(min_length=1)]
+    instructions: str | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    text: dict[str, Any] | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
+    metadata: Metadata | None = None
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+    include: list[str] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    reasoning: dict[str, Any] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    service_tier: str | None = None
+    background: bool | None = None
+    conversation: Any = None
+
+    def refuse_what_is_not_here(self) -> None:
+        """Raises RequestError by field."""
+        if self.background:
+            raise _unsupported("background", "answers are given at once; leave it out")
+        if self.conversation is not None:
+            raise _unsupported("conversation", "use previous_response_id")
+        for tool in self.tools or ():
+            if tool.get("type", "function") != "function":
+                raise _unsupported("tools", "only functions can be called")
+
+    def chat(self, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The same request as the body of a chat completion, after the messages of earlier turns."""
+        messages: list[dict[str, Any]] = []
+        if self.instructions:
+            messages.append({"role": "system", "content": self.instructions})
+        messages += [dict(message) for message in before]
+        messages += chat_messages(self.items())
+        text_format = (self.text or {}).get("format")
+        if isinstance(text_format, dict) and text_format.get("type") == "json_schema":
+            inner = {key: value for key, value in text_format.items() if key != "type"}
+            text_format = {"type": "json_schema", "json_schema": inner}
+        choice = self.tool_choice
+        if isinstance(choice, dict) and choice.get("type") == "function":
+            choice = {"type": "function", "function": {"name": choice.get("name")}}
+        body = {
+            "model": self.model,
+            "messages": messages,
+            "max_completion_tokens": self.max_output_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "tools": [_nested(tool) for tool in self.tools] if self.tools else None,
+            "tool_choice": choice,
+            "parallel_tool_calls": self.parallel_tool_calls,
+            "response_format": text_format,
+            "stream": self.stream,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+    def items(self) -> list[dict[str, Any]]:
+        """The input as a list of items."""
+        if isinstance(self.input, str):
+            return [{"type": "message", "role": "user", "content": self.input}]
+        return self.input
+
+
+class CountRequest(ResponseRequest):
+    """The body of POST /v1/responses/input_tokens: what is counted, and not answered."""
+
+
+def chat_messages(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Items as chat messages; calls that follow each other are one assistant's turn. Raises RequestError."""
+    messages: list[dict[str, Any]] = []
+    for number, item in enumerate(items):
+        kind = item.get("type", "message")
+        if kind == "message":
+            messages.append({"role": item.get("role"), "content": _content(item.get("content"), number)})
+        elif kind == "function_call":
+            call = {
+                "id": item.get("call_id"),
+                "type": "function",
+                "function": {"name": item.get("name"), "arguments": item.get("arguments")},
+            }
+            if messages and messages[-1]["role"] == "assistant":
+                messages[-1].setdefault("tool_calls", []).append(call)
+            else:
+                messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        elif kind == "function_call_output":
+            output = item.get("output")
+            text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+            messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": text})
+        elif kind != "reasoning":
+            raise RequestError(
+                f"an item of the type {str(kind)[:100]!r} can't be read", where=f"input[{number}]",
+                fix="send messages, function calls and their outputs", code="unsupported_parameter",
+            )  # fmt: skip
+    return messages
+
+
+def _content(content: Any, number: int) -> Any:
+    if not isinstance(content, list):
+        return content
+    parts = []
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") not in ("input_text", "output_text", "text"):
+            raise RequestError(
+                "only text can be read", where=f"input[{number}].content", fix="send input_text parts",
+                code="unsupported_parameter",
+            )  # fmt: skip
+        parts.append({"type": "text", "text": part.get("text")})
+    return parts
+
+
+def _nested(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat tool in chat form; one that is nested already, as OpenAI's own guide has it, stays."""
+    if "function" in tool:
+        return {"type": "function", "function": tool["function"]}
+    function = {
+        key: value for key, value in tool.items() if key not in ("type", "strict") and value is not None
+    }
+    return {"type": "function", "function": function}
+
+
+def _unsupported(field: str, fix: str) -> RequestError:
+    return RequestError(
+        f"Unsupported parameter: '{field}'", where=field, fix=fix, code="unsupported_parameter"
+    )
+
+
+# ── what is shown ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ResponseDeleted(BaseModel):
+    """The receipt of a deletion."""
+
+    id: str
+    object: Literal["response"] = "response"
+    deleted: Literal[True] = True
+
+
+class ItemList(BaseModel):
+    """A page of input items."""
+
+    object: Literal["list"] = "list"
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class InputTokens(BaseModel):
+    """How many tokens an input is."""
+
+    object: Literal["response.input_tokens"] = "response.input_tokens"
+    input_tokens: int
+
+
+def message_item(item_id: str, text: str | None, status: str = "completed") -> dict[str, Any]:
+    """The answer's text as an item; None where none has come yet."""
+    content = [] if text is None else [text_part(text)]
+    return {"type": "message", "id": item_id, "status": status, "role": "assistant", "content": content}
+
+
+def text_part(text: str) -> dict[str, Any]:
+    """A piece of content."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def call_item(item_id: str, call: Mapping[str, Any], status: str = "completed") -> dict[str, Any]:
+    """A function call as an item."""
+    function = call["function"]
+    arguments = function["arguments"] if status == "completed" else ""
+    return {
+        "type": "function_call",
+        "id": item_id,
+        "call_id": call["id"],
+        "name": function["name"],
+        "arguments": arguments,
+        "status": status,
+    }
+
+
+def shown(
+    body: ResponseRequest, response_id: str, model: str, created_at: float, *, status: str, output: list[dict[str, Any]],
+    usage: tuple[int, int] | None = None, completed_at: float | None = None, error: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """A response object, in any state."""
+    return {
+        "id": response_id,
+        "object": "response",
+        "created_at": int(created_at),
+        "completed_at": None if completed_at is None else int(completed_at),
+        "status": status,
+        "error": error,
+        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "model": model,
+        "output": output,
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "previous_response_id": body.previous_response_id,
+        "reasoning": {"effort": None, "summary": None},
+        "store": body.store is not False,
+        "temperature": 1.0 if body.temperature is None else body.temperature,
+        "text": body.text or {"format": {"type": "text"}},
+        "tool_choice": body.tool_choice or "auto",
+        "tools": [_flat(tool) for tool in body.tools or ()],
+        "top_p": 1.0 if body.top_p is None else body.top_p,
+        "truncation": body.truncation or "disabled",
+        "usage": None if usage is None else _usage(*usage),
+        "user": body.user,
+        "metadata": body.metadata or {},
+    }
+
+
+def _flat(tool: Mapping[str, Any]) -> dict[str, Any]:
+    inner = tool.get("function") if isinstance(tool.get("function"), Mapping) else tool
+    assert isinstance(inner, Mapping)
+    return {
+        "type": "function",
+        "name": inner.get("name"),
+        "description": inner.get("description"),
+        "parameters": inner.get("parameters"),
+        "strict": bool(inner.get("strict")),
+    }
+
+
+def _usage(read: int, written: int) -> dict[str, Any]:
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": written,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": read + written,
+    }

@@ -1,0 +1,104 @@
+"""Responses, graders and evals, through the SDK, on a tiny base."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import openai
+import pytest
+from openai.types import EvalCreateResponse
+from openai.types.evals import RunRetrieveResponse
+from openai.types.evals.runs import OutputItemListResponse
+from openai.types.fine_tuning.alpha import GraderRunResponse
+from openai.types.responses import Response
+
+CHECK = {
+    "type": "string_check",
+    "name": "match",
+    "input": "{{sample.output_text}}",
+    "reference": "{{item.label}}",
+    "operation": "eq",
+}
+
+
+def test_a_response_is_kept_and_gone_on_from(client):
+    first = client.responses.create(
+        model="tiny", input="Say 3", instructions="Be terse.", max_output_tokens=16
+    )
+    Response.model_validate(first.to_dict())
+    assert first.status in ("completed", "incomplete") and first.usage.total_tokens > 0
+    assert client.responses.retrieve(first.id).output == first.output
+    second = client.responses.create(
+        model="tiny", input="And?", previous_response_id=first.id, max_output_tokens=16
+    )
+    assert second.previous_response_id == first.id and second.usage.input_tokens > first.usage.input_tokens
+    assert [item.type for item in client.responses.input_items.list(second.id)] == ["message"]
+    httpx_reply = client.responses.delete(first.id)
+    assert httpx_reply is None
+    with pytest.raises(openai.NotFoundError):
+        client.responses.create(model="tiny", input="x", previous_response_id=first.id)
+
+
+def test_a_stream_has_openais_events_in_its_order(client):
+    events = list(client.responses.create(model="tiny", input="Say 3", stream=True, max_output_tokens=16))
+    kinds = [event.type for event in events]
+    assert kinds[:2] == ["response.created", "response.in_progress"]
+    assert kinds[-1] in ("response.completed", "response.incomplete")
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    told = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert told == events[-1].response.output_text
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"background": True}, "background"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
+        ({"extra_body": {"inptu": 1}}, "inptu"),
+    ],
+)
+def test_what_can_not_be_answered_is_refused_by_field(client, more, param):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(**{"model": "tiny", "input": "x", **more})
+    assert caught.value.param == param
+
+
+def test_graders_are_checked_and_run(client, server):
+    graders = client.fine_tuning.alpha.graders
+    assert graders.validate(grader=CHECK).grader.type == "string_check"
+    run = graders.run(grader=CHECK, item={"label": "x"}, model_sample="x")
+    GraderRunResponse.model_validate(run.to_dict())
+    assert run.reward == 1 and not run.metadata.errors.other_error
+    unknown = graders.run(grader=CHECK, item={}, model_sample="x")
+    assert unknown.reward == 0 and unknown.metadata.errors.invalid_variable_error
+    reply = httpx.post(
+        f"{server.url}/v1/fine_tuning/alpha/graders/validate", json={"grader": {"type": "nope", "name": "n"}}
+    )
+    assert reply.status_code == 400 and "nope" in reply.json()["error"]["message"]
+
+
+def test_an_eval_counts_what_passed(client):
+    config = {
+        "type": "custom",
+        "item_schema": {"type": "object", "properties": {"label": {"type": "string"}}},
+    }
+    made = client.evals.create(name="e", data_source_config=config, testing_criteria=[CHECK])
+    EvalCreateResponse.model_validate(made.to_dict())
+    content = [{"item": {"label": "a"}, "sample": {"output_text": text}} for text in "ab"]
+    source = {"type": "jsonl", "source": {"type": "file_content", "content": content}}
+    run = client.evals.runs.create(made.id, data_source=source)
+    deadline = time.monotonic() + 20
+    while run.status in ("queued", "in_progress") and time.monotonic() < deadline:
+        run = client.evals.runs.retrieve(run.id, eval_id=made.id)
+    RunRetrieveResponse.model_validate(run.to_dict())
+    assert run.status == "completed", run.error
+    counts = run.result_counts
+    assert (counts.total, counts.passed, counts.failed, counts.errored) == (2, 1, 1, 0)
+    items = list(client.evals.runs.output_items.list(run.id, eval_id=made.id))
+    assert [item.status for item in items] == ["pass", "fail"]
+    OutputItemListResponse.model_validate(items[0].to_dict())
+    assert client.evals.delete(made.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.evals.runs.retrieve(run.id, eval_id=made.id)
