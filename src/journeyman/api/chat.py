@@ -282,6 +282,7 @@ async def guarded(
 
 
 async def chain(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+    """A piece that has come already, and the rest."""
     yield first
     async for piece in rest:
         yield piece

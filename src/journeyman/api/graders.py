@@ -1,4 +1,4 @@
-"""/v1/fine_tuning/alpha/graders: is a grader sound, and what does it say of a sample?"""
+"""/v1/fine_tuning/alpha/graders: whether a grader is sound, and what it says of a sample."""
 
 from __future__ import annotations
 
