@@ -290,7 +290,7 @@ LIMITED = """if True:
 
 
 def test_a_full_disk_during_a_checkpoint_pauses_the_job_and_loses_nothing(tmp_path, asked):
-    """A limit on the size of files stands for the disk: the system refuses the write in the same place."""
+    """A limit on the size of files stands for the disk, which the SQLite database is on too."""
     straight, whole = Workspace(tmp_path / "straight").train(asked)
     home = Workspace(tmp_path / "home")
     job = home.submit(asked)
@@ -300,9 +300,8 @@ def test_a_full_disk_during_a_checkpoint_pauses_the_job_and_loses_nothing(tmp_pa
         env=home.settings.environment(), capture_output=True, text=True,
     )  # fmt: skip
     assert DiskFull.__name__ in done.stderr
-    paused = home.job(job.id)
-    assert (paused.status, paused.error["code"]) == (JobState.PAUSED, "disk_full")
-    assert str(job.folder) in paused.error["where"] and "resume" in paused.error["fix"]
+    assert str(job.folder) in done.stderr and "resume the job" in done.stderr
+    assert not home.job(job.id).status.terminal
     assert not list((job.folder / "checkpoints").glob(".step-*"))
     _, version = home.resume(job.id)
     assert version.files[ADAPTER_FILE] == whole.files[ADAPTER_FILE]

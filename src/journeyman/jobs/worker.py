@@ -138,6 +138,9 @@ def _ended_by(error: Exception, job: Job, store: JobStore, lease: Lease, journal
         move(store.engine, job.id, JobState.PAUSED if full else JobState.FAILED, owner=lease.owner, error=known)
     except JobConflict:  # it was cancelled or paused at the same moment
         release(store.engine, job.id, lease.owner)
+    except UNREACHABLE:
+        if not full:  # the database may be on the same full disk: the lease then runs out, and the job waits for room
+            raise
     return raised
 
 
