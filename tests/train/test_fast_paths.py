@@ -53,6 +53,7 @@ def test_tiled_loss_is_the_plain_loss(bases, family, full, monkeypatch):
     generator = torch.Generator().manual_seed(4)
     hidden = torch.randn(150, head.shape[1], generator=generator)
     targets = torch.randint(0, head.shape[0], (150,), generator=generator)
+    counts = torch.randint(1, 4, (150,), generator=generator).float()
     trained = [head] if full else []
 
     def gradients(loss_of):
@@ -60,11 +61,11 @@ def test_tiled_loss_is_the_plain_loss(bases, family, full, monkeypatch):
         loss, correct, each = loss_of(leaf)
         return loss.detach(), correct, each.detach(), torch.autograd.grad(loss / 150, [leaf, *trained])
 
-    tiled = gradients(lambda h: losses.TiledLoss.apply(h, model, targets, *trained))
+    tiled = gradients(lambda h: losses.TiledLoss.apply(h, model, targets, counts, *trained))
 
     def plain_loss(leaf):
-        each, correct = losses.plain_loss(model, leaf, targets)
-        return each.sum(), correct, each
+        each, right = losses.plain_loss(model, leaf, targets)
+        return (each * counts).sum(), (right * counts).sum(), each
 
     plain = gradients(plain_loss)
     assert float(tiled[0]) == pytest.approx(float(plain[0]), rel=1e-6)

@@ -15,7 +15,9 @@ from journeyman.models.bases import Base
 from journeyman.plan.machine import Machine
 from journeyman.plan.plan import DataFacts, Plan, Wishes, make_plan, refuse_wishes
 from journeyman.plan.shape import ModelShape
+from journeyman.text.batch import epoch_steps
 from journeyman.text.encode import Encoded, encode
+from journeyman.text.shared import computed_tokens
 from journeyman.text.template import ChatFormat
 
 
@@ -38,6 +40,14 @@ class Encodings:
             validation_tokens=sum(len(e) for e in self.validation),
             truncated_rows=sum(e.cut_tokens > 0 for e in self.train),
         )
+
+    def computed_tokens(self, batch_size: int) -> int:
+        """The training tokens of an epoch, counting once a step what several of its rows begin with.
+
+        Counted on the first epoch of seed 0: which rows meet in a step hardly changes the sum.
+        """
+        steps = epoch_steps(len(self.train), batch_size, seed=0, epoch=0)
+        return sum(computed_tokens([self.train[i] for i in step]) for step in steps)
 
 
 def encode_dataset(dataset: Dataset, chat: ChatFormat, *, max_tokens: int) -> Encodings:
@@ -94,6 +104,7 @@ def draw_plan(base: Base, dataset: Dataset, machine: Machine, wishes: Wishes) ->
         shape=shape,
         machine=machine,
         wishes=wishes,
+        computed_tokens=encodings.computed_tokens,
     )
     return plan, encodings
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -56,10 +56,13 @@ class DataFacts:
     validation_tokens: int
     truncated_rows: int
     rehearsal_rows: int = 0
+    computed_tokens: int | None = None
+    """The tokens of an epoch, counting once a step what several of its rows begin with; None where not counted."""
 
 
 NO_REHEARSAL = Choice(0.0, "only your rows; `--rehearsal 0.2` mixes in the base's own words where it forgets", "Journeyman's default")
 NO_PENALTY = Choice(1.0, "answers are drawn as the base's own settings say", "Journeyman's default")
+PADDED = Choice("padded", "rows of like length together, padded to the longest", "Journeyman's default")
 BY_LOSS = Choice("loss", "the checkpoint with the lowest validation loss is kept", "Journeyman's default")
 
 
@@ -96,6 +99,7 @@ class Plan:
     select: Choice[str] = BY_LOSS
     repetition_penalty: Choice[float] = NO_PENALTY
     """Above 1 it is written into the model's generation settings, so that it answers with it wherever it is loaded."""
+    layout: Choice[str] = PADDED
 
     def choices(self) -> dict[str, Choice[Any]]:
         """Every chosen value by name, in the order of the plan."""
@@ -153,13 +157,21 @@ def make_plan(
     shape: ModelShape,
     machine: Machine,
     wishes: Wishes,
+    computed_tokens: Callable[[int], int] | None = None,
 ) -> Plan:
-    """Decide everything. Raises PlanError with all problems at once where wishes, data or machine don't fit."""
+    """Decide everything. Raises PlanError with all problems at once where wishes, data or machine don't fit.
+
+    `computed_tokens` counts an epoch's tokens for a batch size, shared beginnings once a step.
+    """
     refuse_wishes(wishes, shape, [*_wrong_facts(facts), *_wrong_select(wishes, facts)])
     method: Literal["lora", "full"] = "full" if wishes.full else "lora"
     epochs = _wish(wishes.epochs, rules.epochs(facts.rows))
+    own_tokens = facts.tokens
     facts = _with_rehearsal(facts, wishes.rehearsal or 0.0)
     batch_size = _wish(wishes.batch_size, rules.batch_size(facts.rows, epochs.value))
+    if computed_tokens:
+        facts = replace(facts, computed_tokens=facts.tokens - own_tokens + computed_tokens(batch_size.value))
+    layout = rules.layout(shape, machine, facts.tokens, facts.computed_tokens)
     steps_per_epoch = -(-facts.rows // batch_size.value)
     steps = steps_per_epoch * epochs.value
     rate = _learning_rate(rules.learning_rate(shape, method), wishes)
@@ -169,7 +181,8 @@ def make_plan(
     bytes_per_weight = 2 if precision.value == "bf16" else 4
     micro, need = _micro_batch(shape, machine, method, rank.value, bytes_per_weight, max_tokens.value, facts)
     evaluate_every = rules.evaluate_every(steps_per_epoch)
-    time_s = _time_s(shape, facts, epochs.value, steps, evaluate_every.value, method, precision.value, machine)
+    shared = layout.value == "packed" and facts.computed_tokens is not None
+    time_s = _time_s(shape, facts, (facts.computed_tokens or 0) if shared else facts.tokens, epochs.value, steps, evaluate_every.value, method, precision.value, machine)
     return Plan(
         base=base,
         base_hash=base_hash,
@@ -199,6 +212,7 @@ def make_plan(
         rehearsal=_wish(wishes.rehearsal, NO_REHEARSAL),
         select=_wish(wishes.select, BY_LOSS),
         repetition_penalty=_wish(wishes.repetition_penalty, NO_PENALTY),
+        layout=layout,
     )
 
 
@@ -286,7 +300,7 @@ def _micro_batch(
             fix=_what_would_fit(need, max_tokens, free, method),
             code="does_not_fit",
         )
-    reason = f"{need(tokens) / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free; rows of like length together"
+    reason = f"{need(tokens) / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free"
     return Choice(tokens, reason, "plan/memory.py"), need(tokens)
 
 
@@ -302,6 +316,7 @@ def _what_would_fit(need: Any, max_tokens: int, free: int, method: str) -> str:
 def _time_s(
     shape: ModelShape,
     facts: DataFacts,
+    tokens: int,
     epochs: int,
     steps: int,
     evaluate_every: int,
@@ -309,11 +324,14 @@ def _time_s(
     precision: str,
     machine: Machine,
 ) -> float:
-    """FLOPs over rate: 4 (LoRA) or 6 (full) a body parameter and token, 2 for validation; plus 20 ms a step."""
+    """FLOPs over rate: 4 (LoRA) or 6 (full) a body parameter and token, 2 for validation; plus 20 ms a step.
+
+    `tokens` are those that an epoch computes.
+    """
     head_share = facts.learned_tokens / max(1, facts.tokens)
-    work = shape.body_params + head_share * shape.head_params
-    train = (4 if method == "lora" else 6) * work * facts.tokens * epochs
-    validate = 2 * work * facts.validation_tokens * (steps // evaluate_every + 1)
+    body, head = shape.body_params, shape.head_params
+    train = (4 if method == "lora" else 6) * (body * tokens + head * facts.learned_tokens) * epochs
+    validate = 2 * (body + head_share * head) * facts.validation_tokens * (steps // evaluate_every + 1)
     rate = GPU_FLOPS_S if machine.gpu else CPU_EFFICIENCY[precision] * machine.matmul_flops_s
     return (train + validate) / rate + 0.02 * steps + 5.0
 

@@ -96,6 +96,27 @@ def precision(machine: Machine, method: Method) -> Choice[str]:
     return Choice("bf16", f"{who} multiplies bf16 natively", source)
 
 
+PACKED_KINDS = frozenset(
+    ("llama", "qwen2", "qwen3", "gemma3", "gemma3_text", "mistral", "phi3", "smollm3", "olmo2", "gpt_neox", "gpt2", "granite", "cohere")
+)
+"""Families (`model_type`) whose packed rows are held equal to padded ones, tests/train/test_shared.py. Others may attend in
+a way that train/attention.py does not compute, such as Gemma 2 with its capped scores."""
+
+
+def layout(shape: ModelShape, machine: Machine, tokens: int, computed_tokens: int | None) -> Choice[str]:
+    """How the rows of a step lie in memory: "packed" side by side, shared beginnings once, or "padded"."""
+    if machine.gpu:
+        return Choice("padded", "rows of like length together; packed rows are for CPUs so far", "train/attention.py")
+    if shape.kind not in PACKED_KINDS:
+        return Choice("padded", f"attention of {shape.kind} models is not known to us in packed rows", "plan/rules.py")
+    reason = "no padding is computed"
+    if computed_tokens is not None:
+        saved = tokens - computed_tokens
+        reason += f"; {saved:,} of {tokens:,} tokens an epoch are beginnings that rows of a step share, computed once"
+        reason = reason if saved else "no padding is computed; rows share no beginning of 16 tokens or more"
+    return Choice("packed", reason, "text/shared.py")
+
+
 def max_tokens(longest_row_tokens: int, shape: ModelShape) -> Choice[int]:
     """As long as the longest row, within the model's context."""
     if longest_row_tokens <= shape.context_tokens:

@@ -4,11 +4,17 @@ torch's CPU kernel for `scaled_dot_product_attention` does its products in fp32 
 products, a block of queries at a time, the same mathematics takes a half to a fifth of the time (measured on a
 Zen 4 core, rows of 16 to 512 tokens). Probabilities are made again in backward, so no T x T matrix is kept.
 
-Shapes: B rows, H query heads, K key heads (H is a multiple of K), T tokens, D head width.
+The same blocks attend in a sequence whose rows share their beginnings (text/shared.py): `SharedAttention`.
+
+Shapes: B rows, H query heads, K key heads (H is a multiple of K), T queries, S keys, D head width, N places.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,11 +36,7 @@ BLOCK_SCORES = 2**20
 @torch.library.custom_op("journeyman::causal_attention", mutates_args=())
 def causal_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float) -> torch.Tensor:
     """softmax(scaling q k^T, causal) v for q of shape B H T D and k, v of shape B K T D; the result as q."""
-    out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    for rows, queries, keys in _blocks(q, k):
-        p = _probabilities(q[rows, :, queries], k[rows, :, keys], queries.start, scaling)
-        out[rows, :, queries] = (p @ v[rows, :, keys]).view_as(out[rows, :, queries])
-    return out
+    return _attend(q, k, v, scaling)
 
 
 @torch.library.custom_op("journeyman::causal_attention_backward", mutates_args=())
@@ -42,28 +44,55 @@ def causal_attention_backward(
     grad: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of q, k and v."""
+    grad_q, grad_k, grad_v = _attend_backward(grad, q, k, v, scaling)
+    return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype)
+
+
+def _attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, first: int = 0, window: int | None = None
+) -> torch.Tensor:
+    """Query t sees keys up to number `first` + t, and of these no more than the last `window`."""
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    for rows, queries, keys in _blocks(q, k, first):
+        p = _probabilities(q[rows, :, queries], k[rows, :, keys], first + queries.start, scaling, window)
+        out[rows, :, queries] = (p @ v[rows, :, keys]).view_as(out[rows, :, queries])
+    return out
+
+
+def _attend_backward(
+    grad: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    scaling: float,
+    first: int = 0,
+    window: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of q, and of k and v in fp32 or wider."""
     grad_q = torch.empty_like(q, memory_format=torch.contiguous_format)
-    grad_k = torch.zeros(k.shape, dtype=torch.float32)
-    grad_v = torch.zeros(v.shape, dtype=torch.float32)
-    for rows, queries, keys in _blocks(q, k):
+    wide = torch.promote_types(k.dtype, torch.float32)
+    grad_k = torch.zeros(k.shape, dtype=wide)
+    grad_v = torch.zeros(v.shape, dtype=wide)
+    for rows, queries, keys in _blocks(q, k, first):
         q_part, k_part, v_part = q[rows, :, queries], k[rows, :, keys], v[rows, :, keys]
-        p = _probabilities(q_part, k_part, queries.start, scaling)
+        p = _probabilities(q_part, k_part, first + queries.start, scaling, window)
         grad_out = _by_key_head(grad[rows, :, queries], k.shape[1])
         grad_v[rows, :, keys] += p.transpose(-1, -2) @ grad_out
         grad_scores = torch._softmax_backward_data(grad_out @ v_part.transpose(-1, -2), p, -1, p.dtype)
         grad_q[rows, :, queries] = (grad_scores @ k_part).view_as(q_part) * scaling
         grad_k[rows, :, keys] += (grad_scores.transpose(-1, -2) @ _by_key_head(q_part, k.shape[1])) * scaling
-    return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype)
+    return grad_q, grad_k, grad_v
 
 
-def _blocks(q: torch.Tensor, k: torch.Tensor) -> list[tuple[slice, slice, slice]]:
+def _blocks(q: torch.Tensor, k: torch.Tensor, first: int) -> list[tuple[slice, slice, slice]]:
     """(rows, queries, keys) that together cover everything once."""
     B, H, T, _ = q.shape
     blocks = []
     for start in range(0, T, QUERIES):
         end = min(T, start + QUERIES)
-        rows = max(1, BLOCK_SCORES // (H * (end - start) * end))
-        blocks += [(slice(b, min(B, b + rows)), slice(start, end), slice(0, end)) for b in range(0, B, rows)]
+        seen = min(k.shape[2], first + end)
+        rows = max(1, BLOCK_SCORES // (H * (end - start) * seen))
+        blocks += [(slice(b, min(B, b + rows)), slice(start, end), slice(0, seen)) for b in range(0, B, rows)]
     return blocks
 
 
@@ -73,12 +102,16 @@ def _by_key_head(x: torch.Tensor, key_heads: int) -> torch.Tensor:
     return x.reshape(B, key_heads, H // key_heads * T, D)
 
 
-def _probabilities(q: torch.Tensor, k: torch.Tensor, first: int, scaling: float) -> torch.Tensor:
+def _probabilities(
+    q: torch.Tensor, k: torch.Tensor, first: int, scaling: float, window: int | None = None
+) -> torch.Tensor:
     """Probabilities of queries `first`, `first` + 1, … over all keys given: B K (H/K T) S."""
     T, S = q.shape[2], k.shape[2]
     scores = _by_key_head(q * scaling, k.shape[1]) @ k.transpose(-1, -2)
-    later_TS = torch.ones(T, S, dtype=torch.bool).triu_(first + 1)
-    scores.view(*q.shape[:3], S).masked_fill_(later_TS, float("-inf"))
+    unseen_TS = torch.ones(T, S, dtype=torch.bool).triu_(first + 1)
+    if window is not None and window < S:
+        unseen_TS |= torch.ones(T, S, dtype=torch.bool).tril_(first - window)
+    scores.view(*q.shape[:3], S).masked_fill_(unseen_TS, float("-inf"))
     return torch.softmax(scores, -1)
 
 
@@ -104,10 +137,109 @@ def _backward(ctx: Any, grad: torch.Tensor) -> Any:
 causal_attention.register_autograd(_backward, setup_context=_keep)
 
 
+@dataclass(frozen=True)
+class Block:
+    """text/shared.py:Block in tensors: places of the queries (B T) and of the keys (B S)."""
+
+    queries: torch.Tensor
+    keys: torch.Tensor
+    first: int
+
+
+class SharedAttention(torch.autograd.Function):
+    """Attention of one sequence of N places in which every block of queries sees the keys it names and no others.
+
+    A block's queries, keys and values are gathered, attend as whole rows do, and are put back; the gradient of a key
+    that several blocks see is summed in fp32. Places that no block names keep the output 0, the filler's is of no use.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        scaling: float,
+        window: int | None,
+        blocks: Sequence[Block],
+    ) -> torch.Tensor:
+        """N H D of q, and N K D of k and v, to N H D."""
+        out = torch.zeros_like(q, memory_format=torch.contiguous_format)
+        for block in blocks:
+            out[block.queries] = _attend(*_gather(q, k, v, block), scaling, block.first, window).transpose(1, 2)
+        ctx.save_for_backward(q, k, v)
+        ctx.rest = scaling, window, blocks
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of q, k and v. The filler's are zero: no loss depends on what it computes."""
+        q, k, v = ctx.saved_tensors
+        scaling, window, blocks = ctx.rest
+        grad_q = torch.zeros_like(q, memory_format=torch.contiguous_format)
+        grad_k, grad_v = (torch.zeros(x.shape, dtype=torch.promote_types(x.dtype, torch.float32)) for x in (k, v))
+        for block in blocks:
+            upstream = grad[block.queries].transpose(1, 2)
+            parts = _attend_backward(upstream, *_gather(q, k, v, block), scaling, block.first, window)
+            part_q, part_k, part_v = (part.transpose(1, 2) for part in parts)
+            grad_q[block.queries] = part_q
+            keys = block.keys.flatten()
+            grad_k.index_add_(0, keys, part_k.flatten(0, 1))
+            grad_v.index_add_(0, keys, part_v.flatten(0, 1))
+        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None, None, None
+
+
+def _gather(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, block: Block
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """B H T D of the block's queries, and B K S D of its keys and values."""
+    return (
+        q[block.queries].transpose(1, 2).contiguous(),
+        k[block.keys].transpose(1, 2).contiguous(),
+        v[block.keys].transpose(1, 2).contiguous(),
+    )
+
+
+_shared: ContextVar[Sequence[Block] | None] = ContextVar("blocks of the sequence being computed", default=None)
+
+
+@contextmanager
+def shared(blocks: Sequence[Block]) -> Iterator[None]:
+    """Within, a model told to use NAME attends as `blocks` say, in the one sequence that it is given.
+
+    A context and not an argument, since not every family of transformers hands arguments on to its attention.
+    """
+    token = _shared.set(blocks)
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def _mask(*args: Any, **kwargs: Any) -> Any:
+    """The mask of "sdpa", which is None where causal is all that is asked; none where `shared` says who sees whom."""
+    return None if _shared.get() is not None else ALL_MASK_ATTENTION_FUNCTIONS["sdpa"](*args, **kwargs)
+
+
+def _attend_shared(
+    blocks: Sequence[Block], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rest: dict[str, Any]
+) -> torch.Tensor:
+    unknown = [name for name in ("dropout", "softcap", "s_aux") if rest.get(name)]
+    if unknown or query.shape[3] != value.shape[3]:
+        raise NotImplementedError(f"attention with {unknown or 'values of another width'} in shared rows")
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else value.dtype
+    q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
+    scaling = rest.get("scaling") or query.shape[-1] ** -0.5
+    out: torch.Tensor = SharedAttention.apply(q, k, v, scaling, rest.get("sliding_window"), blocks)  # type: ignore[no-untyped-call]
+    return out.unsqueeze(0)
+
+
 def _forward(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **rest: Any
 ) -> tuple[torch.Tensor, None]:
-    """transformers' hook: ours for whole causal rows in bf16 on a CPU, transformers' own for all else."""
+    """transformers' hook: ours for shared rows and for whole causal rows in bf16 on a CPU, else transformers' own."""
+    if (blocks := _shared.get()) is not None:
+        return _attend_shared(blocks, query, key, value, rest), None
     ours = (
         attention_mask is None
         and query.device.type == "cpu"
@@ -126,5 +258,4 @@ def _forward(
 
 
 AttentionInterface.register(NAME, _forward)
-# The masks of "sdpa": None where causal is all that is asked, so that everything else reaches transformers' own.
-AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+AttentionMaskInterface.register(NAME, _mask)

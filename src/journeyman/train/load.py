@@ -36,6 +36,6 @@ def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu") -> 
             where=str(folder),
             fix="give a decoder-only causal model in safetensors format that this transformers version knows",
         ) from error
-    if precision in ("bf16", "mixed") and device == "cpu" and model.config._attn_implementation == "sdpa":  # type: ignore[union-attr]
+    if device == "cpu" and model.config._attn_implementation == "sdpa":  # type: ignore[union-attr]
         model.set_attn_implementation(attention.NAME)  # type: ignore[operator]
     return model.to(device).eval()

@@ -20,10 +20,11 @@ from journeyman.errors import NonFiniteStep, TrainingError
 from journeyman.plan.plan import Plan
 from journeyman.text.batch import MicroBatch, epoch_steps, micro_batches
 from journeyman.text.encode import Encoded
+from journeyman.text.shared import SharedBatch, shared_batches
 from journeyman.train import checkpoint, lora
 from journeyman.train.allocator import keep_freed_memory
 from journeyman.train.checkpoint import Progress
-from journeyman.train.loss import check_head, token_loss
+from journeyman.train.loss import TokenLoss, check_head, check_packed, shared_loss, token_loss
 from journeyman.train.record import RowRecord
 from journeyman.train.schedule import learning_rate
 
@@ -57,6 +58,12 @@ def prepare(model: nn.Module, plan: Plan) -> None:
         raise TrainingError(
             f"this family changes its logits in a way we don't know (difference {difference:.3g})",
             fix="report the model family; training it would minimise a wrong loss",
+        )
+    if plan.layout.value == "packed" and not check_packed(model) < (0.1 if plan.precision.value == "bf16" else 1e-3):
+        raise TrainingError(
+            "this model attends otherwise in packed rows than in padded ones",
+            where=plan.shape.kind,
+            fix="report the model's config.json; training it so would minimise a wrong loss",
         )
     if plan.method.value == "lora":
         lora.add_adapter(
@@ -117,7 +124,7 @@ def train(
         loss_sum, correct = 0.0, 0
         for micro in micros:
             with _products(plan):
-                loss, _, right, losses_N = token_loss(model, *_tensors(micro, device))
+                loss, _, right, losses_N = _loss(model, micro, device)
             (loss / learned_tokens).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.item()
             correct += right
@@ -218,7 +225,7 @@ def validate(model: nn.Module, rows: Sequence[Encoded], plan: Plan) -> tuple[flo
     loss_sum, correct, learned_tokens = 0.0, 0, 0
     for micro in _cut(rows, plan):
         with _products(plan):
-            loss, learned, right, _ = token_loss(model, *_tensors(micro, plan.device.value))
+            loss, learned, right, _ = _loss(model, micro, plan.device.value)
         loss_sum += loss.item()
         learned_tokens += learned
         correct += right
@@ -255,17 +262,21 @@ def _rows_done(plan: Plan, rows: int, step: int) -> int:
     return epochs * rows + index * plan.batch_size.value
 
 
-def _cut(rows: Sequence[Encoded], plan: Plan) -> list[MicroBatch]:
+def _cut(rows: Sequence[Encoded], plan: Plan) -> Sequence[MicroBatch | SharedBatch]:
+    if plan.layout.value == "packed":
+        return shared_batches(rows, plan.micro_batch_tokens.value)
     return micro_batches(rows, plan.micro_batch_tokens.value, context_tokens=plan.shape.context_tokens)
+
+
+def _loss(model: nn.Module, micro: MicroBatch | SharedBatch, device: str) -> TokenLoss:
+    if isinstance(micro, SharedBatch):
+        return shared_loss(model, micro)
+    return token_loss(model, torch.from_numpy(micro.ids_BT).to(device), torch.from_numpy(micro.weights_BT).to(device))
 
 
 def _products(plan: Plan) -> torch.autocast:
     """How products of fp32 weights are computed: in bf16 where the plan says "mixed"."""
     return torch.autocast(plan.device.value, torch.bfloat16, enabled=plan.precision.value == "mixed")
-
-
-def _tensors(micro: MicroBatch, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(micro.ids_BT).to(device), torch.from_numpy(micro.weights_BT).to(device)
 
 
 def _is_patience_over(plan: Plan, progress: Progress) -> bool:

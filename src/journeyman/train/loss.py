@@ -5,11 +5,18 @@ Shapes: B rows, T tokens, N learned tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  (the field's usual name)
+
+from journeyman.records import Place
+from journeyman.text.encode import Encoded
+from journeyman.text.shared import SHORTEST_SHARED, SharedBatch, shared_batches
+from journeyman.train import attention
 
 
 class TokenLoss(NamedTuple):
@@ -23,7 +30,7 @@ class TokenLoss(NamedTuple):
     """How many of them were the top guess."""
 
     losses_N: torch.Tensor
-    """The loss of each, row by row; without a gradient."""
+    """The loss of each, row by row, or of each prediction of a shared batch; without a gradient."""
 
 
 def token_loss(model: nn.Module, ids_BT: torch.Tensor, weights_BT: torch.Tensor) -> TokenLoss:
@@ -36,15 +43,34 @@ def token_loss(model: nn.Module, ids_BT: torch.Tensor, weights_BT: torch.Tensor)
     learned_BT = weights_BT[:, 1:] > 0
     hidden_ND = hidden_states(model, ids_BT[:, :-1])[learned_BT]
     targets_N = ids_BT[:, 1:][learned_BT]
+    return _loss_at(model, hidden_ND, targets_N, torch.ones(len(targets_N), device=targets_N.device))
+
+
+def shared_loss(model: nn.Module, batch: SharedBatch) -> TokenLoss:
+    """What `token_loss` gives for the rows of a shared batch, each learned token counted once for every row."""
+    blocks = [attention.Block(torch.from_numpy(b.queries_BT), torch.from_numpy(b.keys_BS), b.first) for b in batch.blocks]
+    if model.config._attn_implementation != attention.NAME:  # type: ignore[union-attr]
+        raise NotImplementedError("packed rows need train/attention.py, which this model does not use")
+    with attention.shared(blocks):
+        hidden_ND = hidden_states(
+            model, torch.from_numpy(batch.ids_N).unsqueeze(0), torch.from_numpy(batch.positions_N).unsqueeze(0)
+        )[0]
+    sources_M, targets_M, counts_M = map(torch.from_numpy, (batch.sources_M, batch.targets_M, batch.counts_M))
+    return _loss_at(model, hidden_ND.index_select(0, sources_M), targets_M, counts_M)
+
+
+def _loss_at(
+    model: nn.Module, hidden_ND: torch.Tensor, targets_N: torch.Tensor, counts_N: torch.Tensor
+) -> TokenLoss:
     head = [p for p in model.get_output_embeddings().parameters() if p.requires_grad]  # type: ignore[operator]
-    loss, correct, losses_N = TiledLoss.apply(hidden_ND, model, targets_N, *head)  # type: ignore[no-untyped-call]
-    return TokenLoss(loss, int(targets_N.numel()), int(correct), losses_N)
+    loss, correct, losses_N = TiledLoss.apply(hidden_ND, model, targets_N, counts_N, *head)  # type: ignore[no-untyped-call]
+    return TokenLoss(loss, int(counts_N.sum()), int(correct), losses_N)
 
 
 def plain_loss(model: nn.Module, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each target's cross-entropy in nats, and how many targets were the top guess: what `TiledLoss` sums."""
+    """Each target's cross-entropy in nats, and which targets were the top guess: what `TiledLoss` counts and sums."""
     logits_NV = output_logits(model, hidden_ND).float()
-    return F.cross_entropy(logits_NV, targets_N, reduction="none"), (logits_NV.detach().argmax(-1) == targets_N).sum()
+    return F.cross_entropy(logits_NV, targets_N, reduction="none"), logits_NV.detach().argmax(-1) == targets_N
 
 
 TILE_LOGITS = 2**21
@@ -52,8 +78,6 @@ TILE_LOGITS = 2**21
 
 
 TILE_STEP = 16
-IGNORED = -100
-"""The target that cross-entropy leaves out (torch's default)."""
 
 
 class TiledLoss(torch.autograd.Function):
@@ -65,17 +89,26 @@ class TiledLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: torch.Tensor, model: nn.Module, targets_N: torch.Tensor, *head: torch.Tensor
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        model: nn.Module,
+        targets_N: torch.Tensor,
+        counts_N: torch.Tensor,
+        *head: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Loss, correct guesses, and the loss of each target; keeps the gradients of the hidden states and of the head's trained weights."""
+        """Loss and correct guesses, target n counted `counts_N[n]` times, and the loss of each target.
+
+        Keeps the gradients of the hidden states and of the head's trained weights.
+        """
         vocab = model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
         rows = max(64, TILE_LOGITS // vocab)
         learned = len(targets_N)
-        # Few different shapes, as in text/batch.py; the rows that fill the last tile up are ignored targets.
+        # Few different shapes, as in text/batch.py; the rows that fill the last tile up count 0 times.
         filling = -learned % TILE_STEP
-        hidden_ND, targets_N = F.pad(hidden_ND, (0, 0, 0, filling)), F.pad(targets_N, (0, filling), value=IGNORED)
+        hidden_ND = F.pad(hidden_ND, (0, 0, 0, filling))
+        targets_N, counts_N = F.pad(targets_N, (0, filling)), F.pad(counts_N, (0, filling))
         needed = any(ctx.needs_input_grad)
-        loss, correct = hidden_ND.new_zeros((), dtype=torch.float32), targets_N.new_zeros(())
+        loss, correct = hidden_ND.new_zeros((), dtype=torch.float32), counts_N.new_zeros(())
         losses_N = hidden_ND.new_empty(len(targets_N), dtype=torch.float32)
         grad_ND = torch.empty_like(hidden_ND) if needed else None
         grads_head = [torch.zeros_like(weight) for weight in head] if needed else []
@@ -83,11 +116,11 @@ class TiledLoss(torch.autograd.Function):
             tile = slice(start, start + rows)
             with torch.set_grad_enabled(needed):
                 tile_ND = hidden_ND[tile].detach().requires_grad_(needed)
-                tile_losses, tile_correct = plain_loss(model, tile_ND, targets_N[tile])
-                tile_loss = tile_losses.sum()
+                tile_losses, tile_right = plain_loss(model, tile_ND, targets_N[tile])
+                tile_loss = (tile_losses * counts_N[tile]).sum()
             losses_N[tile] = tile_losses.detach()
             loss += tile_loss.detach()
-            correct += tile_correct
+            correct += (tile_right * counts_N[tile]).sum()
             if grad_ND is not None:
                 grad_ND[tile], *grads = torch.autograd.grad(tile_loss, [tile_ND, *head])
                 for total, part in zip(grads_head, grads, strict=True):
@@ -101,13 +134,15 @@ class TiledLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """The kept gradients, scaled."""
         hidden, *head = (None if kept is None else kept * grad.to(kept.dtype) for kept in ctx.grads)
-        return hidden, None, None, *head
+        return hidden, None, None, None, *head
 
 
-def hidden_states(model: nn.Module, ids_BT: torch.Tensor) -> torch.Tensor:
-    """The decoder's last hidden states, after its final norm."""
+def hidden_states(
+    model: nn.Module, ids_BT: torch.Tensor, positions_BT: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The decoder's last hidden states, after its final norm. Without positions they count from 0."""
     decoder = model.base_model
-    out: torch.Tensor = decoder(input_ids=ids_BT, use_cache=False).last_hidden_state  # type: ignore[operator]
+    out: torch.Tensor = decoder(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).last_hidden_state  # type: ignore[operator]
     return out
 
 
@@ -140,3 +175,30 @@ def check_head(model: nn.Module) -> float:
     ours = output_logits(model, hidden_states(model, ids_BT)).float()
     theirs = model(input_ids=ids_BT, use_cache=False).logits.float()
     return float((ours - theirs).abs().max())
+
+
+@torch.no_grad()
+def check_packed(model: nn.Module) -> float:
+    """Largest relative difference between the losses of two packed rows with one beginning and of each by itself.
+
+    Infinite where the model does not attend through train/attention.py, or asks it for what it does not compute.
+    """
+    vocab = int(model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
+    rows = [_probe_row(vocab, ending) for ending in (1, 2)]
+    (batch,) = shared_batches(rows, 4 * len(rows[0]))
+    try:
+        together = shared_loss(model, batch).sum
+    except NotImplementedError:
+        return math.inf
+    alone = torch.stack([token_loss(model, *_alone(row)).sum for row in rows]).sum()
+    return float(abs(together - alone) / abs(alone))
+
+
+def _probe_row(vocab: int, ending: int) -> Encoded:
+    ids = np.arange(SHORTEST_SHARED + 8, dtype=np.int32) * 7919 % vocab
+    ids[SHORTEST_SHARED:] = (ids[SHORTEST_SHARED:] + ending) % vocab
+    return Encoded(ids, np.ones(len(ids), dtype=np.float32), Place("probe", ending))
+
+
+def _alone(row: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(row.ids_T[None].astype(np.int64)), torch.from_numpy(row.weights_T[None])
