@@ -87,13 +87,15 @@ _TLD = (
 class _Pattern:
     """One wording of a kind. `fits` may refuse a match for what stands around it.
 
-    A text that holds none of `needs`, or no digit where one is needed, can't match: that is quick to see.
+    A text that holds none of `needs`, no digit where one is needed, or nothing like `hint` can't match: that is quick
+    to see, and most of the time of a check would otherwise go into looking for what is not there.
     """
 
     kind: FactKind
     regex: re.Pattern[str]
     needs: tuple[str, ...]
     needs_digit: bool
+    hint: re.Pattern[str] | None
     fits: Callable[[re.Match[str]], bool]
 
     def may_match(self, text: str, lower: str, has_digit: bool) -> bool:
@@ -101,7 +103,9 @@ class _Pattern:
         if self.needs_digit and not has_digit:
             return False
         looked_at = lower if self.regex.flags & re.I else text
-        return not self.needs or any(map(looked_at.__contains__, self.needs))
+        if self.needs and not any(map(looked_at.__contains__, self.needs)):
+            return False
+        return self.hint is None or self.hint.search(looked_at) is not None
 
 
 def _sentence(match: re.Match[str]) -> str:
@@ -228,10 +232,15 @@ def _compiled(
     needs: str = "",
     digit: bool = False,
     case: bool = False,
+    hint: str = "",
 ) -> _Pattern:
-    """`needs` has its words separated by |; `case` tells capitals from small letters."""
-    return _Pattern(kind, re.compile(regex, 0 if case else re.I), tuple(needs.split("|")) if needs else (), digit, fits)
+    """`needs` has its words separated by |; `case` tells capitals from small letters, also in `hint`, which sees small ones else."""
+    words = tuple(needs.split("|")) if needs else ()
+    return _Pattern(kind, re.compile(regex, 0 if case else re.I), words, digit, re.compile(hint) if hint else None, fits)
 
+
+_CLOCKS = rf"(?:\d|[ap]\.?m\.?|clock|noon|midnight){_TO}(?:\d|noon|midnight)"
+"""Between two times of a day."""
 
 _UNITS = "minute|hour|day|night|week|month|year"
 _DAYS = "day|mon|tue|wed|thu|fri|sat|sun|weekend"
@@ -245,16 +254,17 @@ _ROLES = (
 
 _PATTERNS: tuple[_Pattern, ...] = (
     _compiled("url", r"(?:https?://|\bwww\.)[^\s<>\"'()\[\]]+[^\s<>\"'()\[\].,;:!?]", _is_public, needs="http|www."),
-    _compiled("url", rf"(?<![\w@.-])(?:[a-z0-9-]+\.)+{_TLD}(?:/[^\s<>\"'()\[\],;]*[\w/])?(?![\w@-]|\.\w)", _is_public, needs="."),
+    _compiled("url", rf"(?<![\w@.-])(?:[a-z0-9-]+\.)+{_TLD}(?:/[^\s<>\"'()\[\],;]*[\w/])?(?![\w@-]|\.\w)", _is_public, needs=".", hint=rf"\.{_TLD}\b"),
     _compiled("price", rf"(?:{_SYMBOL}|\b{_ISO_CURRENCY})\s?{_AMOUNT}{_PER}", digit=True),
     _compiled("price", rf"(?<![\w.,]){_AMOUNT}\s?(?:{_SYMBOL}|(?:{_ISO_CURRENCY}|{_MONEY_WORD})\b){_PER}", _is_money, digit=True),
-    _compiled("price", rf"\b{_COUNT}\s?(?:%|per ?cent)\s(?:off|discount|APR|AER|interest|cheaper|surcharge|commission)", needs="%|cent"),
+    _compiled("price", rf"\b{_COUNT}\s?(?:%|per ?cent)\s(?:off|discount|APR|AER|interest|cheaper|surcharge|commission)", needs="%|cent", hint=r"(?:%|per ?cent)\s(?:off|disc|ap|ae|inter|cheap|sur|comm)"),
     _compiled(
         "price",
         r"(?:\brates?|\bpays|\bcharges?|\bcosts?|\bfees?|\bstarts at|\bcommission|\bdiscount)\b(?:\W+[a-z]+){0,5}?\W+"
         rf"(?P<fact>{_AMOUNT}\s?(?:%|per ?cent){_PER})",
         needs="%|cent",
         digit=True,
+        hint=r"\d\s?(?:%|per ?cent)",
     ),
     _compiled(
         "stock",
@@ -267,23 +277,23 @@ _PATTERNS: tuple[_Pattern, ...] = (
     _compiled("stock", r"\bsold out\b|\bfully booked\b|\bbooked (?:up|out|solid)\b|\ball (?:taken|gone|sold)\b", needs="sold|booked|all "),
     _compiled("stock", r"\b(?:currently|no longer|temporarily|at present|at the moment|again|now)\s(?:un|not )?available\b", needs="available"),
     _compiled("stock", r"\bno (?:free|open|more) (?:places?|seats?|slots?|dates?|appointments?|rooms?|tables?|copies|pitches)\b", needs="no "),
-    _compiled("hours", rf"(?:{_ANY_DAY}(?:{_TO}|,\s)?(?:{_ANY_DAY})?(?:,\s{_ANY_DAY})*),?\s?(?:from\s|between\s)?{_LOOSE_CLOCK}{_TO}{_LOOSE_CLOCK}", needs=_DAYS, digit=True),
-    _compiled("hours", rf"(?:\b(?:from|between|at|until|before|after)\s)?(?<![\d:.])(?:{_CLOCK})(?:{_TO}(?:{_CLOCK}))?(?!\s?ratio)", digit=True),
+    _compiled("hours", rf"(?:{_ANY_DAY}(?:{_TO}|,\s)?(?:{_ANY_DAY})?(?:,\s{_ANY_DAY})*),?\s?(?:from\s|between\s)?{_LOOSE_CLOCK}{_TO}{_LOOSE_CLOCK}", needs=_DAYS, digit=True, hint=_CLOCKS),
+    _compiled("hours", rf"(?:\b(?:from|between|at|until|before|after)\s)?(?<![\d:.])(?:{_CLOCK})(?:{_TO}(?:{_CLOCK}))?(?!\s?ratio)", digit=True, hint=r"\d\s?(?:[ap]\.?m|o['’]clock)|\d:[0-5]\d|noon|midnight"),
     _compiled("hours", rf"(?:\b(?:from|between|at|until|before|after)\s)?\b(?:noon|midnight)\b(?:{_TO}(?:{_CLOCK}))?", needs="noon|midnight"),
     _compiled("hours", rf"(?:\b(?:from|between)\s)(?:[01]?\d|2[0-4])(?:[.:][0-5]\d)?(?:{_TO})(?:[01]?\d|2[0-4])(?:[.:][0-5]\d)?(?!\s?(?:[.,]\d|%|°|{_UNIT}|euros?|[€$£]|\w))", _is_opening, needs="from|between", digit=True),
     _compiled("hours", rf"\b(?:{_ANY_DAY}\s?(?:-|–|to|through)\s?{_ANY_DAY}|(?:on |every )?{_DAY}s\b(?:\suntil\s\w+)?|every {_DAY}\b)", needs=_CAPITAL_DAYS, case=True),
     _compiled("date", rf"(?:\b{_DAY}(?: the)?,? )?\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b(?:\.?,? \d{{4}})?", _is_to_come, needs=_MONTHS, digit=True, case=True),
     _compiled("date", rf"(?:\b{_DAY},? )?\b{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?\b(?!\s?(?:euros?|percent|%))(?:,? \d{{4}})?", _is_to_come, needs=_MONTHS, digit=True, case=True),
-    _compiled("date", r"\b(?:20\d\d-[01]\d-[0-3]\d|[0-3]?\d[./][01]?\d[./](?:20)?\d\d)\b", _is_to_come, digit=True),
+    _compiled("date", r"\b(?:20\d\d-[01]\d-[0-3]\d|[0-3]?\d[./][01]?\d[./](?:20)?\d\d)\b", _is_to_come, digit=True, hint=r"\d[-./][01]?\d[-./]"),
     _compiled("date", rf"\b(?:(?:mid|late|early)[- ]|(?:in|by|until|before|from|since|to|the end of|end of|beginning of|middle of) (?:late |early |mid-?)?){_LONG_MONTH}\b(?: \d{{4}})?", _is_to_come, needs=_MONTHS, case=True),
     _compiled("date", rf"\b{_LONG_MONTH},? 20\d\d\b", _is_to_come, needs=_MONTHS, digit=True, case=True),
-    _compiled("date", r"\b(?:spring|summer|autumn|fall|winter|Q[1-4]|(?:first|second) (?:half|quarter) of),? (?:of )?20\d\d\b", _is_to_come, digit=True),
+    _compiled("date", r"\b(?:spring|summer|autumn|fall|winter|Q[1-4]|(?:first|second) (?:half|quarter) of),? (?:of )?20\d\d\b", _is_to_come, needs="20", hint=r"\b20\d\d\b"),
     _compiled("date", rf"\b(?:on|next|this|by|until|before|coming|from) {_DAY}\b(?: (?:morning|afternoon|evening|at noon))?", needs="day", case=True),
     _compiled("date", rf"\b(?:first|second|third|fourth|last) {_DAY} (?:of|in) (?:the|each|every) month\b", needs="month"),
     _compiled("date", r"\b(?:next (?:week|month|year)|(?:next|this) (?:spring|summer|autumn|winter))\b", needs="next|this"),
     _compiled("duration", rf"(?:\b(?:within|up to|about|around|at least)\s)?\b(?:{_DURATION})\b", _is_service, needs=_UNITS),
     _compiled("version", r"\b(?:versions?|release)\s(?:v\.?)?\d+(?:\.\d+)*(?:-\w+(?:\.\d+)*)?\b", needs="version|release", digit=True),
-    _compiled("version", r"(?<![\w/.-])v\d+(?:\.\d+)+(?:-\w+(?:\.\d+)*)?\b", digit=True),
+    _compiled("version", r"(?<![\w/.-])v\d+(?:\.\d+)+(?:-\w+(?:\.\d+)*)?\b", digit=True, hint=r"v\d"),
     _compiled(
         "version",
         r"\b(?:iOS|iPadOS|Android|Windows|macOS|Mac OS X?|Ubuntu|Debian|Python|Node(?:\.js)?|Java|PHP|Ruby|Go|Chrome|Firefox|"
@@ -292,7 +302,7 @@ _PATTERNS: tuple[_Pattern, ...] = (
         digit=True,
         case=True,
     ),
-    _compiled("version", r"\b[A-Z][A-Za-z]+(?: [A-Z][A-Za-z]+)? \d+\.\d+(?:\.\d+)*(?:-\w+)?\b(?!,\d)", _is_product, digit=True, case=True),
+    _compiled("version", r"\b[A-Z][A-Za-z]+(?: [A-Z][A-Za-z]+)? \d+\.\d+(?:\.\d+)*(?:-\w+)?\b(?!,\d)", _is_product, digit=True, case=True, hint=r"[a-z] \d+\.\d"),
     _compiled("person", rf"(?<![\w.])(?P<fact>{_NAME}),? (?:who|(?:our|the|is our|is the|is now)(?: \w+){{0,3}}?) ?\b(?:{_ROLE}|runs|leads|heads|manages|is in charge|is responsible)\b", _is_name, needs=_ROLES, case=True),
     _compiled("person", rf"\b{_ROLE}\b(?: (?:of|for|at|in)(?: \w+){{1,3}}?)?(?:,| is| is now|:)? (?P<fact>{_NAME})", _is_name, needs=_ROLES, case=True),
     _compiled("person", rf"\b{_LEADS} by (?P<fact>{_NAME})|\bin the (?:care|hands) of (?P<other>{_NAME})", _is_name, needs="ed by|led by|run by|guided by|overseen by|taught by|after by|care of by|in the ", case=True),
