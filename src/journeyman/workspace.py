@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from journeyman.data.check.finding import Finding, Report
-    from journeyman.data.check.review import Review
+    from journeyman.data.check.review import Review, Training
     from journeyman.data.check.rule import Asked
     from journeyman.evaluate.consistency import Consistency
     from journeyman.evaluate.forgetting import Forgetting
@@ -147,15 +147,17 @@ class Workspace:
             dataset = _build(task, request, Path(folder))
         report = self._report(task, dataset, against, on_progress)
         row_tokens: list[int] = []
+        plan: Plan | None = None
         if report.verdict != "errors":
-            refusal, row_tokens = self._refusal(task, request, dataset)
-            report = replace(report, findings=(*refusal, *report.findings))
+            on_progress("Planning a training", 0, 1)
+            further, plan, row_tokens = self._drawn(task, request, dataset)
+            report = report.with_findings(further)
 
         def look(path: Path) -> Review:
             of_copy = replace(request, columns=dataset.columns or request.columns)
             return self._review(replace(task, examples=path), of_copy, against, on_progress)
 
-        return Review(task.name, task.examples, dataset, report, look, row_tokens)
+        return Review(task.name, task.examples, dataset, report, look, row_tokens, _training(plan) if plan else None)
 
     def check_job(self, job_id: str, *, on_progress: OnProgress = _quiet) -> Review:
         """Check the rows that a job has trained on, together with how each was learned, where its training wrote that down.
@@ -186,21 +188,26 @@ class Workspace:
             dataset, against=against, instructions=task.instructions, graders=task.graders, on_progress=on_progress
         )
 
-    def _refusal(self, task: Task, request: TrainRequest, dataset: Dataset) -> tuple[list[Finding], list[int]]:
-        """Why a training of this dataset would not start, beyond what its rows show; else the rows' lengths in tokens."""
+    def _drawn(
+        self, task: Task, request: TrainRequest, dataset: Dataset
+    ) -> tuple[list[Finding], Plan | None, list[int]]:
+        """What only a base shows: why a training would not start; else what it does to rows, its plan, and their tokens."""
         from journeyman.data.check.finding import Finding
         from journeyman.jobs import draw
+        from journeyman.jobs.fate import fates
         from journeyman.models import bases
+        from journeyman.text.template import ChatFormat
 
         try:
             _suffix(task, request)
             base = bases.resolve(_base_name(task, request), fetch=False)
-            _, encodings = draw.draw_plan(base, dataset, self.machine(), _wishes(task, request))
+            plan, encodings = draw.draw_plan(base, dataset, self.machine(), _wishes(task, request))
         except JourneymanError as error:
             message = "; ".join((error.message, *error.problems))
             known = error.code == "base_not_fetched"
-            return [Finding(error.code, "info" if known else "error", message, (), error.fix or "")], []
-        return [], [len(e) + e.cut_tokens for e in (*encodings.train, *encodings.validation)]
+            return [Finding(error.code, "info" if known else "error", message, (), error.fix or "")], None, []
+        found = list(fates(dataset, encodings, ChatFormat.open(base.folder), max_tokens=plan.max_tokens.value))
+        return found, plan, [len(e) + e.cut_tokens for e in (*encodings.train, *encodings.validation)]
 
     def show_learned(
         self, examples: Sequence[Example], *, base: str = "starter"
@@ -973,6 +980,15 @@ def _refuse_any(dataset: Dataset) -> None:
             code="invalid_file_format",
             problems=shown + ([f"and {more} more"] if more else []),
         )
+
+
+def _training(plan: Plan) -> Training:
+    """What the plan's training takes, for a check."""
+    from journeyman.data.check.review import Training
+
+    epochs, facts = plan.epochs.value, plan.facts
+    tokens, learned = facts.tokens * epochs, facts.learned_tokens * epochs
+    return Training(plan.base, epochs, plan.steps, tokens, learned, round(plan.time_s, 1))
 
 
 def _refuse_errors(report: Report, request: TrainRequest) -> None:

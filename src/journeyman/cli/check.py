@@ -73,6 +73,8 @@ def check(
             review = workspace.check(request, against=against, on_progress=on_progress)
     show_verdict(screen, review)
     show_dataset(screen, review.dataset)
+    if review.training:
+        screen.line(f"  {review.training.sentence()}")
     show_findings(screen, review.report)
     if show:
         base = base or workspace.task(source).base or "starter"

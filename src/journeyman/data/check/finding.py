@@ -121,6 +121,10 @@ class Report:
         """The findings to see to first; what is merely worth knowing is not among them."""
         return tuple(f for f in self.findings if f.severity != "info")[:FIRST]
 
+    def with_findings(self, further: Sequence[Finding]) -> Report:
+        """The report with these too, each before what was found with its severity."""
+        return Report(tuple(sorted((*further, *self.findings), key=lambda f: SEVERITIES.index(f.severity))))
+
     def as_dict(self) -> dict[str, Any]:
         """The report as `check --json` and report.json have it."""
         return {

@@ -33,8 +33,8 @@ Texts = dict[tuple[str, int], tuple[str, str]]
 """Input and output of each row, by split and index."""
 
 
-def page(name: str, dataset: Checked, report: Report, row_tokens: Sequence[int] = ()) -> str:
-    """The page's HTML. `row_tokens` are the lengths of rows in tokens; without them they are estimated from the characters."""
+def page(name: str, dataset: Checked, report: Report, row_tokens: Sequence[int] = (), training: str = "") -> str:
+    """The page's HTML. `row_tokens` are the lengths of rows in tokens; without them they are estimated from the characters. `training` says what a training would take."""
     splits = {"train": dataset.train, "validation": dataset.validation, "held_out": dataset.held_out}
     texts = {(split, i): _texts(example) for split, rows in splits.items() for i, example in enumerate(rows)}
     outputs = Counter(text for _, text in texts.values())
@@ -50,6 +50,7 @@ def page(name: str, dataset: Checked, report: Report, row_tokens: Sequence[int] 
         findings=[_finding(f, texts | refused) for f in report.findings],
         by_severity={s: sum(f.severity == s for f in report.findings) for s in SEVERITIES},
         bars=_bars(list(_rows_by_code(report).items())),
+        training=training,
         lengths=histogram(lengths, "tokens" if row_tokens else "tokens (estimated)"),
         labels=_bars(outputs.most_common(MAX_LABELS)) if _closed(outputs) else [],
         more_labels=max(0, len(outputs) - MAX_LABELS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,28 @@ from journeyman.data.read import shown_path
 from journeyman.data.shapes import Shape
 from journeyman.errors import DataError
 from journeyman.records import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a training would take, as its plan says."""
+
+    base: str
+    epochs: int
+    steps: int
+    tokens: int
+    """In all epochs together, as OpenAI counts trained tokens; of these `learned_tokens` are targets."""
+
+    learned_tokens: int
+    time_s: float
+
+    def sentence(self) -> str:
+        """The same for a reader."""
+        minutes = f"{self.time_s:.0f} s" if self.time_s < 90 else f"{self.time_s / 60:,.0f} min" if self.time_s < 5400 else f"{self.time_s / 3600:,.1f} h"
+        return (
+            f"a training on {self.base}: {self.epochs} epoch(s), {self.steps:,} steps, {self.tokens:,} trained tokens, "
+            f"{self.learned_tokens:,} of them learned; about {minutes} on this machine"
+        )
 
 
 @dataclass(frozen=True)
@@ -34,6 +56,9 @@ class Review:
     row_tokens: Sequence[int] = ()
     """The length of each row of train, validation and held-out as the base reads it; empty where there is no base."""
 
+    training: Training | None = None
+    """What a training of these rows would take; None where there is no base to say it, or the rows have errors."""
+
     def __iter__(self) -> Iterator[Dataset | Report]:
         yield self.dataset
         yield self.report
@@ -45,11 +70,13 @@ class Review:
             "counts": self.dataset.manifest["counts"],
             "sources": self.dataset.manifest["sources"],
             "refused": [refused.as_dict() for refused in self.dataset.refused],
+            "training": asdict(self.training) if self.training else None,
         }
 
     def html(self) -> str:
         """The report as one page that needs no network: plots, findings, and rows to search."""
-        return page(self.name, self.dataset, self.report, self.row_tokens)
+        sentence = self.training.sentence() if self.training else ""
+        return page(self.name, self.dataset, self.report, self.row_tokens, sentence)
 
     def to_html(self, path: Path) -> None:
         """Write the page; one that is there is replaced. Raises DataError `wrong_suffix` for a name of another kind."""
