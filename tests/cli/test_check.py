@@ -94,7 +94,7 @@ def test_train_stops_on_errors_names_rows_and_the_way_out(home: Path, bases) -> 
     error = caught.value
     assert error.code == "check_errors"
     assert "secrets" in error.problems[0] and "rows.jsonl:13" in error.problems[0]
-    assert "check rows.jsonl" in str(error.fix) and "--despite-errors" in str(error.fix)
+    assert "journeyman check" in str(error.fix) and "rows.jsonl`" in str(error.fix) and "--despite-errors" in str(error.fix)
     (job,) = workspace.jobs.list()
     assert open_dataset(job.folder / "dataset").report().verdict == "errors"
 
