@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from journeyman.data.check.finding import Finding, Report
     from journeyman.data.check.review import Review, Training
     from journeyman.data.check.rule import Asked
+    from journeyman.evaluate import comparison
+    from journeyman.evaluate.comparison import Comparison
     from journeyman.evaluate.consistency import Consistency
+    from journeyman.evaluate.cost import Prices
     from journeyman.evaluate.forgetting import Forgetting
     from journeyman.evaluate.page import Subject
     from journeyman.evaluate.report import Evaluation, Saving
@@ -99,6 +102,35 @@ class TrainRequest:
     """Train also where the check finds errors in the rows."""
     every_row: bool = False
     """Refuse to train where a row can't be used, instead of leaving it out: what OpenAI does."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRequest:
+    """A remote contender: an OpenAI-compatible URL, the model's name there, and the variable that holds its key."""
+
+    url: str
+    model: str
+    key_variable: str = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class CompareRequest:
+    """What to compare: the task as a training would take it, and what the user wishes of the comparison.
+
+    `model` takes a fine-tuned model instead of training one. `rows` is the number of held-out rows, None for all;
+    `contenders` names some of them, () for all. `shots`, `passages` and `budget` None take the defaults of
+    `evaluate/comparison.py`. `prices` None looks for prices.toml in the task's folder, then in the home.
+    """
+
+    train: TrainRequest
+    model: str | None = None
+    contenders: tuple[str, ...] = ()
+    rows: int | None = None
+    remotes: tuple[RemoteRequest, ...] = ()
+    shots: int | None = None
+    passages: int | None = None
+    budget: int | None = None
+    prices: Path | None = None
 
 
 class Workspace:
@@ -810,6 +842,128 @@ class Workspace:
         )
         return forgetting(base, tuned, budget=BUDGET if budget is None else budget)
 
+    def compare(
+        self,
+        request: CompareRequest,
+        *,
+        on_event: OnEvent = _ignore,
+        on_progress: OnProgress = _quiet,
+        should_stop: Callable[[], bool] = _never,
+    ) -> Comparison:
+        """Prompts, retrieval, a fine-tuned model and plain classifiers on the same held-out rows, with advice.
+
+        Trains where no model is given. Answers, and the job of the training, are kept in a folder of the home, so
+        that the same request goes on where it was interrupted. Raises DataError where there are no held-out rows
+        (`no_held_out_rows`) or the given model was trained on some of them (`rows_seen`), RequestError for contenders
+        that can't take part, JobConflict `paused` where the training was paused.
+        """
+        from journeyman.evaluate import comparison
+
+        setting, dataset = self._comparison_setting(request)
+        chosen, left_out = setting.choose(request.contenders)
+        tuned = training = None
+        if any(recipe.who == "tuned" for recipe in chosen):
+            version = self._tuned(request, setting.folder, dataset, on_event, should_stop)
+            tuned, training = self._comparison_model(version.id), self._training(version)
+        return comparison.run(setting, chosen, left_out, tuned, training, on_progress=on_progress)
+
+    def _comparison_setting(self, request: CompareRequest) -> tuple[comparison.Setting, Dataset]:
+        """The rows and models of a comparison; its folder is named after all that decides what is trained and asked."""
+        from journeyman.answer.remote import RemoteModel
+        from journeyman.evaluate import comparison, prompt_search
+        from journeyman.evaluate.run import answer_room
+        from journeyman.grade.parse import parse
+
+        _check_comparison(request)
+        task, base = self._task_and_base(request.train)
+        prices = _prices(request, task, self.settings.home)
+        wishes = _wishes(task, request.train)
+        seed = wishes.seed or 0
+        name = files.hash_bytes(repr((base.fingerprint, wishes, request.train.validation, request.train.held_out)).encode())
+        folder = self.settings.home / "comparisons" / f"{_file_name(task.name)}-{name[:12]}"
+        dataset = _build(task, request.train, folder / "dataset")
+        if not dataset.held_out:
+            raise _no_held_out(request.train.source)
+        base_model = self._comparison_model(base.source)
+        setting = comparison.Setting(
+            task=task.name,
+            instructions=task.instructions,
+            documents=task.documents,
+            train=dataset.train,
+            validation=dataset.validation,
+            rows=comparison.first_rows(dataset.held_out, request.rows, seed),
+            held_out_rows=len(dataset.held_out),
+            graders=parse(task.graders),
+            base=base_model,
+            folder=folder,
+            max_tokens=answer_room([*dataset.train, *dataset.validation], base_model.engine.chat),
+            remotes=[
+                RemoteModel(r.url, r.model, key=settings_module.secret(r.key_variable)) for r in request.remotes
+            ],
+            prices=prices,
+            shots=comparison.SHOTS if request.shots is None else request.shots,
+            passages=comparison.PASSAGES if request.passages is None else request.passages,
+            budget=prompt_search.BUDGET if request.budget is None else request.budget,
+            seed=seed,
+        )
+        return setting, dataset
+
+    def _comparison_model(self, name: str) -> comparison.Model:
+        from journeyman.evaluate.comparison import Model as Compared
+
+        version, base = self._named(name)
+        served = self.served(name)
+        identity = version.id if version is not None else base.fingerprint if base is not None else served.id
+        return Compared(served.engine, served.adapter, served.id, identity)
+
+    def _training(self, version: Version) -> comparison.Training:
+        from journeyman.evaluate.comparison import Training
+
+        job = self.jobs.get(version.job)
+        known = job.started_at is not None and job.finished_at is not None
+        seconds = job.finished_at - job.started_at if known else None  # type: ignore[operator]
+        return Training(version.id, job.id, seconds)
+
+    def _tuned(
+        self,
+        request: CompareRequest,
+        folder: Path,
+        dataset: Dataset,
+        on_event: OnEvent,
+        should_stop: Callable[[], bool],
+    ) -> Version:
+        """The model that is given, or the one of this comparison's own training: begun, gone on with, or done already."""
+        if request.model is not None:
+            version = self.registry.get(request.model)
+            _refuse_seen(dataset, self._trained_on(version), version.id)
+            return version
+        memo = folder / "training.json"
+        known = files.read_json(memo) if memo.is_file() else {}
+        if known.get("dataset") == dataset.hash:
+            job = self.jobs.get(known["job"])
+            done = [v for v in self.registry.list() if v.job == job.id]
+            if done:
+                return done[0]
+            if not job.status.terminal:
+                _, resumed = self.resume(job.id, on_event=on_event, should_stop=should_stop)
+                return _not_paused(resumed, job.id)
+        created = ""
+
+        def remember(event: Mapping[str, Any]) -> None:
+            nonlocal created
+            if event["type"] == "created":
+                created = event["job"]
+                files.write_json(memo, {"dataset": dataset.hash, "job": created})
+            on_event(event)
+
+        _, trained = self.train(request.train, on_event=remember, should_stop=should_stop)
+        return _not_paused(trained, created)
+
+    def _trained_on(self, version: Version) -> Sequence[Example]:
+        """The rows that a model has learned from; none where its dataset is gone."""
+        folder = self.jobs.get(version.job).folder / "dataset"
+        return open_dataset(folder).train if folder.is_dir() else ()
+
     def score(
         self,
         answerer: str,
@@ -843,12 +997,7 @@ class Workspace:
         job = self.jobs.get(version.job)
         rows = self._held_out(self.task(source)) if source else open_dataset(job.folder / "dataset").held_out
         if not rows:
-            raise DataError(
-                "there are no held-out rows to measure on",
-                where=source or job.source,
-                fix="give held-out rows, or a task with a held_out_share above 0",
-                code="no_held_out_rows",
-            )
+            raise _no_held_out(source or job.source)
         return rows
 
     def _row_losses(self, model: str, rows: Sequence[Example]) -> list[tuple[float, int] | None]:
@@ -955,6 +1104,63 @@ def _wish_flags(wishes: Wishes) -> list[str]:
 def _key_of(job_id: str) -> str:
     """The eight characters of a job's id by which its checkpoints are called."""
     return job_id.removeprefix("ftjob-")[:8]
+
+
+def _no_held_out(source: str) -> DataError:
+    return DataError(
+        "there are no held-out rows to measure on",
+        where=source,
+        fix="give held-out rows, or a task with a held_out_share above 0",
+        code="no_held_out_rows",
+    )
+
+
+def _check_comparison(request: CompareRequest) -> None:
+    """Refuse numbers that can't be meant, all at once."""
+    least = {"rows": 1, "shots": 0, "passages": 1, "budget": 1}
+    values = {name: getattr(request, name) for name in least}
+    problems = [
+        f"--{name} is {value}; it must be {least[name]} or more"
+        for name, value in values.items()
+        if value is not None and value < least[name]
+    ]
+    if problems:
+        raise TaskError("this can't be compared", fix="correct the numbers", code="invalid_number", problems=problems)
+
+
+def _prices(request: CompareRequest, task: Task, home: Path) -> Prices:
+    """The price table that is given, else the task's, else the home's; without one no price is known."""
+    from journeyman.evaluate.cost import FILE, Prices, read_prices
+
+    folder = task.path if task.path.is_dir() else task.path.parent
+    found = (path for path in (folder / FILE, home / FILE) if path.is_file())
+    path = request.prices or next(found, None)
+    return read_prices(path) if path is not None else Prices()
+
+
+def _refuse_seen(dataset: Dataset, trained: Sequence[Example], model: str) -> None:
+    """Refuse to measure a model on rows that it was trained on."""
+    learned = {tuple((m.role, m.content) for m in e.prompt) for e in trained}
+    seen = [e for e in dataset.held_out if tuple((m.role, m.content) for m in e.prompt) in learned]
+    if seen:
+        raise DataError(
+            f"{model} was trained on {len(seen)} of the {len(dataset.held_out)} held-out rows "
+            f"({', '.join(str(e.place) for e in seen[:3])})",
+            where="--model",
+            fix="leave --model out to train one here, or give held-out rows of your own (--held-out)",
+            code="rows_seen",
+        )
+
+
+def _not_paused(version: Version | None, job: str) -> Version:
+    if version is None:
+        raise JobConflict(
+            f"the training {job} is paused, so that nothing can be compared yet",
+            where="job",
+            fix="give the same command again: it goes on where it stopped",
+            code="paused",
+        )
+    return version
 
 
 def _file_name(name: str) -> str:

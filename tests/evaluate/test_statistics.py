@@ -12,6 +12,8 @@ from journeyman.evaluate.statistics import (
     mcnemar,
     paired,
     proportion,
+    rows_needed,
+    sign_flip,
     smallest_detectable,
 )
 
@@ -143,3 +145,55 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+# ── the same calls by scipy and statsmodels ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 7), (3, 11), (60, 120), (119, 120)])
+def test_wilson_is_statsmodels(count, total):
+    proportions = pytest.importorskip("statsmodels.stats.proportion")
+    low, high = proportions.proportion_confint(count, total, method="wilson")
+    interval = proportion(count, total).interval
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=1e-12), pytest.approx(high, abs=1e-12))
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 1), (5, 0), (12, 3), (40, 55)])
+def test_mcnemar_is_statsmodels(gained, lost):
+    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
+    result = tables.mcnemar([[10, gained], [lost, 10]], exact=True)
+    assert mcnemar(gained, lost) == pytest.approx(result.pvalue, rel=1e-9)
+
+
+def test_holm_is_statsmodels():
+    multi = pytest.importorskip("statsmodels.stats.multitest")
+    p_values = [0.01, 0.2, 0.04, 0.03, 0.04]
+    assert holm(p_values) == pytest.approx(list(multi.multipletests(p_values, method="holm")[1]))
+
+
+def test_sign_flips_are_scipys_permutation_test():
+    stats = pytest.importorskip("scipy.stats")
+    differences = [0.3, -0.1, 0.25, 0.4, 0.05, 0.1, -0.2, 0.3]
+    exact = stats.permutation_test(
+        (differences, [0.0] * 8), lambda x, y, axis: (x - y).mean(axis=axis), permutation_type="samples", vectorized=True
+    ).pvalue
+    assert sign_flip(differences) == pytest.approx(exact, abs=0.01)
+    assert sign_flip(differences) == sign_flip(differences)
+    assert sign_flip([0.5] * 20) < 0.001
+    assert sign_flip([]) is Missing.NO_DATA
+
+
+def test_rows_needed_and_smallest_detectable_are_each_others_inverse():
+    needed = rows_needed(0.1, 0.3)
+    assert needed == 234  # (1.95996 sqrt(0.3) + 0.84162 sqrt(0.29))^2 / 0.01 = 233.03
+    assert smallest_detectable(needed, round(0.3 * needed)) == pytest.approx(0.1, abs=0.002)
+    assert rows_needed(1.0, 1.0) == 6  # fewer could never be significant
+    assert rows_needed(0.0, 0.3) is Missing.NO_DATA
+
+
+def test_a_bootstrap_interval_of_few_values_is_as_wide_as_students():
+    stats = pytest.importorskip("scipy.stats")
+    values = [0.1, 0.5, 0.35, 0.8, 0.62, 0.44, 0.2, 0.71]
+    low, high = stats.t.interval(0.95, 7, loc=sum(values) / 8, scale=stats.sem(values))
+    interval = bootstrap_mean(values).interval
+    assert interval.high - interval.low == pytest.approx(high - low, rel=0.1)

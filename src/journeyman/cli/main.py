@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from journeyman.cli import answering, chat, check, data, demo, export, jobs, models, server, training, worker
+from journeyman.cli import (
+    answering,
+    chat,
+    check,
+    compare,
+    data,
+    demo,
+    export,
+    jobs,
+    models,
+    server,
+    training,
+    worker,
+)
 from journeyman.errors import JourneymanError
 
 app = typer.Typer(
@@ -19,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _part in (demo, data, check, training, chat, answering, jobs, models, export, server, worker):
+for _part in (demo, data, check, compare, training, chat, answering, jobs, models, export, server, worker):
     _part.register(app)
 
 

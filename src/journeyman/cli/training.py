@@ -102,7 +102,7 @@ def follow(
     from journeyman.plan.plan import Plan
 
     folder = Path()
-    with TrainingView(screen) as view, _interruptible() as should_stop:
+    with TrainingView(screen) as view, interruptible() as should_stop:
 
         def on_event(event: Any) -> None:
             nonlocal folder
@@ -120,7 +120,7 @@ def follow(
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C asks for a pause, a second one ends at once (the last checkpoint stays)."""
     asked = False
 

@@ -13,7 +13,7 @@ from journeyman.files import read_json, read_jsonl, write_json, write_jsonl
 from journeyman.generate.sampling import Sampling
 from journeyman.grade.grade import grade_all
 from journeyman.grade.score import Graded, Grader, Sample, Score, item_of
-from journeyman.records import Answer, Example, Place, Stop, Usage
+from journeyman.records import Answer, Example, Message, Place, Stop, Usage
 from journeyman.text.template import ChatFormat
 
 FORMAT = 1
@@ -72,8 +72,8 @@ def score(
     rows: list[ScoredRow] = []
     for start in range(0, len(examples), batch):
         part = examples[start : start + batch]
-        answers = _answers(answerer, part, sampling)
-        rows += [_row(e, a, graders) for e, a in zip(part, answers, strict=True)]
+        answers = answer_each(answerer, [example.prompt for example in part], sampling)
+        rows += [graded_row(e, a, graders) for e, a in zip(part, answers, strict=True)]
         if on_progress is not None:
             on_progress(len(rows), len(examples))
     scores = Scores(answerer.name, tuple(rows))
@@ -108,19 +108,20 @@ def read_scores(folder: Path) -> Scores:
     return Scores(about["name"], rows)
 
 
-def _answers(
-    answerer: Answerer, examples: Sequence[Example], sampling: Sampling
+def answer_each(
+    answerer: Answerer, conversations: Sequence[Sequence[Message]], sampling: Sampling
 ) -> list[Answer | RequestError]:
     """A batch's answers; where the batch is refused, each row is asked alone, so that one costs no other its answer."""
     try:
-        return list(answerer.answers([example.prompt for example in examples], sampling))
+        return list(answerer.answers(conversations, sampling))
     except RequestError as error:
-        if len(examples) == 1:
+        if len(conversations) == 1:
             return [error]
-        return [_answers(answerer, [example], sampling)[0] for example in examples]
+        return [answer_each(answerer, [conversation], sampling)[0] for conversation in conversations]
 
 
-def _row(example: Example, answer: Answer | RequestError, graders: Sequence[Grader]) -> ScoredRow:
+def graded_row(example: Example, answer: Answer | RequestError, graders: Sequence[Grader]) -> ScoredRow:
+    """One row with its grades; without, and with the reason, where it could not be answered."""
     item = item_of(example)
     asked, ideal = item["input"], example.ideal.content
     if isinstance(answer, RequestError):
