@@ -229,8 +229,12 @@ def test_a_killed_process_and_a_killed_worker_end_with_the_same_bytes(home, aske
     finally:
         process.kill()
         process.wait()
-    home.work(once=True)  # where the killed worker had begun the job again, its process goes on by itself
-    ended = wait_for(lambda: (j := home.job(job.id)).status.terminal and j)
+
+    def ended_job():  # where the killed worker had begun the job again, its process goes on by itself
+        home.work(once=True)
+        return (job_now := home.job(job.id)).status.terminal and job_now
+
+    ended = wait_for(ended_job)
     assert (ended.status, ended.error) == (JobState.SUCCEEDED, None)
     assert home.registry.get(ended.model).files[ADAPTER_FILE] == whole.files[ADAPTER_FILE]
     assert hash_file(home.registry.get(ended.model).folder / ADAPTER_FILE) == whole.files[ADAPTER_FILE]

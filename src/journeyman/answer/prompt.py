@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from journeyman.answer.answerer import Answerer
-from journeyman.answer.retrieve import Passage
 from journeyman.records import Answer, Example, Message
 
 if TYPE_CHECKING:
+    from journeyman.answer.retrieve import Passage  # it imports bm25s, and that numpy
     from journeyman.generate.sampling import Sampling  # it imports torch; only its type is needed here
 
 Conversation = Sequence[Message]
 Shots = Callable[[Conversation], Sequence[Example]]
-Passages = Callable[[Conversation], Sequence[Passage]]
+Passages = Callable[[Conversation], Sequence["Passage"]]
 Fits = Callable[[Conversation], bool]
 
 NOTES = "Notes that may help with this message. Use what applies, and do not go beyond it."
