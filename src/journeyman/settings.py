@@ -5,7 +5,7 @@
 | JOURNEYMAN_HOME          | ~/.journeyman    | registry, jobs, datasets                                       |
 | JOURNEYMAN_ORG           | local            | the third part of every fine-tuned model id                    |
 | JOURNEYMAN_DATABASE_URL  | SQLite in HOME   | a SQLAlchemy URL                                               |
-| JOURNEYMAN_API_KEY       | (none)           | keys the server accepts, separated by commas                   |
+| JOURNEYMAN_API_KEY       | (none)           | keys the server accepts besides stored ones, by commas         |
 | JOURNEYMAN_LEASE_S       | 30               | seconds until the job of a silent process is taken over        |
 """
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from journeyman.plan.machine import Machine
     from journeyman.storage.documents import Documents
     from journeyman.storage.files import FileStore
+    from journeyman.storage.keys import Keys
     from journeyman.storage.uploads import UploadStore
 
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -578,6 +579,13 @@ class Workspace:
         from journeyman.storage.uploads import UploadStore
 
         return UploadStore(self.files, self.settings.uploads_folder)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The keys that clients call with, besides those of JOURNEYMAN_API_KEY."""
+        from journeyman.storage.keys import Keys
+
+        return Keys(self._database)
 
     # ── what the API shows of jobs ────────────────────────────────────────────────────────────────────────────
 

@@ -29,6 +29,14 @@ class NoRegistry:
         return {}
 
 
+class NoKeys:
+    def any(self) -> bool:
+        return False
+
+    def find(self, text: str) -> None:
+        return None
+
+
 class Scripted:
     """The part of a Workspace that the server calls."""
 
@@ -36,6 +44,7 @@ class Scripted:
         self.script = script
         self.settings = Settings(Path("/nowhere"), "local", "sqlite://", keys)
         self.registry = NoRegistry()
+        self.keys = NoKeys()
         self.asked: list[tuple[str, Sequence[Message], Any]] = []
 
     def stream(self, model: str, messages: Sequence[Message], sampling: Any, **tools: Any) -> Iterator[Piece]:

@@ -29,7 +29,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 def create_app(
     workspace: Workspace, *, bases: Sequence[str] = (), max_body_bytes: int = MAX_BODY_BYTES
 ) -> FastAPI:
-    """The OpenAI-compatible app over a workspace, whose settings hold the keys it accepts.
+    """The OpenAI-compatible app over a workspace, which holds the keys it accepts.
 
     Clients can call the starter, the workspace's fine-tuned models and aliases, the bases those were trained on,
     and `bases` (hub ids or folders). Raises BaseNotFound where one of `bases` is not here.
@@ -61,7 +61,9 @@ def create_app(
         """Answers as soon as the server does; no model is loaded for it."""
         return {"status": "ok"}
 
-    app.add_middleware(Gate, keys=workspace.settings.api_keys, max_body_bytes=max_body_bytes)
+    app.add_middleware(
+        Gate, owner_keys=workspace.settings.api_keys, keys=workspace.keys, max_body_bytes=max_body_bytes
+    )
     return app
 
 

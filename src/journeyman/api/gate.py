@@ -8,7 +8,9 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,6 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from journeyman.api.errors import RefusedError, envelope_of, error_response
 from journeyman.storage.documents import DEFAULT_PROJECT
+
+if TYPE_CHECKING:
+    from journeyman.storage.keys import Keys
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """A chat request above this is refused: it would not fit any context."""
@@ -39,13 +44,18 @@ def project_of(request: Request) -> str:
 
 
 class Gate:
-    """ASGI middleware around the whole app; `keys` empty lets any key pass, on this machine's own names only."""
+    """ASGI middleware around the whole app.
+
+    `owner_keys` are those of the server's owner and belong to the default project, `keys` those that were made for
+    projects. While there is none of either, any key passes, on this machine's own names only.
+    """
 
     def __init__(
-        self, app: ASGIApp, *, keys: Sequence[str] = (), max_body_bytes: int = MAX_BODY_BYTES
+        self, app: ASGIApp, *, owner_keys: Sequence[str], keys: Keys, max_body_bytes: int = MAX_BODY_BYTES
     ) -> None:
         self._app = app
-        self._keys = tuple(key.encode() for key in keys)
+        self._owner_keys = tuple(key.encode() for key in owner_keys)
+        self._keys = keys
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +67,8 @@ class Gate:
         scope.setdefault("state", {}).update(request_id=reply.request_id, project=DEFAULT_PROJECT)
         max_bytes = self._limit_of(scope)
         try:
-            self._admit(scope, max_bytes)
+            scope["state"]["project"] = await self._admit(scope)
+            _check_length(scope, max_bytes)
             await self._app(scope, _limited(receive, max_bytes), reply.send)
         except Exception as error:
             if not isinstance(error, RefusedError):
@@ -77,24 +88,24 @@ class Gate:
             return MAX_PART_BYTES + FORM_BYTES
         return self._max_body_bytes
 
-    def _admit(self, scope: Scope, max_bytes: int) -> None:
+    async def _admit(self, scope: Scope) -> str:
+        """The project of the request's key. Raises RefusedError."""
         headers = Headers(scope=scope)
-        if self._keys:
-            if scope["path"].startswith("/v1"):
-                self._check_key(headers.get("authorization", ""))
-        elif not is_local(_hostname(headers.get("host", ""))):
+        if bool(self._owner_keys) or await run_in_threadpool(self._keys.any):
+            if not scope["path"].startswith("/v1"):
+                return DEFAULT_PROJECT
+            return await self._project_of_key(headers.get("authorization", ""))
+        if not is_local(_hostname(headers.get("host", ""))):
             # A web page can let its own name point to 127.0.0.1; without a key, the name is what tells it apart.
             raise RefusedError(
                 403,
                 "without a key this server answers on localhost only",
                 code="host_not_allowed",
-                fix="set JOURNEYMAN_API_KEY, or call it as http://127.0.0.1",
+                fix="make a key with `journeyman keys create`, or call it as http://127.0.0.1",
             )
-        length = headers.get("content-length", "")
-        if length.isascii() and length.isdigit() and int(length[:20]) > max_bytes:
-            raise _too_large(max_bytes)
+        return DEFAULT_PROJECT
 
-    def _check_key(self, authorization: str) -> None:
+    async def _project_of_key(self, authorization: str) -> str:
         scheme, _, given = authorization.partition(" ")
         given = given.strip()
         if scheme.lower() != "bearer" or not given:
@@ -104,9 +115,13 @@ class Gate:
                 code="invalid_api_key",
             )
         # All keys are compared, so that the time taken does not tell which one was near.
-        matches = [hmac.compare_digest(given.encode(), key) for key in self._keys]
-        if not any(matches):
+        matches = [hmac.compare_digest(given.encode(), key) for key in self._owner_keys]
+        if any(matches):
+            return DEFAULT_PROJECT
+        found = await run_in_threadpool(self._keys.find, given)
+        if found is None:
             raise RefusedError(401, "Incorrect API key provided.", code="invalid_api_key")
+        return found.project
 
 
 class _Reply:
@@ -159,6 +174,13 @@ def _limited(receive: Receive, max_bytes: int) -> Receive:
         return message
 
     return counted
+
+
+def _check_length(scope: Scope, max_bytes: int) -> None:
+    """Refuse a body by the length it announces, before any of it is read. Raises RefusedError."""
+    length = Headers(scope=scope).get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length[:20]) > max_bytes:
+        raise _too_large(max_bytes)
 
 
 def _too_large(max_bytes: int) -> RefusedError:

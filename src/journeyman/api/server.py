@@ -54,11 +54,11 @@ def prepare(
     workspace: Workspace, host: str, port: int, *, bases: Sequence[str] = ()
 ) -> tuple[uvicorn.Server, socket.socket]:
     """A server that is ready to run and its socket, which takes connections already. For `serve` and for tests."""
-    if not workspace.settings.api_keys and not is_local(host):
+    if not is_local(host) and not workspace.settings.api_keys and not workspace.keys.any():
         raise JourneymanError(
             f"{host} can be reached from other machines, and no key is set",
             where="--host",
-            fix="set JOURNEYMAN_API_KEY, or use --host 127.0.0.1",
+            fix="make one with `journeyman keys create`, set JOURNEYMAN_API_KEY, or use --host 127.0.0.1",
             code="key_needed",
         )
     app = create_app(workspace, bases=bases)

@@ -15,6 +15,7 @@ from journeyman.cli import (
     demo,
     export,
     jobs,
+    keys,
     models,
     server,
     training,
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _part in (demo, data, check, compare, training, chat, answering, jobs, models, export, server, worker):
+for _part in (demo, data, check, compare, training, chat, answering, jobs, models, keys, export, server, worker):
     _part.register(app)
 
 

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    host: Annotated[str, typer.Option("--host", help="Other than localhost only with JOURNEYMAN_API_KEY set.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Other than localhost only with a key, of `keys create` or JOURNEYMAN_API_KEY.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000,
     workers: Annotated[
         int, typer.Option("--workers", min=0, max=64, help="How many jobs run at once, each in a process of its own.")
@@ -33,8 +33,8 @@ def serve(
     screen = Screen()
     shown = f"[{host}]" if ":" in host else host
     screen.line(f"serving on http://{shown}:{port}/v1 (Ctrl-C stops)", style="bold")
-    if not workspace.settings.api_keys:
-        screen.line("  any key is accepted, from this machine only; JOURNEYMAN_API_KEY sets keys", style="dim")
+    if not workspace.settings.api_keys and not workspace.keys.any():
+        screen.line("  any key is accepted, from this machine only; `journeyman keys create` makes keys", style="dim")
     signal.signal(signal.SIGTERM, _interrupt)
     with workspace.workers(workers):
         server.serve(workspace, host=host, port=port)
@@ -58,13 +58,14 @@ def doctor(as_json: options.AsJson = False) -> None:
     screen = Screen(as_json=as_json)
     workspace = Workspace()
     machine = workspace.machine()
+    keys = len(workspace.settings.api_keys) + sum(key.revoked_at is None for key in workspace.keys.list())
     starter = ModelShape.read(bases.resolve("starter").folder)
     extras = {name: importlib.util.find_spec(name) is not None for name in ("peft", "vllm", "ray", "llama_cpp")}
     facts = [
         ("journeyman", f"{__version__} on Python {platform.python_version()}"),
         ("home", str(workspace.settings.home)),
         ("database", workspace.settings.database_url),
-        ("keys", f"{len(workspace.settings.api_keys)} set" if workspace.settings.api_keys else "none: localhost only"),
+        ("keys", f"{keys} accepted" if keys or workspace.keys.any() else "none: localhost only"),
         ("cpu", f"{machine.cpu}, {machine.cores} cores, {machine.matmul_flops_s / 1e9:.0f} GFLOP/s in fp32"),
         ("bf16", "native" if machine.cpu_bf16 else "not native: fp32 is used on the CPU"),
         ("memory", f"{size(machine.free_memory_bytes)} free of {size(machine.memory_bytes)}"),
