@@ -1,6 +1,7 @@
 """A base of the starter's shape that has read nothing: what a training reaches without pretraining.
 
     python benchmarks/random_base.py --out DIR
+    python benchmarks/results.py --base DIR --full --repetition-penalty 1.2 --tasks support --seeds 0 1 2 --out benchmarks/results/random.jsonl
     python benchmarks/results.py --base DIR --full --seeds 0 1 2 --out benchmarks/results/random.jsonl --bench BENCH
 
 The weights are those that transformers draws for a new model of this configuration.

@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--base", default="starter")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--full", action="store_true", help="train all weights")
+    parser.add_argument("--repetition-penalty", type=float, help="for a base other than the one a task names")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "results.jsonl")
     args = parser.parse_args()
     from journeyman.models import bases
@@ -118,7 +119,7 @@ def main() -> None:
                     continue
                 if (name, seed, fingerprint) in done(args.out):
                     continue
-                wishes = Wishes(seed=seed, epochs=args.epochs, full=args.full)
+                wishes = Wishes(seed=seed, epochs=args.epochs, full=args.full, repetition_penalty=args.repetition_penalty)
                 row = run(workspace, found, args.base, wishes, score_base=seed == args.seeds[0])
                 with args.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
