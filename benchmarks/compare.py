@@ -92,7 +92,7 @@ def main() -> None:
             made = workspace.compare(asked).as_dict()
             del made["folder"]
             took_s = round(time.perf_counter() - started_s, 1)
-            row = {"name": name, "base_fingerprint": fingerprint, "train_rows": args.train_rows, "took_s": took_s, **made}
+            row = {"name": name, "seed": seed, "base_fingerprint": fingerprint, "train_rows": args.train_rows, "took_s": took_s, **made}
             with args.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
             print(name, "seed", seed, made["advice"]["verdict"], f"{took_s} s", flush=True)

@@ -116,6 +116,32 @@ def _change(row: Row, name: str) -> float:
     return float(skill["tuned"] - skill["base"])
 
 
+def simulation(found: list[Row]) -> str:
+    """A line a simulated case: how often "better" and "worse" were said, and the interval covered the truth."""
+    body = [
+        [row["kind"], str(row["rows"]), f"{row['effect']:+.0%}", f"{row['better']:.1%}", f"{row['worse']:.1%}", f"{row['covered']:.1%}"]
+        for row in found
+    ]
+    return table(["grade", "rows", "true difference", "said better", "said worse", "interval covers"], body)
+
+
+def compared(found: list[Row]) -> str:
+    """A line a contender and task: its score with the interval, the mean of the seeds, and the advice."""
+    by_task: dict[str, list[Row]] = defaultdict(list)
+    for row in found:
+        by_task[row["name"]].append(row)
+    body = []
+    for task, runs in by_task.items():
+        verdicts = ", ".join(dict.fromkeys(run["advice"]["in_words"] for run in runs))
+        for contender in runs[0]["contenders"]:
+            same = [c for run in runs for c in run["contenders"] if c["name"] == contender["name"] and c["score"] is not None]
+            score = f"{statistics.mean(c['score'] for c in same):.1%}" if same else "not measured"
+            interval = f"{contender['interval'][0]:.1%} to {contender['interval'][1]:.1%}" if contender["interval"] else ""
+            body.append([task, contender["title"], str(len(same)), score, interval, verdicts])
+            task, verdicts = "", ""
+    return table(["task", "contender", "seeds", "rows passed", "interval, first seed", "advice"], body)
+
+
 def main() -> None:
     """Fill the page."""
     results = rows("results.jsonl")
@@ -123,6 +149,8 @@ def main() -> None:
         "tasks": tasks(results),
         **{f"graders {task}": graders(results, task) for task in ("support", "catalog")},
         "pretraining": pretraining(results, rows("random.jsonl")),
+        "simulation": simulation(rows("simulation.jsonl")),
+        "compared": compared(rows("compare.jsonl")),
         "lora": tasks(rows("lora.jsonl")),
         "sweep": sweep(rows("sweep.jsonl")),
         "forgetting": forgetting(rows("forgetting.jsonl")),
