@@ -113,6 +113,17 @@ def test_the_document_describes_refusals_as_they_are():
     assert set(answers) == {"200", "4XX", "5XX"}
 
 
+def test_penalties_and_biases_reach_the_sampling():
+    workspace = Scripted()
+    fields = {"frequency_penalty": 0.5, "presence_penalty": -1, "logit_bias": {"5": 10, "7": -100}}
+    with serving(workspace) as url:
+        assert httpx.post(f"{url}/v1/chat/completions", json={**BODY, **fields}).status_code == 200
+        assert httpx.post(f"{url}/v1/chat/completions", json=BODY).status_code == 200
+    (_, _, asked), (_, _, plain) = workspace.asked
+    assert (asked.frequency_penalty, asked.presence_penalty, asked.logit_bias) == (0.5, -1, {5: 10, 7: -100})
+    assert (plain.frequency_penalty, plain.presence_penalty, plain.logit_bias) == (0, 0, {})
+
+
 def test_every_field_is_honoured_refused_or_named_as_without_effect():
     assert ChatRequest.model_fields.keys() >= NO_EFFECT
     for name in NO_EFFECT:

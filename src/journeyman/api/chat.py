@@ -132,6 +132,9 @@ def _sampling(body: ChatRequest, index: int) -> Sampling:
         top_p=1.0 if body.top_p is None else body.top_p,
         seed=seed,
         stop=tuple(body.stop or ()),
+        frequency_penalty=body.frequency_penalty or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        logit_bias={int(token_id): bias for token_id, bias in (body.logit_bias or {}).items()},
     )
 
 

@@ -166,10 +166,12 @@ class Tool(_Strict):
 
 
 StopText = Annotated[str, Field(min_length=1)]
+TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 _FUNCTIONS = "Send `tools` and `tool_choice` instead."
 _FORCED = "A call can't be forced on this server yet; only none and auto are available."
 _LOGPROBS = "Log-probabilities are not available on this server yet."
-_PENALTIES = "Only 0 is available on this server yet."
 
 NO_EFFECT = frozenset(
     {
@@ -203,6 +205,9 @@ class ChatRequest(_Strict):
         Annotated[list[StopText], Field(max_length=4)] | None,
         BeforeValidator(_as_list, json_schema_input_type=str | list[StopText] | None),
     ] = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: dict[TokenId, Bias] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -215,9 +220,6 @@ class ChatRequest(_Strict):
     response_format: Annotated[Any, _only(_text_format, "Only text is available on this server yet.")] = None
     logprobs: Annotated[Any, _only(_false, _LOGPROBS)] = None
     top_logprobs: Annotated[Any, _only(_zero, _LOGPROBS)] = None
-    frequency_penalty: Annotated[Any, _only(_zero, _PENALTIES)] = None
-    presence_penalty: Annotated[Any, _only(_zero, _PENALTIES)] = None
-    logit_bias: Annotated[Any, _only(_empty, "Biases are not available on this server yet.")] = None
     modalities: Annotated[Any, _only(lambda v: v == ["text"], "Only text can be answered.")] = None
     audio: Annotated[Any, _only(_empty, "Only text can be answered.")] = None
     web_search_options: Annotated[Any, _only(lambda v: False, "There is no search on this server.")] = None
