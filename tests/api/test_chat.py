@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import openai
+import pydantic
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
@@ -177,3 +179,29 @@ def test_many_clients_at_once(server: Running):
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(lambda seed: text(client, seed=seed), range(8)))
     assert together == alone
+
+
+class Ticket(pydantic.BaseModel, extra="forbid"):
+    queue: Literal["billing", "repair"]
+    urgent: bool
+    parts: list[Literal["hinge", "seal"]] = pydantic.Field(max_length=2)
+
+
+def test_the_sdk_parses_an_answer_into_a_pydantic_model(client):
+    for seed in range(2):
+        answer = client.chat.completions.parse(model="tiny", messages=HI, response_format=Ticket, seed=seed)
+        assert isinstance(answer.choices[0].message.parsed, Ticket)
+        assert answer.choices[0].finish_reason == "stop"
+
+
+def test_a_streamed_answer_in_json_is_the_plain_one(client):
+    wish = {"name": "ticket", "schema": Ticket.model_json_schema(), "strict": False}
+    body = {"max_tokens": 180, "seed": 3, "response_format": {"type": "json_schema", "json_schema": wish}}
+    streamed = "".join(c.choices[0].delta.content or "" for c in ask(client, stream=True, **body))
+    assert streamed == text(client, **body)
+    Ticket.model_validate_json(streamed)
+
+
+def test_json_object_begins_an_object(client):
+    for seed in range(3):
+        assert text(client, seed=seed, response_format={"type": "json_object"}).startswith("{")

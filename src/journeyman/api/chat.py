@@ -135,6 +135,7 @@ def _sampling(body: ChatRequest, index: int) -> Sampling:
         frequency_penalty=body.frequency_penalty or 0.0,
         presence_penalty=body.presence_penalty or 0.0,
         logit_bias={int(token_id): bias for token_id, bias in (body.logit_bias or {}).items()},
+        json_schema=body.json_schema_text(),
     )
 
 

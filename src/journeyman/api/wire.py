@@ -6,6 +6,7 @@ ignored in silence.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -53,10 +54,6 @@ def _false(value: Any) -> bool:
 
 def _zero(value: Any) -> bool:
     return not isinstance(value, bool) and value == 0
-
-
-def _text_format(value: Any) -> bool:
-    return bool(value == {"type": "text"})
 
 
 # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -165,6 +162,22 @@ class Tool(_Strict):
         return self._sent
 
 
+class NamedSchema(_Strict):
+    """The schema of an answer. An answer always fits it here, `strict` or not."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Strict):
+    """Whether an answer is any text, any JSON object, or JSON that fits a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+
+
 StopText = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -214,10 +227,10 @@ class ChatRequest(_Strict):
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: Annotated[Any, _only(lambda v: v in ("none", "auto"), _FORCED)] = None
     parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
 
     functions: Annotated[Any, _only(_empty, _FUNCTIONS)] = None
     function_call: Annotated[Any, _only(lambda v: v in ("none", "auto"), _FUNCTIONS)] = None
-    response_format: Annotated[Any, _only(_text_format, "Only text is available on this server yet.")] = None
     logprobs: Annotated[Any, _only(_false, _LOGPROBS)] = None
     top_logprobs: Annotated[Any, _only(_zero, _LOGPROBS)] = None
     modalities: Annotated[Any, _only(lambda v: v == ["text"], "Only text can be answered.")] = None
@@ -255,6 +268,42 @@ class ChatRequest(_Strict):
                 fix="set stream to true, or leave stream_options out",
                 code="invalid_parameter_combination",
             )
+
+        self._check_format()
+
+    def _check_format(self) -> None:
+        wanted = self.response_format
+        if wanted is None:
+            return
+        if wanted.type == "json_schema" and wanted.json_schema is None:
+            raise RequestError(
+                "Missing required parameter: 'response_format.json_schema'",
+                where="response_format.json_schema",
+                fix="send {name, schema} in it",
+                code="missing_required_parameter",
+            )
+        if wanted.type != "json_schema" and wanted.json_schema is not None:
+            raise RequestError(
+                f"'response_format.json_schema' does not go with the type {wanted.type!r}",
+                where="response_format.json_schema",
+                fix="set the type to json_schema, or leave json_schema out",
+                code="invalid_parameter_combination",
+            )
+        if wanted.type != "text" and self.offered_tools():
+            raise RequestError(
+                "Answers in JSON and tools can't be asked for at once on this server yet",
+                where="response_format",
+                fix="leave tools out, or set tool_choice to none",
+                code="unsupported_parameter",
+            )
+
+    def json_schema_text(self) -> str | None:
+        """The JSON schema that an answer must fit, as text with its properties in their order; None for any text."""
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        schema = {"type": "object"} if wanted.json_schema is None else wanted.json_schema.schema_
+        return json.dumps(schema, ensure_ascii=False)
 
     @property
     def include_usage(self) -> bool:

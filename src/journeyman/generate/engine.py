@@ -21,6 +21,7 @@ import torch
 from transformers import DynamicCache
 
 from journeyman.errors import ModelNotFound, RequestError
+from journeyman.generate.constrain import Constraint, Vocabulary
 from journeyman.generate.likelihood import Likelihood, likelihoods
 from journeyman.generate.sampling import Sampling, adjust, choose, make_generator, own_repetition_penalty
 from journeyman.generate.stream import TextStream
@@ -93,6 +94,7 @@ class Engine:
         # transformers 5 renames the argument family by family, and drops the old name in 5.40
         known = inspect.signature(self._model.forward).parameters
         self._cache_argument = "cache" if "cache" in known else "past_key_values"
+        self._vocabulary = Vocabulary(chat)
         self._adapters: dict[str, str] = {}
         self._own_penalty: dict[str | None, float] = {None: 1.0}
         self._active: str | None = None
@@ -154,7 +156,8 @@ class Engine:
     def stream(self, requests: Sequence[Request]) -> Iterator[Piece]:
         """Answer requests, yielding text as it comes; pieces of different requests are interleaved.
 
-        Raises RequestError where a prompt leaves no room in the context, before anything is answered.
+        Raises RequestError where a prompt leaves no room in the context or a schema can't be followed, before
+        anything is answered.
         """
         for request in requests:
             self._check(request)
@@ -179,12 +182,20 @@ class Engine:
                 fix="shorten the messages",
                 code="context_length_exceeded",
             )
+        self._constraint(request)
+
+    def _constraint(self, request: Request) -> Constraint | None:
+        schema = request.sampling.json_schema
+        return None if schema is None else Constraint(schema, self._vocabulary)
 
     def _decode(
         self, requests: Sequence[Request], indices: Sequence[int], adapter: str | None
     ) -> Iterator[Piece]:
         """Decode one batch, all with the same adapter, to its end. No lock or torch mode is held while yielding."""
-        rows = [_Row(i, r, self.chat, self.context_tokens) for i, r in zip(indices, requests, strict=True)]
+        rows = [
+            _Row(i, r, self.chat, self.context_tokens, self._constraint(r))
+            for i, r in zip(indices, requests, strict=True)
+        ]
         ids_BT, mask_BT = self._left_padded(requests)
         cache = DynamicCache(config=self._model.config)
         while rows:
@@ -243,27 +254,38 @@ class Engine:
 class _Row:
     """One request while it is decoded."""
 
-    def __init__(self, index: int, request: Request, chat: ChatFormat, context_tokens: int) -> None:
+    def __init__(
+        self,
+        index: int,
+        request: Request,
+        chat: ChatFormat,
+        context_tokens: int,
+        constraint: Constraint | None,
+    ) -> None:
         self.index = index
         self.request = request
         self.generator = make_generator(request.sampling)
         self.done = False
         self._chat = chat
+        self._constraint = constraint
         self._text = TextStream(chat, request.sampling.stop)
         self._written_ids: list[int] = []
         self._room = min(request.sampling.max_tokens, context_tokens - len(request.prompt_ids))
 
     def adjust(self, logits_V: torch.Tensor, own_penalty: float) -> torch.Tensor:
         """The logits with what the request asks for, given what it has written."""
-        return adjust(
+        logits_V = adjust(
             logits_V, self.request.sampling, self.request.prompt_ids, self._written_ids, own_penalty
         )
+        return logits_V if self._constraint is None else self._constraint.mask(logits_V)
 
     def push(self, token_id: int) -> Piece | None:
         """Take the next token; return a piece where there is text to show or the answer has ended."""
         self._written_ids.append(token_id)
         if token_id in self._chat.stop_ids:
             return self._end(self._text.finish(), "end")
+        if self._constraint is not None:
+            self._constraint.take(token_id)
         text = self._text.push(token_id)
         if self._text.stopped:
             return self._end(text, "end")

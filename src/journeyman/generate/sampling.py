@@ -30,6 +30,8 @@ class Sampling:
     arXiv:1909.05858): logits of tokens in prompt or answer are divided by it where positive, else multiplied; None
     takes the model's own. `logit_bias` is added to the logits of the tokens it names.
 
+    `json_schema` is the text of a JSON schema that the answer must fit; `constrain.ANY_OBJECT` for any object.
+
     Raises RequestError with every value out of range.
     """
 
@@ -42,6 +44,7 @@ class Sampling:
     presence_penalty: float = 0.0
     repetition_penalty: float | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    json_schema: str | None = None
 
     def __post_init__(self) -> None:
         wrong = [

@@ -1,0 +1,103 @@
+"""Answers held to a JSON schema: at each token, what could not lead to a fitting value is forbidden.
+
+The grammar is llguidance's (https://github.com/guidance-ai/llguidance), which reads a schema and walks the bytes of
+the tokens; here are its vocabulary, its limits in words, and the mask.
+
+Shapes: V vocabulary, as wide as the logits.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLTokenizer
+from tokenizers import Tokenizer
+
+from journeyman.errors import RequestError
+from journeyman.text.template import ChatFormat
+
+ANY_OBJECT = '{"type": "object"}'
+"""The schema that any JSON object fits."""
+
+_BETWEEN: Final = r" |\r?\n( {0,16}|\t{0,8})"
+"""What may stand between two marks: nothing, a space, or a line break with its indentation. JSON allows any
+whitespace, and a model that is unsure could then write nothing else to its last token."""
+
+_FIELD = "response_format.json_schema.schema"
+
+
+class Vocabulary:
+    """A model's tokens as bytes, read once at the first constraint: for a large vocabulary that takes a second."""
+
+    def __init__(self, chat: ChatFormat) -> None:
+        self._chat = chat
+
+    @cached_property
+    def tokens(self) -> LLTokenizer:
+        """llguidance's form of the tokenizer; an answer ends at any of the model's stop tokens."""
+        tokenizer = Tokenizer.from_str(self._chat.tokenizer.to_str())
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return LLTokenizer(tokenizer.to_str(), eos_token=list(self._chat.stop_ids))
+
+
+class Constraint:
+    """What one answer may still say, so that it ends as a JSON value that fits `schema` (a JSON schema as text).
+
+    Only an answer that is cut, by `max_tokens` or a stop text, can be less than a whole value.
+
+    Raises RequestError (`invalid_json_schema`) where the schema is none, nothing can fit it, or it uses what can't be
+    held to token by token, such as `not` and `uniqueItems`.
+    """
+
+    def __init__(self, schema: str, vocabulary: Vocabulary) -> None:
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(
+                schema, overrides={"whitespace_pattern": _BETWEEN, "lenient": False}
+            )
+        except ValueError as error:
+            raise _invalid(str(error)) from None
+        # log_level 0: what is wrong is raised, not written to standard error
+        self._matcher = LLMatcher(vocabulary.tokens, grammar, log_level=0)
+        # The first step finds what compiling does not: a schema that refers to nothing but itself.
+        self._matcher.compute_bitmask()
+        self._raise_error()
+
+    def mask(self, logits_V: torch.Tensor) -> torch.Tensor:
+        """The logits with every forbidden token at -inf. A stop token is allowed where the value is complete.
+
+        Raises RequestError where the schema is too complex to be followed further.
+        """
+        bits = self._matcher.compute_bitmask()
+        self._raise_error()
+        allowed = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), bitorder="little")
+        # Models pad their vocabulary, and llguidance its bits: what is no token of both is never written.
+        width = min(len(allowed), len(logits_V))
+        allowed_V = torch.zeros(len(logits_V), dtype=torch.bool)
+        allowed_V[:width] = torch.from_numpy(allowed[:width].astype(bool))
+        return logits_V.masked_fill(~allowed_V.to(logits_V.device), float("-inf"))
+
+    def take(self, token_id: int) -> None:
+        """Go on after a token that the mask allowed."""
+        self._matcher.consume_token(token_id)
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self._matcher.is_error():
+            raise _invalid(self._matcher.get_error())
+
+
+def _invalid(reason: str) -> RequestError:
+    """llguidance's reason in one line, without the state of its parser that may follow."""
+    words = reason.partition("<state>")[0].split()
+    # llguidance's name for a parser with no way on
+    said = "nothing can fit it" if words[:1] == ["NoExtensionBias"] else " ".join(words)
+    return RequestError(
+        f"no answer can be held to this JSON schema: {said[:300]}",
+        where=_FIELD,
+        fix="change or leave out what is named",
+        code="invalid_json_schema",
+    )
