@@ -101,7 +101,7 @@ def similar(texts: Sequence[str]) -> Similar:
     """Both kinds of groups. They do not depend on the order of the texts."""
     first_of: dict[str, int] = {}
     first = [first_of.setdefault(normalised(text), index) for index, text in enumerate(texts)]
-    words = [_words(text) for text in first_of]
+    words = [words_of(text) for text in first_of]
     right = corrections(Counter(word for some in words for word in some))
     words = [[right.get(word, word) for word in some] for some in words]
     same, near = _Groups(len(texts)), _Groups(len(texts))
@@ -127,7 +127,7 @@ def all_but_one_word(text: str) -> Iterator[tuple[str, ...]]:
     near-duplicates may differ in; whether it matters, what else is known of the texts must tell. Politeness and articles
     are left out. Texts of very few words, where one says it all, and long ones give nothing.
     """
-    words = sorted(word for word in _words(normalised(text)) if word not in FILLERS) if len(text) <= SHORT_CHARACTERS else []
+    words = sorted(word for word in words_of(normalised(text)) if word not in FILLERS) if len(text) <= SHORT_CHARACTERS else []
     if SHORT_WORDS[0] <= len(words) <= SHORT_WORDS[1]:
         for left_out in range(len(words) + 1):
             yield (*words[:left_out], *words[left_out + 1 :])
@@ -174,7 +174,8 @@ def _pairs_too(words: Sequence[int]) -> npt.NDArray[np.int64]:
     return np.unique(np.concatenate([ids, ((ids[:-1] + 1) << 32) + ids[1:]]))
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """The words of a text in their order, politeness left out and short forms written out; of a long one both ends."""
     text = _POLITE.sub(" ", text)
     if "'" in text or "’" in text or "cannot" in text or "could" in text:
         for short, long in _SHORTENED:

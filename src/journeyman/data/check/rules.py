@@ -8,6 +8,7 @@ from typing import Any
 from journeyman.data.check import (
     bias,
     contradiction,
+    coverage,
     facts,
     form,
     graded,
@@ -33,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     *graded.RULES,
     *facts.RULES,
     *tone.RULES,
+    *coverage.RULES,
     *bias.RULES,
     *learned.RULES,
 )

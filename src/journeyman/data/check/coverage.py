@@ -1,0 +1,263 @@
+"""Rules about what the training rows hardly show: subjects with very few rows, and what is asked elsewhere.
+
+Inputs are compared by the stems of their words, weighted by how telling they are (TF-IDF); a stem is a word's first
+letters (McNamee and Mayfield 2004). What counts as far is taken from the data at hand: from how near each training row
+comes to the nearest of the others that are no near-duplicates of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from journeyman.data.check.finding import Finding, FoundRow, FoundSplit, Severity
+from journeyman.data.check.rule import Rows, Rule, Sample, pair
+from journeyman.data.similar import FILLERS, normalised, words_of
+
+Numbers = npt.NDArray[np.float64]
+Indexes = npt.NDArray[np.int64]
+
+MIN_ROWS = 30
+"""Among fewer training rows nothing is usual."""
+
+KNOWN_ROWS = 10_000
+"""Of more training rows so many, drawn evenly, are what others are compared with first: time stays linear."""
+
+USUAL_ROWS = 2_000
+"""So many of those, drawn evenly, tell how near rows usually come to each other."""
+
+BLOCK_ROWS = 500
+"""Rows compared at a time: it bounds the memory."""
+
+CHARACTERS = 1_000
+"""So much of an input is compared."""
+
+STEM_CHARACTERS = 6
+
+FAR = 0.02
+"""Farther from all others than all but this share of the training rows is far."""
+
+UNUSUAL_SHARE = 3 * FAR
+"""From this share of far rows on, other things are asked than training shows."""
+
+UNUSUAL_ROWS = 5
+
+SPREADS = 3.0
+"""A subject of its own is so many spreads (1.4826 times the median absolute deviation) below the usual nearness, and at most half as near."""
+
+LEAST = 0.05
+"""Rows that are less near than this have nothing telling in common, however scattered the data is."""
+
+FEW_ROWS = 5
+"""A subject with fewer rows is hardly learned, nor does a split leave any of it to measure by."""
+
+
+def _stems(text: str) -> list[str]:
+    return [word[:STEM_CHARACTERS] for word in words_of(normalised(text[:CHARACTERS])) if word not in FILLERS]
+
+
+class _Shown:
+    """What training shows, and how near its rows usually come to each other."""
+
+    def __init__(self, rows: Rows, others: Sequence[str]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self._rows = rows
+        self.known = _evenly(len(rows.train), KNOWN_ROWS)
+        # Words of the others have to count even where training has none of them: they are what makes a row far.
+        texts = [*(rows.inputs[i] for i in self.known), *others]
+        self._counted: Any = TfidfVectorizer(analyzer=_stems, sublinear_tf=True, dtype=np.float32)
+        vectors = self._counted.fit_transform(texts).tocsr()
+        self.vectors, self.of_others = vectors[: len(self.known)], vectors[len(self.known) :]
+        groups = np.array(rows.input_groups, np.int64)[self.known]
+        self.usual = np.concatenate([self._to_others(some, groups) for some in _blocks(_evenly(len(self.known), USUAL_ROWS))])
+
+    def _to_others(self, some: Indexes, groups: Indexes) -> Numbers:
+        """How near each of some known rows is to the nearest that is of another group."""
+        near = (self.vectors[some] @ self.vectors.T).tocsr()
+        of_row = some[np.repeat(np.arange(len(some)), np.diff(near.indptr))]
+        near.data[groups[of_row] == groups[near.indices]] = 0
+        return np.asarray(near.max(axis=1).toarray(), np.float64).ravel()
+
+    def nearest(self, vectors: Any) -> tuple[Numbers, Indexes]:
+        """For each row how near the nearest training row is, and which."""
+        near, which = _nearest(vectors, self.vectors)
+        which = self.known[which]
+        if len(self.known) < len(self._rows.train):
+            # What looks far may be near to a training row that was not drawn.
+            doubted = np.flatnonzero(near < self.far)[:KNOWN_ROWS]
+            for some in _blocks(np.arange(len(self._rows.train)), KNOWN_ROWS):
+                more, at = _nearest(vectors[doubted], self.vectors_of(some))
+                nearer = more > near[doubted]
+                near[doubted[nearer]], which[doubted[nearer]] = more[nearer], some[at[nearer]]
+        return near, which
+
+    def vectors_of(self, rows: Sequence[int] | Indexes) -> Any:
+        """The vectors of any rows of training."""
+        return self._counted.transform([self._rows.inputs[i] for i in rows])
+
+    @property
+    def far(self) -> float:
+        """Of the training rows the share FAR is farther than this from all others."""
+        return float(np.quantile(self.usual, FAR))
+
+    @property
+    def apart(self) -> float:
+        """What is farther than this from all others is a subject of its own."""
+        middle = float(np.median(self.usual))
+        return max(LEAST, min(middle / 2, middle - SPREADS * 1.4826 * float(np.median(np.abs(self.usual - middle)))))
+
+
+def _nearest(vectors: Any, known: Any) -> tuple[Numbers, Indexes]:
+    near, which = np.zeros(vectors.shape[0]), np.zeros(vectors.shape[0], np.int64)
+    for some in _blocks(np.arange(vectors.shape[0])):
+        block = vectors[some] @ known.T
+        near[some] = block.max(axis=1).toarray().ravel()
+        which[some] = np.asarray(block.argmax(axis=1)).ravel()
+    return near, which
+
+
+def _evenly(count: int, most: int) -> Indexes:
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
+
+
+def _blocks(of: Indexes, size: int = BLOCK_ROWS) -> Iterator[Indexes]:
+    for start in range(0, len(of), size):
+        yield of[start : start + size]
+
+
+def _hardly_shown(rows: Rows) -> Iterator[Finding]:
+    """Rows to measure on, and of a file to compare with, that ask what training hardly shows."""
+    if len(rows.train) < MIN_ROWS:
+        return
+    held_out = len(rows.train) + len(rows.validation)
+    asked: tuple[tuple[FoundSplit, str, list[str]], ...] = (
+        ("held_out", "held-out rows", rows.inputs[held_out:]),
+        ("against", "rows of the file to compare with", [one.input for one in rows.against]),
+    )
+    if not any(texts for _, _, texts in asked):
+        return
+    shown = _Shown(rows, [text for _, _, texts in asked for text in texts])
+    if not shown.far:
+        return
+    near, which = shown.nearest(shown.of_others)
+    start = 0
+    for split, name, texts in asked:
+        far = [i for i in np.argsort(near[start : start + len(texts)], kind="stable").tolist() if near[start + i] < shown.far]
+        many = len(far) >= max(UNUSUAL_ROWS, UNUSUAL_SHARE * len(texts))
+        if many or (far and split == "against"):
+            severity: Severity = "warning" if many else "info"
+            found = tuple(_far_row(rows, split, i, near[start + i], int(which[start + i])) for i in far)
+            first = found[0]
+            share = len(far) / len(texts)
+            message = (
+                f"{len(far)} of {len(texts)} {name} ({share:.1%}) ask what training hardly shows, such as {first.place} {first.note}; "
+                f"of the training rows {FAR:.0%} are as far from all others"
+            )
+            fix = "add training rows of those subjects, or let something else answer them"
+            numbers = {"split": split, "rows": len(far), "of": len(texts), "share": round(share, 4), "near": round(shown.far, 4)}
+            yield Finding("hardly_shown", severity, message, found, fix, numbers)
+        start += len(texts)
+
+
+def _far_row(rows: Rows, split: FoundSplit, index: int, near: float, nearest: int) -> FoundRow:
+    note = f"likeness {near:.2f} to the nearest, {rows.all[nearest].place}" if near else "has nothing in common with any training row"
+    if split == "against":
+        return FoundRow(rows.against[index].place, split, index, note)
+    return rows.found(len(rows.train) + len(rows.validation) + index, note)
+
+
+def _thin(rows: Rows) -> Iterator[Finding]:
+    """Groups of few inputs that are near to each other at most. Where outputs are labels, `rare_labels` counts them."""
+    if rows.labels is not None or len(rows.train) < MIN_ROWS:
+        return
+    shown = _Shown(rows, ())
+    groups = _thin_groups(rows, shown)
+    if not groups:
+        return
+    found = [i for group in groups for i in group]
+    message = (
+        f"{len(groups)} subject(s) with fewer than {FEW_ROWS} training rows, {len(found)} row(s) in all, that have little in common with "
+        f"any other row, such as {rows.shown(found[0])}"
+    )
+    fix = "add rows of those subjects, or leave them out"
+    numbers = {"subjects": len(groups), "rows": len(found), "near": round(shown.apart, 4)}
+    yield Finding("thin_subjects", "info", message, tuple(rows.found(i, _company(rows, group, i)) for group in groups for i in group), fix, numbers)
+
+
+def _company(rows: Rows, group: Sequence[int], index: int) -> str:
+    others = ", ".join(str(rows.all[i].place) for i in group if i != index)
+    return f"only {others} asks alike" if others else "no other row asks alike"
+
+
+def _thin_groups(rows: Rows, shown: _Shown) -> list[list[int]]:
+    """Rows linked by a nearness of `apart` or more, where so few are: the rows of each group, the smallest group first."""
+    from scipy.sparse import coo_array, csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    links: list[Any] = []
+    size = len(shown.known)
+    for some in _blocks(np.arange(size)):
+        near = (shown.vectors[some] @ shown.vectors.T).tocoo()
+        linked = near.data >= shown.apart
+        links.append(np.stack([some[near.row[linked]], near.col[linked]]))
+    starts, ends = np.concatenate(links, axis=1)
+    _, of = connected_components(csr_array(coo_array((np.ones(len(starts), np.bool_), (starts, ends)), shape=(size, size))), directed=False)
+    counts = np.bincount(of)
+    few = np.flatnonzero(counts[of] < FEW_ROWS)
+    by_group: dict[int, list[int]] = {}
+    for i in few.tolist():
+        by_group.setdefault(int(of[i]), []).append(int(shown.known[i]))
+    thin = sorted(by_group.values(), key=lambda group: (len(group), group))
+    return thin if size == len(rows.train) else _thin_among_all(rows, shown, thin)
+
+
+def _thin_among_all(rows: Rows, shown: _Shown, groups: Sequence[list[int]]) -> list[list[int]]:
+    """Those of the drawn groups that few of the rows that were not drawn are near to; with these."""
+    if not groups:
+        return []
+    of = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    drawn = shown.vectors_of([i for group in groups for i in group])
+    alike: list[set[int]] = [set(group) for group in groups]
+    for some in _blocks(np.arange(len(rows.train))):
+        near = (shown.vectors_of(some) @ drawn.T).tocoo()
+        linked = near.data >= shown.apart
+        for row, column in zip(some[near.row[linked]].tolist(), near.col[linked].tolist(), strict=True):
+            if len(alike[of[column]]) < FEW_ROWS:
+                alike[of[column]].add(row)
+    return [sorted(group) for group in alike if len(group) < FEW_ROWS]
+
+
+_MUGS = [
+    pair(f"is the {colour} {thing} {asked}", f"Yes, it is {asked}: the {colour} {thing}.")
+    for colour in ("blue", "green", "white")
+    for thing in ("mug", "bowl", "vase", "teapot")
+    for asked in ("back in the shop again", "safe to put in the oven", "sold with a lid")
+]
+
+RULES = (
+    Rule(
+        "hardly_shown",
+        "Asked elsewhere, hardly shown in training",
+        "warning",
+        f"a row of the file given by `--against`, or a held-out row, is farther from every training row than {1 - FAR:.0%} of the "
+        f"training rows are from the nearest other; a warning from {UNUSUAL_SHARE:.0%} of the file's rows on, for your information below",
+        "What a model was not shown it answers as its base would, in another voice and form, or as something that only looks alike.",
+        "add training rows of those subjects, or let something else answer them",
+        Sample(_MUGS, against=["is the grey mug sold with a lid", *(f"which courier brings parcels to {town}" for town in ("Graz", "Lyon", "Ghent", "Turku", "Porto"))]),
+        _hardly_shown,
+    ),
+    Rule(
+        "thin_subjects",
+        "Subjects with very few rows",
+        "info",
+        f"where outputs are no labels, fewer than {FEW_ROWS} training rows ask about something that no other asks about",
+        "So few rows are hardly learned, and no split leaves enough of them to see whether they were.",
+        "add rows of those subjects, or leave them out",
+        Sample([*_MUGS, pair("which courier brings parcels home", "Our own van does.")]),
+        _thin,
+    ),
+)
