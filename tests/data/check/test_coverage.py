@@ -16,17 +16,28 @@ THINGS = ("mug", "bowl", "vase", "teapot", "plate", "jug")
 COLOURS = ("blue", "green", "white", "brown")
 ASKED = ("back in the shop again", "safe to put in the oven", "sold with a lid", "made by hand in Graz")
 KNOWN = [f"is the {colour} {thing} {asked}" for colour in COLOURS for thing in THINGS for asked in ASKED]
-FOREIGN = [f"which courier brings parcels to {town} on Sundays" for town in ("Lyon", "Ghent", "Turku", "Porto", "Split", "Bruges")]
+FOREIGN = [
+    f"which courier brings parcels to {town} on Sundays"
+    for town in ("Lyon", "Ghent", "Turku", "Porto", "Split", "Bruges")
+]
 ALIKE = [f"is the grey {thing} {asked}" for thing in THINGS for asked in ASKED]
 
 
 def _examples(inputs: Sequence[str], file: str) -> list[Example]:
-    return [Example(pair(text, f"This is answer {n}, in a sentence."), Place(file, n)) for n, text in enumerate(inputs, 1)]
+    return [
+        Example(pair(text, f"This is answer {n}, in a sentence."), Place(file, n))
+        for n, text in enumerate(inputs, 1)
+    ]
 
 
 def _rows(train: Sequence[str], held_out: Sequence[str] = (), against: Sequence[str] = ()) -> Rows:
     asked = [Asked(text, Place("traffic.jsonl", n)) for n, text in enumerate(against, 1)]
-    return Rows(_examples(train, "train.jsonl"), held_out=_examples(held_out, "held_out.jsonl"), training_file_rows=len(train), against=asked)
+    return Rows(
+        _examples(train, "train.jsonl"),
+        held_out=_examples(held_out, "held_out.jsonl"),
+        training_file_rows=len(train),
+        against=asked,
+    )
 
 
 def _found(code: str, rows: Rows) -> list[Finding]:
@@ -36,7 +47,9 @@ def _found(code: str, rows: Rows) -> list[Finding]:
 def test_traffic_on_another_subject_is_named_row_by_row_and_counted() -> None:
     (finding,) = _found("hardly_shown", _rows(KNOWN, against=[*ALIKE, *FOREIGN]))
     assert finding.severity == "warning"
-    assert [(row.split, row.index) for row in finding.rows] == [("against", len(ALIKE) + n) for n in range(len(FOREIGN))]
+    assert [(row.split, row.index) for row in finding.rows] == [
+        ("against", len(ALIKE) + n) for n in range(len(FOREIGN))
+    ]
     assert finding.numbers["rows"] == len(FOREIGN) and finding.numbers["of"] == len(ALIKE) + len(FOREIGN)
 
 
@@ -53,11 +66,18 @@ def test_what_asks_as_training_does_is_no_finding(given: str) -> None:
 def test_held_out_rows_of_another_subject_are_a_warning() -> None:
     (finding,) = _found("hardly_shown", _rows(KNOWN, held_out=[*ALIKE, *FOREIGN]))
     assert finding.severity == "warning"
-    assert {row.place for row in finding.rows} == {Place("held_out.jsonl", len(ALIKE) + 1 + n) for n in range(len(FOREIGN))}
+    assert {row.place for row in finding.rows} == {
+        Place("held_out.jsonl", len(ALIKE) + 1 + n) for n in range(len(FOREIGN))
+    }
 
 
 def test_words_that_training_has_not_make_a_row_far_though_it_shares_others() -> None:
-    (finding,) = _found("hardly_shown", _rows(KNOWN, against=[*ALIKE, "is the refrigerator compressor humming loudly near microwave antennas"]))
+    (finding,) = _found(
+        "hardly_shown",
+        _rows(
+            KNOWN, against=[*ALIKE, "is the refrigerator compressor humming loudly near microwave antennas"]
+        ),
+    )
     assert [row.index for row in finding.rows] == [len(ALIKE)]
 
 
@@ -74,14 +94,28 @@ def test_a_subject_with_rows_enough_and_rows_that_are_all_alike_are_no_finding()
 
 
 def test_labels_are_counted_by_another_rule() -> None:
-    rows = [Example(pair(text, "yes" if n % 2 else "no"), Place("train.jsonl", n)) for n, text in enumerate([*KNOWN, FOREIGN[0]], 1)]
+    rows = [
+        Example(pair(text, "yes" if n % 2 else "no"), Place("train.jsonl", n))
+        for n, text in enumerate([*KNOWN, FOREIGN[0]], 1)
+    ]
     assert not _found("thin_subjects", Rows(rows, training_file_rows=len(rows)))
 
 
 def test_of_more_rows_than_are_drawn_none_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coverage, "KNOWN_ROWS", 40)
     train = [*KNOWN[:50], *FOREIGN, *KNOWN[50:]]
-    assert not [row for finding in _found("thin_subjects", _rows(train)) for row in finding.rows if 50 <= row.index < 56]
-    asked = [*ALIKE, "which courier brings parcels to Lyon on Mondays", "how tall is the church tower over there"]
-    named = {row.index for finding in _found("hardly_shown", _rows(train, against=asked)) for row in finding.rows}
+    assert not [
+        row
+        for finding in _found("thin_subjects", _rows(train))
+        for row in finding.rows
+        if 50 <= row.index < 56
+    ]
+    asked = [
+        *ALIKE,
+        "which courier brings parcels to Lyon on Mondays",
+        "how tall is the church tower over there",
+    ]
+    named = {
+        row.index for finding in _found("hardly_shown", _rows(train, against=asked)) for row in finding.rows
+    }
     assert len(ALIKE) not in named and len(ALIKE) + 1 in named

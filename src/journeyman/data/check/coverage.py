@@ -73,7 +73,9 @@ class _Shown:
         vectors = self._counted.fit_transform(texts).tocsr()
         self.vectors, self.of_others = vectors[: len(self.known)], vectors[len(self.known) :]
         groups = np.array(rows.input_groups, np.int64)[self.known]
-        self.usual = np.concatenate([self._to_others(some, groups) for some in _blocks(_evenly(len(self.known), USUAL_ROWS))])
+        self.usual = np.concatenate(
+            [self._to_others(some, groups) for some in _blocks(_evenly(len(self.known), USUAL_ROWS))]
+        )
 
     def _to_others(self, some: Indexes, groups: Indexes) -> Numbers:
         """How near each of some known rows is to the nearest that is of another group."""
@@ -108,7 +110,9 @@ class _Shown:
     def apart(self) -> float:
         """What is farther than this from all others is a subject of its own."""
         middle = float(np.median(self.usual))
-        return max(LEAST, min(middle / 2, middle - SPREADS * 1.4826 * float(np.median(np.abs(self.usual - middle)))))
+        return max(
+            LEAST, min(middle / 2, middle - SPREADS * 1.4826 * float(np.median(np.abs(self.usual - middle))))
+        )
 
 
 def _nearest(vectors: Any, known: Any) -> tuple[Numbers, Indexes]:
@@ -146,7 +150,11 @@ def _hardly_shown(rows: Rows) -> Iterator[Finding]:
     near, which = shown.nearest(shown.of_others)
     start = 0
     for split, name, texts in asked:
-        far = [i for i in np.argsort(near[start : start + len(texts)], kind="stable").tolist() if near[start + i] < shown.far]
+        far = [
+            i
+            for i in np.argsort(near[start : start + len(texts)], kind="stable").tolist()
+            if near[start + i] < shown.far
+        ]
         many = len(far) >= max(UNUSUAL_ROWS, UNUSUAL_SHARE * len(texts))
         if many or (far and split == "against"):
             severity: Severity = "warning" if many else "info"
@@ -158,13 +166,23 @@ def _hardly_shown(rows: Rows) -> Iterator[Finding]:
                 f"of the training rows {FAR:.0%} are as far from all others"
             )
             fix = "add training rows of those subjects, or let something else answer them"
-            numbers = {"split": split, "rows": len(far), "of": len(texts), "share": round(share, 4), "near": round(shown.far, 4)}
+            numbers = {
+                "split": split,
+                "rows": len(far),
+                "of": len(texts),
+                "share": round(share, 4),
+                "near": round(shown.far, 4),
+            }
             yield Finding("hardly_shown", severity, message, found, fix, numbers)
         start += len(texts)
 
 
 def _far_row(rows: Rows, split: FoundSplit, index: int, near: float, nearest: int) -> FoundRow:
-    note = f"likeness {near:.2f} to the nearest, {rows.all[nearest].place}" if near else "has nothing in common with any training row"
+    note = (
+        f"likeness {near:.2f} to the nearest, {rows.all[nearest].place}"
+        if near
+        else "has nothing in common with any training row"
+    )
     if split == "against":
         return FoundRow(rows.against[index].place, split, index, note)
     return rows.found(len(rows.train) + len(rows.validation) + index, note)
@@ -185,7 +203,14 @@ def _thin(rows: Rows) -> Iterator[Finding]:
     )
     fix = "add rows of those subjects, or leave them out"
     numbers = {"subjects": len(groups), "rows": len(found), "near": round(shown.apart, 4)}
-    yield Finding("thin_subjects", "info", message, tuple(rows.found(i, _company(rows, group, i)) for group in groups for i in group), fix, numbers)
+    yield Finding(
+        "thin_subjects",
+        "info",
+        message,
+        tuple(rows.found(i, _company(rows, group, i)) for group in groups for i in group),
+        fix,
+        numbers,
+    )
 
 
 def _company(rows: Rows, group: Sequence[int], index: int) -> str:
@@ -205,7 +230,10 @@ def _thin_groups(rows: Rows, shown: _Shown) -> list[list[int]]:
         linked = near.data >= shown.apart
         links.append(np.stack([some[near.row[linked]], near.col[linked]]))
     starts, ends = np.concatenate(links, axis=1)
-    _, of = connected_components(csr_array(coo_array((np.ones(len(starts), np.bool_), (starts, ends)), shape=(size, size))), directed=False)
+    _, of = connected_components(
+        csr_array(coo_array((np.ones(len(starts), np.bool_), (starts, ends)), shape=(size, size))),
+        directed=False,
+    )
     counts = np.bincount(of)
     few = np.flatnonzero(counts[of] < FEW_ROWS)
     by_group: dict[int, list[int]] = {}
@@ -247,7 +275,16 @@ RULES = (
         f"training rows are from the nearest other; a warning from {UNUSUAL_SHARE:.0%} of the file's rows on, for your information below",
         "What a model was not shown it answers as its base would, in another voice and form, or as something that only looks alike.",
         "add training rows of those subjects, or let something else answer them",
-        Sample(_MUGS, against=["is the grey mug sold with a lid", *(f"which courier brings parcels to {town}" for town in ("Graz", "Lyon", "Ghent", "Turku", "Porto"))]),
+        Sample(
+            _MUGS,
+            against=[
+                "is the grey mug sold with a lid",
+                *(
+                    f"which courier brings parcels to {town}"
+                    for town in ("Graz", "Lyon", "Ghent", "Turku", "Porto")
+                ),
+            ],
+        ),
         _hardly_shown,
     ),
     Rule(
