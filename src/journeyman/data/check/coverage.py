@@ -278,7 +278,7 @@ RULES = (
         Sample(
             _MUGS,
             against=[
-                "is the grey mug sold with a lid",
+                "is the white teapot sold with a lid please",
                 *(
                     f"which courier brings parcels to {town}"
                     for town in ("Graz", "Lyon", "Ghent", "Turku", "Porto")
