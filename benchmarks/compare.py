@@ -3,9 +3,10 @@
     python benchmarks/compare.py --seeds 0 1 2
     python benchmarks/compare.py --bench DIR --tasks banking77 clinc150 e2e-nlg snips-json --rows 300 --train-rows 2000
 
-One JSON line a comparison is appended to results/compare.jsonl: what `compare --json` gives, with the caps. Runs that
+One JSON line a comparison is appended to results/compare.jsonl: the numbers of `compare --json`, without rows. Runs that
 stand there already, on the same base, are left out; one that was interrupted goes on from its answers in --home. Of a
 public dataset the first --train-rows of a shuffle by the seed are trained on, and --rows held-out rows are asked.
+`prices` is the case where the answers have changed since the examples were written (prices.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ import argparse
 import json
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import prices
 
 from journeyman.files import read_jsonl
 from journeyman.models import bases
@@ -23,6 +28,7 @@ from journeyman.workspace import CompareRequest, TrainRequest, Workspace
 
 HERE = Path(__file__).parent
 BUNDLED = ("support", "triage", "catalog")
+PUBLIC = ("banking77", "clinc150", "e2e-nlg", "snips-json")
 GRADERS = {
     "e2e-nlg": 'type = "text_similarity"\nname = "rouge_l"\ninput = "{{ sample.output_text }}"\n'
     'reference = "{{ item.ideal }}"\nevaluation_metric = "rouge_l"',
@@ -36,6 +42,10 @@ def request(name: str, seed: int, args: argparse.Namespace) -> CompareRequest | 
     wishes = Wishes(seed=seed)
     if name in BUNDLED:
         return CompareRequest(TrainRequest(name, args.base, wishes, despite_errors=True), rows=args.rows)
+    if name == "prices":
+        folder = prices.write(args.home / "tasks" / f"prices-{seed}", seed)
+        train = TrainRequest(str(folder), args.base, wishes, despite_errors=True)
+        return CompareRequest(train, rows=args.rows, passages=1)  # an article is a passage
     data = (args.bench or Path("missing")) / name
     if not data.is_dir():
         return None
@@ -60,6 +70,25 @@ def request(name: str, seed: int, args: argparse.Namespace) -> CompareRequest | 
     return CompareRequest(train, rows=args.rows)
 
 
+KEPT = ("rows", "held_out_rows", "score", "reference", "left_out", "settings")
+KEPT_OF_A_CONTENDER = ("name", "title", "score", "interval", "rows", "tokens_per_request", "latency_s")
+
+
+def numbers(made: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a comparison: no text of any row, no path."""
+    contenders = []
+    for one in made["contenders"]:
+        against = one["against_reference"]
+        shown = None if against is None else {key: against[key] for key in ("verdict", "difference", "interval", "p_value")}
+        contenders.append({**{key: one[key] for key in KEPT_OF_A_CONTENDER}, "against_reference": shown})
+    return {
+        **{key: made[key] for key in KEPT},
+        "contenders": contenders,
+        "training_s": None if made["training"] is None else made["training"]["seconds"],
+        "advice": {key: made["advice"][key] for key in ("verdict", "in_words", "reason")},
+    }
+
+
 def done(path: Path) -> set[tuple[str, int, str]]:
     """(task, seed, base) of the comparisons that stand in the file."""
     rows = read_jsonl(path) if path.is_file() else ()
@@ -70,7 +99,7 @@ def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", type=Path, help="folder of the public datasets")
-    parser.add_argument("--tasks", nargs="+", default=[*BUNDLED, "banking77", "clinc150", "e2e-nlg", "snips-json"])
+    parser.add_argument("--tasks", nargs="+", default=[*BUNDLED, "prices", *PUBLIC])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--base", default="starter")
     parser.add_argument("--rows", type=int, default=300, help="held-out rows asked at most")
@@ -90,9 +119,9 @@ def main() -> None:
                 continue
             started_s = time.perf_counter()
             made = workspace.compare(asked).as_dict()
-            del made["folder"]
             took_s = round(time.perf_counter() - started_s, 1)
-            row = {"name": name, "seed": seed, "base_fingerprint": fingerprint, "train_rows": args.train_rows, "took_s": took_s, **made}
+            run = {"name": name, "seed": seed, "base_fingerprint": fingerprint, "train_rows": args.train_rows, "took_s": took_s}
+            row = run | numbers(made)
             with args.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
             print(name, "seed", seed, made["advice"]["verdict"], f"{took_s} s", flush=True)

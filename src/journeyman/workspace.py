@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from journeyman.evaluate.comparison import Comparison
     from journeyman.evaluate.consistency import Consistency
     from journeyman.evaluate.cost import Prices
-    from journeyman.evaluate.forgetting import Forgetting
+    from journeyman.evaluate.course import CheckpointScore
+    from journeyman.evaluate.forgetting import Forgetting, Measured
     from journeyman.evaluate.page import Subject
+    from journeyman.evaluate.probing import Probe
     from journeyman.evaluate.report import Evaluation, Saving
     from journeyman.evaluate.run import Scores
     from journeyman.generate.engine import Engine, Piece
@@ -795,21 +797,30 @@ class Workspace:
         consistency_rows: int = 0,
         price: float | None = None,
         compared: Mapping[str, Any] | None = None,
+        probes: Sequence[Path] = (),
+        other_tasks: Sequence[str] = (),
+        checkpoints: bool = False,
     ) -> Evaluation:
         """The tuned model and its base on the same held-out rows, and what the tuned one forgot elsewhere.
 
         Held-out rows are those of the model's own job; `source` names another task. `limit` takes the first rows
-        only. `forgetting_budget` is the loss of a skill that is allowed, as a share. The first `consistency_rows` are
-        asked again and again. `price` is money for a million input tokens, `compared` what `compare` gave, for the page. Scores, the report as a page and as text, and
-        a model card are kept in the job's folder. Raises DataError where there are no held-out rows.
+        only. `forgetting_budget` is the loss of a skill that is allowed, as a share; `probes` are files of further
+        items, and of `other_tasks` the first held-out rows are asked. The first `consistency_rows` are asked again
+        and again. With `checkpoints`, those that the job has kept are scored on its validation rows. `price` is money
+        for a million input tokens, `compared` what `compare` gave, for the page. Scores, the report as a page and as
+        text, and a model card are kept in the job's folder. Raises DataError where there are no held-out rows.
         """
+        from functools import partial
+
         from journeyman.evaluate.card import card
+        from journeyman.evaluate.forgetting import BUDGET, forgetting
         from journeyman.evaluate.markdown import markdown
         from journeyman.evaluate.measures import loss_pair, measures
         from journeyman.evaluate.page import page
         from journeyman.evaluate.report import evaluate_pair
 
         version = self.registry.get(model)
+        items = self._probes(version, probes, other_tasks)
         scores = [
             self.score(name, version, source, on_progress=on_progress, limit=limit)
             for name in (version.base_source, version.id)
@@ -817,9 +828,13 @@ class Workspace:
         task = self.task(source or self.jobs.get(version.job).source)
         rows = self._rows_to_measure(version, source)[:limit]
         losses = (self._row_losses(name, rows) for name in (version.base_source, version.id))
+        measured = partial(self._general_skills, items, on_progress)
+        base = measured(version.base_source)
+        lost = partial(forgetting, base, probes=items, budget=BUDGET if forgetting_budget is None else forgetting_budget)
         evaluation = replace(
             evaluate_pair(*scores),
-            forgetting=self.forgetting(version, budget=forgetting_budget, on_progress=on_progress),
+            forgetting=lost(measured(version.id)),
+            course=self._course(version, task, lambda name: lost(measured(name)), on_progress) if checkpoints else (),
             measures=replace(measures(*scores), loss=loss_pair(*losses)),
             consistency=self._consistency(version, task, rows[:consistency_rows], on_progress),
             saving=self._saving(version, task, rows, price),
@@ -832,23 +847,59 @@ class Workspace:
         files.write_text(folder / "report.md", markdown(evaluation, title=f"{version.id} on {task.name}"))
         return evaluation
 
-    def forgetting(
-        self,
-        version: Version,
-        *,
-        budget: float | None = None,
-        on_progress: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
-    ) -> Forgetting:
-        """What a tuned model lost against its base on the general probe set; `budget` None is 2 points."""
+    def _probes(self, version: Version, files: Sequence[Path], tasks: Sequence[str]) -> list[Probe]:
+        """The general probe set, the user's own, and other tasks' held-out rows."""
+        from journeyman.evaluate.probing import OTHER_TASK_ROWS, bundled_probes, own_probes, task_probes
+        from journeyman.evaluate.run import answer_room
+        from journeyman.grade.parse import parse
+
+        items = [*bundled_probes(), *own_probes(files)]
+        for source in tasks:
+            task = self.task(source)
+            rows = self._held_out(task)[:OTHER_TASK_ROWS]
+            if not rows:
+                raise _no_held_out(source)
+            room = answer_room(rows, self.served(version.base_source).engine.chat)
+            items += task_probes(task.name, rows, parse(task.graders), room)
+        return items
+
+    def _general_skills(self, items: Sequence[Probe], on_progress: OnProgress, model: str) -> Measured:
         from functools import partial
 
-        from journeyman.evaluate.forgetting import BUDGET, forgetting, measure
+        from journeyman.evaluate.forgetting import measure
 
-        base, tuned = (
-            measure(s.engine, s.adapter, on_progress=partial(on_progress, f"{s.id}: general skills"))
-            for s in (self.served(version.base_source), self.served(version.id))
+        served = self.served(model)
+        return measure(
+            served.engine, served.adapter, items, on_progress=partial(on_progress, f"{served.id}: general skills")
         )
-        return forgetting(base, tuned, budget=BUDGET if budget is None else budget)
+
+    def _course(
+        self, version: Version, task: Task, forgotten: Callable[[str], Forgetting], on_progress: OnProgress
+    ) -> tuple[CheckpointScore, ...]:
+        """The checkpoints that the model's job has kept, oldest first, on its validation rows."""
+        from functools import partial
+
+        from journeyman.answer.local import LocalModel
+        from journeyman.evaluate.course import CheckpointScore
+        from journeyman.evaluate.run import answer_room, score
+        from journeyman.grade.parse import parse
+
+        job = self.jobs.get(version.job)
+        rows, graders = open_dataset(job.folder / "dataset").validation, parse(task.graders)
+        out = []
+        for kept in reversed(self.checkpoints(job.id)):
+            name = self.checkpoint_name(job, kept.step)
+            served = self.served(name)
+            scores = score(
+                LocalModel(served.engine, served.adapter, name),
+                rows,
+                graders,
+                max_tokens=answer_room(rows, served.engine.chat),
+                on_progress=partial(on_progress, f"step {kept.step}: validation rows"),
+            )
+            published = kept.step == version.metrics.get("best_step")
+            out.append(CheckpointScore(name, kept.step, published, scores.passed, forgotten(name)))
+        return tuple(out)
 
     def compare(
         self,

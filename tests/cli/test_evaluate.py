@@ -82,3 +82,22 @@ def test_a_broken_budget_that_was_given_ends_with_exit_code_1(model, monkeypatch
     result = run("evaluate", name, "--consistency", "0", "--limit", "1", "--forgetting-budget", "2")
     assert result.exit_code == 1
     assert "--rehearsal" in result.output
+
+
+def test_checkpoints_your_own_probes_and_another_task_are_measured_too(model, tmp_path: Path, monkeypatch) -> None:
+    home, name = model
+    monkeypatch.setenv("JOURNEYMAN_HOME", str(home))
+    probes, other = tmp_path / "house.jsonl", tmp_path / "other.jsonl"
+    probes.write_text('{"context": "The lamp is", "right": " on", "wrong": [" zq"]}\n')
+    rows = [{"messages": [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"{i} it is."}]} for i in range(60)]
+    other.write_text("\n".join(map(json.dumps, rows)))
+    words = ("--probes", str(probes), "--other-task", str(other), "--checkpoints", "--consistency", "0", "--limit", "2", "--json")
+    value = json.loads(run("evaluate", name, *words).stdout)
+    skills = {s["name"]: s["items"] for s in value["forgetting"]["skills"]}
+    assert skills["house"] == 1 and skills["task other"] > 0
+    kept = Workspace(home).checkpoints(Workspace(home).registry.get(name).job)
+    assert [c["step"] for c in value["checkpoints"]] == sorted(c.step for c in kept)
+    assert [c["published"] for c in value["checkpoints"]].count(True) == 1
+    assert all(c["passed"]["total"] > 0 for c in value["checkpoints"])
+    page = (Path(value["folder"]) / "report.html").read_text(encoding="utf-8")
+    assert "The checkpoints" in page and "task other" in page

@@ -12,13 +12,15 @@ from journeyman.evaluate.probing import (
     Probed,
     bundled_probes,
     bundled_texts,
+    own_probes,
     probe,
     read_probes,
+    task_probes,
 )
 from journeyman.evaluate.statistics import Missing
 from journeyman.generate.engine import Engine
 from journeyman.generate.likelihood import Likelihood, likelihoods
-from journeyman.records import Message, Place
+from journeyman.records import Example, Message, Place
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +176,50 @@ def test_probes_of_your_own_name_every_bad_row_at_once(tmp_path):
     assert [p.partition(":")[2][0] for p in raised.value.problems] == ["2", "3"]
     path.write_text('{"context": "a", "right": "b", "wrong": ["c"]}\n', encoding="utf-8")
     assert read_probes(path)[0].skill == "house"
+
+
+def test_probes_of_your_own_are_checked_before_anything_is_asked(tmp_path):
+    path = tmp_path / "house.jsonl"
+    wrong = [
+        "{", '{"context": 3, "right": "b", "wrong": ["c"]}', '{"right": "b", "wrong": [4]}', '{"messages": ["x"], "graders": [{}]}',
+        '{"messages": [{"role": "user", "content": "a"}], "graders": [{"type": "regexp", "name": "x"}]}',
+        '{"right": "b", "wrong": ["c"], "max_tokens": 0}',
+    ]  # fmt: skip
+    path.write_text("\n".join(wrong), encoding="utf-8")
+    with pytest.raises(DataError) as raised:
+        read_probes(path)
+    assert [p.partition(":")[2][0] for p in raised.value.problems] == [str(i + 1) for i in range(len(wrong))]
+    for nothing in (tmp_path / "missing.jsonl", tmp_path):
+        with pytest.raises(DataError):
+            read_probes(nothing)
+    path.write_text("\n", encoding="utf-8")
+    with pytest.raises(DataError):
+        read_probes(path)
+
+
+def test_a_last_line_without_its_end_is_a_probe_like_any_other(tmp_path):
+    path = tmp_path / "house.jsonl"
+    path.write_text('{"right": "b", "wrong": ["c"]}', encoding="utf-8")
+    assert len(read_probes(path)) == 1
+
+
+def test_probes_of_your_own_change_no_bundled_skill(tmp_path):
+    path = tmp_path / "json.jsonl"
+    path.write_text('{"right": "b", "wrong": ["c"]}', encoding="utf-8")
+    with pytest.raises(DataError) as raised:
+        own_probes([path])
+    assert "'json' is a bundled skill" in raised.value.problems[0]
+
+
+def test_another_tasks_rows_are_graded_by_its_graders_with_the_row_at_hand(engine):
+    (said,) = engine_says(engine, "a")
+    rows = [Example((Message("user", "a"), Message("assistant", ideal)), Place("other.jsonl", i)) for i, ideal in enumerate((said, "not this"), 1)]
+    probes = task_probes("other", rows, (), 8)
+    assert [p.skill for p in probes] == ["task other"] * 2
+    assert [p.passed for p in probe(engine, None, probes)] == [True, False]
+
+
+def engine_says(engine, text):
+    """What the model replies, found by a probe that can't pass."""
+    asked = Probe("x", Place("p", 1), messages=(Message("user", text),), max_tokens=8, item={"ideal": "\0"})
+    return [p.said for p in probe(engine, None, [asked])]

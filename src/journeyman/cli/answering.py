@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from journeyman.cli.show import Screen
 
 if TYPE_CHECKING:
     from journeyman.evaluate.consistency import Consistency
+    from journeyman.evaluate.course import CheckpointScore
     from journeyman.evaluate.forgetting import Forgetting, Skill
     from journeyman.evaluate.measures import Measures
     from journeyman.evaluate.report import Evaluation
@@ -30,6 +32,9 @@ def evaluate(
     task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="Another task's held-out rows.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first N held-out rows.")] = None,
     forgetting_budget: Annotated[float | None, typer.Option("--forgetting-budget", metavar="POINTS", help="Exit 1 where a general skill is significantly worse by more points than this.")] = None,
+    probes: Annotated[list[Path], typer.Option("--probes", metavar="FILE", help="Further items that must not be forgotten, as JSON lines. May be given several times.")] = [],  # noqa: B006
+    other_task: Annotated[list[str], typer.Option("--other-task", metavar="TASK", help="Another task that must not be forgotten: its held-out rows. May be given several times.")] = [],  # noqa: B006
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Score every checkpoint that the job has kept, on its validation rows and on what was forgotten.")] = False,
     consistency: Annotated[int, typer.Option("--consistency", metavar="ROWS", help="So many held-out rows are asked again and again, sampled and in other words; 0 leaves that out.")] = 20,
     price: Annotated[float | None, typer.Option("--price", metavar="MONEY", help="What a million input tokens cost you, for the money saved.")] = None,
     compared: Annotated[Path | None, typer.Option("--compared", metavar="FILE", help="The JSON object of a comparison: its table goes into the report.")] = None,
@@ -43,7 +48,7 @@ def evaluate(
     budget, workspace = _share(forgetting_budget), Workspace()
     evaluation = run_evaluation(
         screen, workspace, model, task, limit, forgetting_budget=budget, consistency_rows=consistency, price=price,
-        compared=_read_compared(compared),
+        compared=_read_compared(compared), probes=probes, other_tasks=other_task, checkpoints=checkpoints,
     )
     show_evaluation(screen, evaluation)
     folder = workspace.evaluation_folder(model, task)
@@ -130,6 +135,8 @@ def show_evaluation(screen: Screen, evaluation: Evaluation, *, examples: int = 0
         show_consistency(screen, evaluation.consistency)
     if evaluation.forgetting is not None:
         show_forgetting(screen, evaluation.forgetting)
+    if evaluation.course:
+        show_course(screen, evaluation.course)
     if evaluation.saving is not None:
         money = "" if evaluation.saving.money is None else f", {evaluation.saving.money:,.2f} in money,"
         screen.line(
@@ -181,6 +188,23 @@ def show_forgetting(screen: Screen, forgetting: Forgetting) -> None:
     if not forgetting.within_budget:
         screen.line("  What helps, each a flag of `journeyman train`:")
         screen.table(["", ""], [(f"  {flag}", what) for flag, what in REMEDIES])
+
+
+def show_course(screen: Screen, course: Sequence[CheckpointScore]) -> None:
+    """Every checkpoint's score on the validation rows, and what it had lost by then."""
+    from journeyman.evaluate.course import advice
+
+    screen.heading("The checkpoints, on validation rows")
+    screen.table(
+        ["  step", "all graders", "loss on prose", "over the budget in", ""],
+        [
+            (f"  {c.step:,}", show_share(c.passed), f"{c.prose_loss:+.3f}", ", ".join(c.lost) or "nothing", "the model" * c.published)
+            for c in course
+        ],
+        right=(1, 2),
+    )
+    if sentence := advice(course):
+        screen.line(f"  {sentence}", style="bold")
 
 
 def _skill(skill: Skill) -> tuple[str, ...]:

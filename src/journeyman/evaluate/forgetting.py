@@ -259,11 +259,16 @@ def _text_loss(base: Sequence[Likelihood], tuned: Sequence[Likelihood]) -> TextL
 def _flips(items: Sequence[Probe], base: Measured, tuned: Measured) -> tuple[Flip, ...]:
     """Lost items first."""
     flips = [
-        Flip(p.skill, p.asked, p.right or ", ".join(g.name for g in p.graders), b.said, t.said, bool(b.passed))
+        Flip(p.skill, p.asked, _wanted(p), b.said, t.said, bool(b.passed))
         for p, b, t in zip(items, base.probed, tuned.probed, strict=True)
         if None not in (b.passed, t.passed) and b.passed != t.passed
     ]
     return tuple(sorted(flips, key=lambda f: not f.lost))
+
+
+def _wanted(item: Probe) -> str:
+    """What would have passed, for people."""
+    return item.right or str(item.item.get("ideal", "")) or ", ".join(g.name for g in item.graders)
 
 
 def _is_over(skill: Skill, budget: float) -> bool:

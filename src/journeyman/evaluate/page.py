@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.data.html import script_json, template
+from journeyman.evaluate import course
 from journeyman.evaluate.labels import LabelReport
 from journeyman.evaluate.markdown import MISSING
 from journeyman.evaluate.measures import SIMILARITY
@@ -90,6 +91,8 @@ def page(evaluation: Evaluation, subject: Subject) -> str:
         saving=evaluation.saving,
         contenders=_contenders(subject.compare),
         curve=_curve(subject.validations),
+        course=_course(evaluation.course),
+        course_advice=course.advice(evaluation.course),
         rows=script_json(_rows(pairs)),
         all_rows=len(pairs),
         max_rows=MAX_ROWS,
@@ -276,6 +279,16 @@ def _curve(validations: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         }
         for v in validations
     ]
+
+
+def _course(found: Sequence[course.CheckpointScore]) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{c.step:,}", _share(c.passed), f"{c.prose_loss:+.3f} nats a token", ", ".join(c.lost) or "nothing",
+            "the model" if c.published else "",
+        )
+        for c in found
+    ]  # fmt: skip
 
 
 def _rows(pairs: Sequence[tuple[ScoredRow, ScoredRow]]) -> list[list[Any]]:

@@ -7,22 +7,23 @@ form of the answer is the skill.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from journeyman.errors import DataError
+from journeyman.errors import DataError, JourneymanError
 from journeyman.files import read_jsonl
 from journeyman.generate.engine import Engine, Request
 from journeyman.generate.likelihood import Likelihood
 from journeyman.generate.sampling import Sampling
 from journeyman.grade.grade import grade_all
 from journeyman.grade.parse import parse
-from journeyman.grade.score import Grader, Sample
-from journeyman.records import Message, Place, messages_from_dicts
+from journeyman.grade.score import Grader, Item, Sample, item_of
+from journeyman.records import ROLES, Example, Message, Place, messages_from_dicts
 from journeyman.text.encode import Encoded
 from journeyman.text.template import ChatFormat
 
@@ -32,6 +33,9 @@ SKILLS = ("grammar", "facts", "arithmetic", "reading", "memory", "format", "leng
 
 TEXT_FILE = "text.jsonl"
 REPLY_BATCH = 32
+
+OTHER_TASK_ROWS = 100
+"""Of another task so many held-out rows are asked: they show a difference of some 15 points four times in five."""
 
 Progress = Callable[[int, int], None]
 
@@ -48,6 +52,8 @@ class Probe:
     wrong: tuple[str, ...] = ()
     graders: tuple[Grader, ...] = ()
     max_tokens: int = 64
+    item: Item = field(default_factory=dict)
+    """What the graders may name besides the reply."""
 
     @property
     def chance(self) -> float:
@@ -78,33 +84,52 @@ def bundled_texts() -> tuple[str, ...]:
     return tuple(row["text"] for row in read_jsonl(FOLDER / TEXT_FILE))
 
 
+def own_probes(files: Sequence[Path]) -> list[Probe]:
+    """Probes of the user's own files. Raises DataError as `read_probes`, and for a skill that is a bundled one."""
+    found = [probe for path in files for probe in read_probes(path)]
+    taken = [f"{p.place}: {p.skill!r} is a bundled skill" for p in found if p.skill in SKILLS]
+    if taken:
+        raise DataError(
+            f"{len(taken)} probe(s) would change what a bundled skill measures",
+            where=", ".join(map(str, files)),
+            fix='name the file, or "skill" in its rows, otherwise',
+            code="invalid_probe",
+            problems=taken,
+        )
+    return found
+
+
+def task_probes(task: str, examples: Sequence[Example], graders: Sequence[Grader], max_tokens: int) -> list[Probe]:
+    """Another task's held-out rows as a skill: every row a reply, graded as the task grades it."""
+    return [
+        Probe(f"task {task}", e.place, e.prompt, graders=tuple(graders), max_tokens=max_tokens, item=item_of(e))
+        for e in examples
+    ]
+
+
 def read_probes(path: Path, skill: str | None = None) -> list[Probe]:
     """Probes from JSON lines: `right` and `wrong` after `context` or `messages`, or `messages` with `graders`.
 
     The skill is the file's name unless a row names its own. Raises DataError with every row that is neither.
     """
-    probes, problems = [], []
-    for line, row in enumerate(read_jsonl(path), 1):
-        wrong = _problem(row)
-        if wrong:
-            problems.append(f"{path.name}:{line}: {wrong}")
-            continue
-        messages = messages_from_dicts(row.get("messages", ()))
-        probes.append(
-            Probe(
-                skill=row.get("skill") or skill or path.stem,
-                place=Place(path.name, line),
-                messages=messages,
-                context=row.get("context", ""),
-                right=row.get("right", ""),
-                wrong=tuple(row.get("wrong", ())),
-                graders=parse(row.get("graders", ())),
-                max_tokens=row.get("max_tokens", 64),
-            )
-        )
-    if problems:
+    probes: list[Probe] = []
+    problems: list[str] = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{len(problems)} probe(s) can't be used",
+            f"the probes can't be read: {error}", where=str(path), fix="give a file of JSON lines", code="invalid_probe"
+        ) from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            probes.append(_read(line, Place(path.name, number), skill or path.stem))
+        except (ValueError, JourneymanError) as error:
+            problems.append(f"{path.name}:{number}: {' '.join(str(error).split())}")
+    if problems or not probes:
+        raise DataError(
+            f"{len(problems)} probe(s) can't be used" if problems else "there are no probes",
             where=str(path),
             fix='give "right" and "wrong", or "messages" and "graders"',
             code="invalid_probe",
@@ -113,13 +138,44 @@ def read_probes(path: Path, skill: str | None = None) -> list[Probe]:
     return probes
 
 
-def _problem(row: Any) -> str:
+def _read(line: str, place: Place, skill: str) -> Probe:
+    """One probe. Raises ValueError that says what is wrong, and GraderError for its graders."""
+    row = json.loads(line)
     if not isinstance(row, Mapping):
-        return "not an object"
+        raise ValueError("not an object")
+    wrong_types = [key for key, type_ in _TYPES.items() if key in row and not isinstance(row[key], type_)]
+    if wrong_types:
+        raise ValueError("; ".join(f"{key} is {row[key]!r}, not a {_TYPES[key].__name__}" for key in wrong_types))
+    if not all(isinstance(text, str) for text in row.get("wrong", ())):
+        raise ValueError("wrong holds something that is no text")
+    if row.get("max_tokens", 1) < 1:
+        raise ValueError(f"max_tokens is {row['max_tokens']}; it must be at least 1")
     choice, reply = bool(row.get("right") and row.get("wrong")), bool(row.get("messages") and row.get("graders"))
     if choice == reply:
-        return "neither a choice nor a graded reply" if not choice else "both a choice and a graded reply"
-    return ""
+        raise ValueError("both a choice and a graded reply" if choice else "neither a choice nor a graded reply")
+    return Probe(
+        skill=row.get("skill") or skill,
+        place=place,
+        messages=_messages(row.get("messages", ())),
+        context=row.get("context", ""),
+        right=row.get("right", ""),
+        wrong=tuple(row.get("wrong", ())),
+        graders=parse(row.get("graders", ())),
+        max_tokens=row.get("max_tokens", 64),
+    )
+
+
+_TYPES = {
+    "skill": str, "context": str, "right": str, "wrong": list, "messages": list, "graders": list, "max_tokens": int,
+}  # fmt: skip
+
+
+def _messages(values: Sequence[Any]) -> tuple[Message, ...]:
+    """Messages of text. Raises ValueError for any other."""
+    for value in values:
+        if not isinstance(value, Mapping) or not isinstance(value.get("content"), str) or value.get("role") not in ROLES:
+            raise ValueError(f"{value!r} is no message with a role of {', '.join(ROLES)} and a text as content")
+    return messages_from_dicts(values)
 
 
 def probe(
@@ -206,5 +262,5 @@ def _reply(engine: Engine, adapter: str | None, probes: Sequence[Probe]) -> list
             out.append(Probed(None, "does not fit the context"))
             continue
         text = next(answers).text.strip()
-        out.append(Probed(grade_all(p.graders, Sample(text), {}).passed, text))
+        out.append(Probed(grade_all(p.graders, Sample(text), p.item).passed, text))
     return out

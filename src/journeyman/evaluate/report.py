@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from journeyman.evaluate.consistency import Consistency
+from journeyman.evaluate.course import CheckpointScore
 from journeyman.evaluate.forgetting import Forgetting
 from journeyman.evaluate.labels import LabelReport, find_labels, label_report
 from journeyman.evaluate.measures import Measures
@@ -81,6 +82,7 @@ class Evaluation:
     measures: Measures | None = None
     consistency: Consistency | None = None
     saving: Saving | None = None
+    course: tuple[CheckpointScore, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The evaluation as JSON, part by part; a missing number is {"missing": why}."""
@@ -89,6 +91,7 @@ class Evaluation:
             "forgetting": None if self.forgetting is None else self.forgetting.as_dict(),
             "measures": as_json(self.measures),
             "consistency": as_json(self.consistency),
+            "checkpoints": [_checkpoint_json(one) for one in self.course],
             "saving": None if self.saving is None else {**as_json(self.saving), "tokens_per_1000_requests": self.saving.tokens, "money_per_1000_requests": self.saving.money},
         }
 
@@ -115,8 +118,8 @@ def evaluate_pair(before: Scores, after: Scores) -> Evaluation:
     return Evaluation(
         before=before,
         after=after,
-        passed_before=_passed(before),
-        passed_after=_passed(after),
+        passed_before=before.passed,
+        passed_after=after.passed,
         verdict=compare(before, after),
         graders=_grader_lines(before, after),
         labels=None if labels is None else (label_report(before, labels), label_report(after, labels)),
@@ -143,6 +146,17 @@ def as_json(value: Any) -> Any:
     return value
 
 
+def _checkpoint_json(one: CheckpointScore) -> dict[str, Any]:
+    return {
+        "checkpoint": one.name,
+        "step": one.step,
+        "published": one.published,
+        "passed": as_json(one.passed),
+        "prose_loss": one.prose_loss,
+        "over_budget": list(one.lost),
+    }
+
+
 def _labels_json(report: LabelReport) -> dict[str, Any]:
     """JSON has no pairs as keys: the confusion becomes ideal → answered → rows."""
     table: dict[str, dict[str, int]] = {}
@@ -156,11 +170,6 @@ def _labels_json(report: LabelReport) -> dict[str, Any]:
         "confusion": table,
         "outside": report.outside,
     }
-
-
-def _passed(scores: Scores) -> Proportion | Missing:
-    verdicts = [row.graded.passed for row in scores.rows if row.graded.passed is not None]
-    return proportion(sum(verdicts), len(verdicts))
 
 
 def _tokens(scores: Scores) -> dict[str, float] | Missing:

@@ -9,6 +9,7 @@ from typing import Any
 
 from journeyman.answer.answerer import Answerer
 from journeyman.errors import DataError, RequestError
+from journeyman.evaluate.statistics import Missing, Proportion, proportion
 from journeyman.files import read_json, read_jsonl, write_json, write_jsonl
 from journeyman.generate.sampling import Sampling
 from journeyman.grade.grade import grade_all
@@ -50,6 +51,12 @@ class Scores:
 
     name: str
     rows: tuple[ScoredRow, ...]
+
+    @property
+    def passed(self) -> Proportion | Missing:
+        """The share of rows that pass all graders, of those that could be measured."""
+        verdicts = [row.graded.passed for row in self.rows if row.graded.passed is not None]
+        return proportion(sum(verdicts), len(verdicts))
 
 
 def score(
