@@ -97,6 +97,19 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolUse:
+    """How an answer may use the tools it is offered.
+
+    `names` are the functions it may call (None: all of them), `must` says whether it has to call one, and `most` how
+    many calls it may hold (None: any number).
+    """
+
+    names: frozenset[str] | None = None
+    must: bool = False
+    most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens read and written by one request."""
 

@@ -27,7 +27,7 @@ from journeyman.errors import (
     TaskError,
 )
 from journeyman.plan.plan import Plan, Wishes
-from journeyman.records import Answer, Example, Message
+from journeyman.records import Answer, Example, Message, ToolUse
 from journeyman.task import Task, bundled
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ if TYPE_CHECKING:
     from journeyman.storage.files import FileStore
     from journeyman.storage.keys import Keys
     from journeyman.storage.uploads import UploadStore
+
+ANY_USE = ToolUse()
+"""Tools may be called, all of them, any number of times."""
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 OnProgress = Callable[[str, int, int], None]
@@ -754,20 +757,24 @@ class Workspace:
         sampling: Sampling,
         *,
         tools: Sequence[Mapping[str, Any]] = (),
-        most_calls: int | None = None,
+        use: ToolUse = ANY_USE,
     ) -> Iterator[Piece]:
         """Answer one conversation, piece by piece. With `tools`, calls of them are taken out of the text.
 
-        Raises RequestError where the model's chat template has no tool calls that can be read back.
+        Raises RequestError where the model's chat template has no tool calls that can be read back, or a call that
+        `use` or a strict tool asks for can't be held to its schema.
         """
         from journeyman.errors import RequestError
+        from journeyman.generate import call_grammar
         from journeyman.generate.calls import with_calls
         from journeyman.generate.engine import Request
         from journeyman.text.tools import call_reader
 
         served = self.served(model)
         chat = served.engine.chat
-        reader = call_reader(chat, [tool["function"]["name"] for tool in tools]) if tools else None
+        names = [tool["function"]["name"] for tool in tools]
+        callable_names = [name for name in names if use.names is None or name in use.names]
+        reader = call_reader(chat, callable_names) if tools else None
         if tools and reader is None:
             raise RequestError(
                 f"the chat template of {served.id} writes no tool calls that can be read back",
@@ -775,9 +782,12 @@ class Workspace:
                 fix="leave tools out, or use a base with calls in <tool_call> tags, such as Qwen",
                 code="unsupported_parameter",
             )
+        if reader is not None and call_grammar.is_needed(tools, use, sampling.json_schema):
+            grammar = call_grammar.call_grammar(reader.form, tools, use, sampling.json_schema)
+            sampling = replace(sampling, grammar=grammar)
         request = Request(tuple(chat.prompt_ids(messages, tools)), served.adapter, sampling)
         pieces = served.engine.stream([request])
-        return pieces if reader is None else with_calls(pieces, reader, most=most_calls)
+        return pieces if reader is None else with_calls(pieces, reader, most=use.most)
 
     def answer(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Answer:
         """Answer one conversation."""

@@ -102,3 +102,45 @@ def test_an_eval_counts_what_passed(client):
     assert client.evals.delete(made.id).deleted
     with pytest.raises(openai.NotFoundError):
         client.evals.runs.retrieve(run.id, eval_id=made.id)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}},
+    "required": ["ok"],
+    "additionalProperties": False,
+}
+NAMED = {"name": "answer", "schema": SCHEMA}
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        ("completions", {"response_format": {"type": "json_schema", "json_schema": NAMED}}),
+        ("responses", {"text": {"format": {"type": "json_schema", **NAMED}}}),
+    ],
+)
+def test_the_answers_of_an_eval_fit_its_format(client, kind, params):
+    check = {"type": "json_schema", "name": "fits", "input": "{{sample.output_text}}", "schema": SCHEMA}
+    config = {"type": "custom", "item_schema": {"type": "object"}}
+    made = client.evals.create(name="e", data_source_config=config, testing_criteria=[check])
+    source = {
+        "type": kind,
+        "model": "tiny",
+        "source": {"type": "file_content", "content": [{"item": {"q": "Say 3"}}]},
+        "input_messages": {"type": "template", "template": [{"role": "user", "content": "{{item.q}}"}]},
+        "sampling_params": {"max_completion_tokens": 60, **params},
+    }
+    run = client.evals.runs.create(made.id, data_source=source)
+    deadline = time.monotonic() + 60
+    while run.status in ("queued", "in_progress") and time.monotonic() < deadline:
+        run = client.evals.runs.retrieve(run.id, eval_id=made.id)
+        time.sleep(0.05)
+    assert (run.status, run.result_counts.passed) == ("completed", 1), run.error
+    (key,) = params
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.evals.runs.create(
+            made.id,
+            data_source={**source, "sampling_params": {key: {"format": {"type": "xml"}, "type": "xml"}}},
+        )
+    assert caught.value.param == "data_source.sampling_params"

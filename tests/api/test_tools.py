@@ -17,7 +17,7 @@ from journeyman.generate.calls import with_calls
 from journeyman.generate.engine import Piece
 from journeyman.generate.sampling import Sampling
 from journeyman.plan.plan import Wishes
-from journeyman.records import Message, Usage
+from journeyman.records import Message, ToolUse, Usage
 from journeyman.starter import path as starter_path
 from journeyman.text.tools import TagReader
 from journeyman.workspace import TrainRequest, Workspace
@@ -159,23 +159,34 @@ def test_tools_reach_the_model_as_they_were_sent_and_none_hides_them():
 
     tool = {"function": {"parameters": {"b": 1, "a": 2}, "description": "d", "name": "stock"}, "type": "function"}
     with serving(Remembering()) as url:
-        for more in ({}, {"tool_choice": "auto"}, {"tool_choice": "none"}, {"parallel_tool_calls": False}):
+        one = {"type": "function", "function": {"name": "stock"}}
+        some = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [one]}}
+        choices = ("auto", "none", "required", one, some)
+        for more in ({"parallel_tool_calls": False}, *({"tool_choice": choice} for choice in choices)):
             reply = httpx.post(f"{url}/v1/chat/completions", json={**BODY, "tools": [tool], **more})
             assert reply.status_code == 200, reply.text
-    assert [json.dumps(a["tools"]) for a in asked] == [json.dumps([tool])] * 2 + ["[]", json.dumps([tool])]
-    assert [a["most_calls"] for a in asked] == [None, None, None, 1]
+    sent = json.dumps([tool])
+    assert [json.dumps(a["tools"]) for a in asked] == [sent, sent, "[]", sent, sent, sent]
+    only = frozenset({"stock"})
+    assert [a["use"] for a in asked] == [
+        ToolUse(most=1), ToolUse(), ToolUse(), ToolUse(must=True), ToolUse(only, must=True, most=1), ToolUse(only),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("body", "param", "code"),
     [
-        ({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
-        ({"tool_choice": {"type": "function", "function": {"name": "stock"}}}, "tool_choice", "unsupported_parameter"),
+        ({"tool_choice": "sometimes"}, "tool_choice.type", "invalid_value"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice", "invalid_value"),
+        ({"tool_choice": {"type": "function", "function": {"name": "price"}}}, "tool_choice", "invalid_value"),
+        ({"tool_choice": "required", "tools": []}, "tool_choice", "invalid_parameter_combination"),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}}, "tool_choice.allowed_tools.tools", None),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]}, "tools[0].function", "invalid_value"),
         ({"tools": [{**STOCK, "type": "custom"}]}, "tools[0]", "unsupported_parameter"),
         ({"tools": [{"type": "function"}]}, "tools[0].function", None),
         ({"tools": [{"type": "function", "function": {"name": "two words"}}]}, "tools[0].function.name", None),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]}, "tools[0].function.parameters", None),
-        ({"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}, "tools[0].function.strict", "unsupported_parameter"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "strict": "yes"}}]}, "tools[0].function.strict", "invalid_type"),
         ({"tools": [STOCK] * 129}, "tools", None),
         ({"tools": "stock"}, "tools", None),
         ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),

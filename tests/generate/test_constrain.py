@@ -10,7 +10,7 @@ import torch
 
 import tiny
 from journeyman.errors import RequestError
-from journeyman.generate.constrain import ANY_OBJECT, Constraint, Vocabulary
+from journeyman.generate.constrain import ANY_OBJECT, Constraint, Vocabulary, json_grammar
 from journeyman.generate.engine import Engine, Request
 from journeyman.generate.sampling import Sampling
 
@@ -103,7 +103,7 @@ def test_a_schema_that_can_not_be_followed_is_refused_before_anything_is_answere
 
 def may_follow(engine: Engine, schema: str, written: str) -> set[int]:
     """The tokens that are allowed after a text."""
-    constraint = Constraint(schema, Vocabulary(engine.chat))
+    constraint = Constraint(json_grammar(schema), Vocabulary(engine.chat))
     logits_V = torch.zeros(tiny.VOCAB + 7)  # models pad their vocabulary
     for token_id in engine.chat.ids(written):
         assert constraint.mask(logits_V)[token_id] == 0, written

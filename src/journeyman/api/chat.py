@@ -112,16 +112,16 @@ def answers(
         pieces = workspace.stream(
             model.source,
             messages,
-            _sampling(body, index),
+            sampling_of(body, index),
             tools=body.offered_tools(),
-            most_calls=1 if body.parallel_tool_calls is False else None,
+            use=body.tool_use(),
         )
         with closing(cast("Generator[Piece, None, None]", pieces)):
             for piece in pieces:
                 yield replace(piece, index=index)
 
 
-def _sampling(body: ChatRequest, index: int) -> Sampling:
+def sampling_of(body: ChatRequest, index: int = 0) -> Sampling:
     """How answer `index` is sampled, by OpenAI's defaults. A seed gives each of `n` answers one of its own."""
     from journeyman.generate.sampling import Sampling
 

@@ -6,15 +6,20 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from journeyman.api.errors import RefusedError
+from pydantic import ValidationError
+
+from journeyman.api.chat import sampling_of
+from journeyman.api.errors import RefusedError, misfit_envelope
 from journeyman.api.graders import parsed
 from journeyman.api.models import Catalogue
-from journeyman.api.wire_evals import CreateRun, Row, SamplingParams, sample_shown
+from journeyman.api.wire import ChatRequest
+from journeyman.api.wire_evals import CreateRun, DataSource, Row, SamplingParams, sample_shown
+from journeyman.api.wire_responses import nested_format, nested_tool
 from journeyman.data.messages import RowError, read_messages
 from journeyman.errors import JourneymanError, ModelNotFound, RequestError
 from journeyman.grade.score import BadOutputError, Grader, NotMeasurableError, Sample, Score
@@ -23,9 +28,9 @@ from journeyman.records import Message
 from journeyman.storage.documents import Document, Documents
 
 if TYPE_CHECKING:
+    from journeyman.generate.engine import Piece
     from journeyman.workspace import Workspace
 
-TO_THE_END = 2**31
 NO_SAMPLE = Sample("")
 MAX_RUNS = 2
 """Runs that go on at a time; others wait."""
@@ -42,13 +47,8 @@ def new_run(of: Document, body: CreateRun, documents: Documents, catalogue: Cata
             400, f"Missing required parameter: 'data_source.{missing}'.", code="missing_required_parameter",
             where=f"data_source.{missing}",
         )  # fmt: skip
-    params = source.sampling_params
-    if params is not None and (params.tools or params.response_format not in (None, {"type": "text"})):
-        raise RefusedError(
-            400, "Only text is available in evals on this server yet", code="unsupported_parameter",
-            where="data_source.sampling_params",
-        )  # fmt: skip
     if source.model is not None:
+        _chat(source)
         try:
             catalogue.find(source.model)
         except ModelNotFound as error:
@@ -161,28 +161,16 @@ class Runner:
         if body.data_source.type == "jsonl" or body.data_source.model is None:
             text = str((row.sample or {}).get("output_text", ""))
             return [], _Answer(Sample(text), "stop", {})
-        from journeyman.generate.sampling import Sampling
-
         asked = _asked(row, body)
-        params = _params(body.data_source.sampling_params)
-        model = self._catalogue.find(body.data_source.model)
-        answer = self._workspace.answer(
-            model.source,
+        chat = _chat(body.data_source)
+        pieces = self._workspace.stream(
+            self._catalogue.find(chat.model).source,
             _messages(asked),
-            Sampling(
-                max_tokens=params["max_completion_tokens"] or TO_THE_END,
-                temperature=params["temperature"],
-                top_p=params["top_p"],
-                seed=params["seed"],
-            ),
+            sampling_of(chat),
+            tools=chat.offered_tools(),
+            use=chat.tool_use(),
         )
-        usage = {
-            "prompt_tokens": answer.usage.prompt_tokens,
-            "completion_tokens": answer.usage.completion_tokens,
-            "total_tokens": answer.usage.total_tokens,
-            "cached_tokens": 0,
-        }
-        return asked, _Answer(Sample(answer.text), "length" if answer.stop == "length" else "stop", usage)
+        return asked, _collected(pieces)
 
 
 class _Answer:
@@ -192,6 +180,23 @@ class _Answer:
         self.sample = sample
         self.finish_reason = finish_reason
         self.usage = usage
+
+
+def _collected(pieces: Iterable[Piece]) -> _Answer:
+    text, calls, stop, usage = "", list[Mapping[str, Any]](), "stop", dict[str, int]()
+    for piece in pieces:
+        text += piece.text
+        calls += piece.calls
+        if piece.stop is not None:
+            stop = "length" if piece.stop == "length" else "tool_calls" if calls else "stop"
+        if piece.usage is not None:
+            usage = {
+                "prompt_tokens": piece.usage.prompt_tokens,
+                "completion_tokens": piece.usage.completion_tokens,
+                "total_tokens": piece.usage.total_tokens,
+                "cached_tokens": 0,
+            }
+    return _Answer(Sample(text, tuple(calls)), stop, usage)
 
 
 class _Tally:
@@ -233,7 +238,7 @@ def _item(
     usage = dict(answer.usage) or dict.fromkeys(
         ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"), 0
     )
-    params = _params(body.data_source.sampling_params)
+    params = _params(body.data_source.sampling_params or SamplingParams())
     return {
         "status": "pass" if _passed(scores) else "fail",
         "datasource_item_id": number,
@@ -250,7 +255,7 @@ def _item(
         ],
         "sample": sample_shown(
             asked,
-            answer.sample.output_text,
+            answer.sample,
             answer.finish_reason,
             body.data_source.model or "",
             usage,
@@ -263,9 +268,8 @@ def _passed(scores: Sequence[Score]) -> bool:
     return all(score.passed for score in scores)
 
 
-def _params(params: SamplingParams | None) -> dict[str, Any]:
+def _params(given: SamplingParams) -> dict[str, Any]:
     """OpenAI's defaults, 42 as the seed among them."""
-    given = params or SamplingParams()
     room = given.max_completion_tokens or given.max_completions_tokens
     return {
         "temperature": 1.0 if given.temperature is None else given.temperature,
@@ -273,6 +277,34 @@ def _params(params: SamplingParams | None) -> dict[str, Any]:
         "seed": 42 if given.seed is None else given.seed,
         "max_completion_tokens": room or 0,
     }
+
+
+def _chat(source: DataSource) -> ChatRequest:
+    """How each item is asked, as the body of a chat completion without its messages. Raises RefusedError."""
+    given = source.sampling_params or SamplingParams()
+    of_responses = source.type == "responses"
+    try:
+        chat = ChatRequest.model_validate(
+            {
+                "model": source.model,
+                "messages": [{"role": "user", "content": ""}],
+                **_params(given),
+                "max_completion_tokens": given.max_completion_tokens or given.max_completions_tokens,
+                "response_format": nested_format(given.text) if of_responses else given.response_format,
+                "tools": [nested_tool(tool) for tool in given.tools or ()] if of_responses else given.tools,
+            }
+        )
+        chat.check()
+    except ValidationError as error:
+        refused = misfit_envelope(error.errors()).error
+        raise RefusedError(
+            400, refused.message, code=refused.code or "invalid_value", where="data_source.sampling_params"
+        ) from None
+    except RequestError as error:
+        raise RefusedError(
+            400, error.message, code=error.code, where="data_source.sampling_params", fix=error.fix
+        ) from None
+    return chat
 
 
 def _asked(row: Row, body: CreateRun) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 from journeyman.api.strict import Strict as _Strict
 from journeyman.data.messages import RowError, read_messages
 from journeyman.errors import RequestError
-from journeyman.records import Message, Stop
+from journeyman.records import Message, Stop, ToolUse
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 FINISH_REASONS: dict[Stop, FinishReason] = {"end": "stop", "length": "length", "cancelled": "stop"}
@@ -131,13 +131,24 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class OfferedFunction(_Strict):
-    """A function that the model may call. `strict` would promise arguments that fit the schema."""
+FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+
+class OfferedFunction(_Strict):
+    """A function that the model may call. The arguments of a `strict` one fit its schema; of others, in forced calls."""
+
+    name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: Annotated[Any, _only(_false, "Arguments that fit the schema can't be promised on this server yet.")] = None
+    strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _takes_an_object(self) -> OfferedFunction:
+        if (self.parameters or {}).get("type", "object") != "object":
+            raise PydanticCustomError(
+                "value_error", "The type of a function's parameters is object, and nothing else"
+            )
+        return self
 
 
 class Tool(_Strict):
@@ -151,7 +162,9 @@ class Tool(_Strict):
     @classmethod
     def _keep(cls, value: Any, handler: ModelWrapValidatorHandler[Tool]) -> Tool:
         if isinstance(value, dict) and value.get("type") not in (None, "function"):
-            raise PydanticCustomError("unsupported_parameter", "Only tools of the type function can be called.")
+            raise PydanticCustomError(
+                "unsupported_parameter", "Only tools of the type function can be called."
+            )
         tool = handler(value)
         tool._sent = value
         return tool
@@ -162,10 +175,66 @@ class Tool(_Strict):
         return self._sent
 
 
+class NamedFunction(_Strict):
+    """A function by its name."""
+
+    name: FunctionName
+
+
+class NamedTool(_Strict):
+    """A tool by its function's name."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class AllowedTools(_Strict):
+    """Some of the tools, of which a call may or must be made."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=128)]
+
+
+class ToolChoice(_Strict):
+    """Whether tools are called, and which."""
+
+    type: Literal["none", "auto", "required", "function", "allowed_tools"]
+    function: NamedFunction | None = None
+    allowed_tools: AllowedTools | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> ToolChoice:
+        for kind in ("function", "allowed_tools"):
+            if (self.type == kind) != (getattr(self, kind) is not None):
+                raise PydanticCustomError(
+                    "value_error", "{kind} goes with the type {kind}, and no other", {"kind": kind}
+                )
+        return self
+
+    @property
+    def names(self) -> frozenset[str] | None:
+        """The functions that may be called; None where all may."""
+        if self.function is not None:
+            return frozenset({self.function.name})
+        if self.allowed_tools is not None:
+            return frozenset(tool.function.name for tool in self.allowed_tools.tools)
+        return None
+
+    @property
+    def must(self) -> bool:
+        """Whether a call has to be made."""
+        required = self.allowed_tools is not None and self.allowed_tools.mode == "required"
+        return required or self.type in ("required", "function")
+
+
+def _as_choice(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
 class NamedSchema(_Strict):
     """The schema of an answer. An answer always fits it here, `strict` or not."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    name: FunctionName
     description: str | None = None
     schema_: dict[str, Any] = Field(alias="schema")
     strict: bool | None = None
@@ -183,7 +252,6 @@ TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 _FUNCTIONS = "Send `tools` and `tool_choice` instead."
-_FORCED = "A call can't be forced on this server yet; only none and auto are available."
 _LOGPROBS = "Log-probabilities are not available on this server yet."
 
 NO_EFFECT = frozenset(
@@ -225,7 +293,12 @@ class ChatRequest(_Strict):
     stream_options: StreamOptions | None = None
 
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
-    tool_choice: Annotated[Any, _only(lambda v: v in ("none", "auto"), _FORCED)] = None
+    tool_choice: Annotated[
+        ToolChoice | None,
+        BeforeValidator(
+            _as_choice, json_schema_input_type=Literal["none", "auto", "required"] | ToolChoice | None
+        ),
+    ] = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
 
@@ -270,6 +343,7 @@ class ChatRequest(_Strict):
             )
 
         self._check_format()
+        self._check_choice()
 
     def _check_format(self) -> None:
         wanted = self.response_format
@@ -289,12 +363,26 @@ class ChatRequest(_Strict):
                 fix="set the type to json_schema, or leave json_schema out",
                 code="invalid_parameter_combination",
             )
-        if wanted.type != "text" and self.offered_tools():
+
+    def _check_choice(self) -> None:
+        choice = self.tool_choice
+        if choice is None:
+            return
+        offered = {tool.function.name for tool in self.tools or ()}
+        if choice.must and not offered:
             raise RequestError(
-                "Answers in JSON and tools can't be asked for at once on this server yet",
-                where="response_format",
-                fix="leave tools out, or set tool_choice to none",
-                code="unsupported_parameter",
+                "A call is asked for and no tools are offered",
+                where="tool_choice",
+                fix="send tools, or leave tool_choice out",
+                code="invalid_parameter_combination",
+            )
+        unknown = sorted((choice.names or frozenset()) - offered)
+        if unknown:
+            raise RequestError(
+                f"These functions of 'tool_choice' are not among 'tools': {', '.join(unknown)[:300]}",
+                where="tool_choice",
+                fix="offer them in tools, or choose others",
+                code="invalid_value",
             )
 
     def json_schema_text(self) -> str | None:
@@ -312,7 +400,14 @@ class ChatRequest(_Strict):
 
     def offered_tools(self) -> list[dict[str, Any]]:
         """The tools that the model is told of and may call; none where the client wants no call."""
-        return [] if self.tool_choice == "none" else [tool.sent for tool in self.tools or ()]
+        none = self.tool_choice is not None and self.tool_choice.type == "none"
+        return [] if none else [tool.sent for tool in self.tools or ()]
+
+    def tool_use(self) -> ToolUse:
+        """Which of the tools may be called, whether one has to be, and how often."""
+        choice = self.tool_choice or ToolChoice(type="auto")
+        one = self.parallel_tool_calls is False or choice.type == "function"
+        return ToolUse(choice.names, choice.must, 1 if one else None)
 
     def conversation(self) -> tuple[Message, ...]:
         """The messages as training reads them from a file: what is served is what was trained. Raises RequestError."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from journeyman.api.strict import Metadata, Strict
+from journeyman.grade.score import Sample
 from journeyman.storage.documents import Document
 
 
@@ -139,13 +140,14 @@ def item_shown(document: Document, run: Document) -> dict[str, Any]:
 
 
 def sample_shown(
-    asked: list[dict[str, Any]], text: str, finish_reason: str, model: str, usage: Mapping[str, int],
+    asked: list[dict[str, Any]], sample: Sample, finish_reason: str, model: str, usage: Mapping[str, int],
     params: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """What was asked and answered in an output item."""
+    calls = {"tool_calls": list(sample.output_tools)} if sample.output_tools else {}
     return {
         "input": asked,
-        "output": [{"role": "assistant", "content": text}],
+        "output": [{"role": "assistant", "content": sample.output_text, **calls}],
         "finish_reason": finish_reason,
         "model": model,
         "usage": dict(usage),

@@ -60,23 +60,16 @@ class ResponseRequest(Strict):
             messages.append({"role": "system", "content": self.instructions})
         messages += [dict(message) for message in before]
         messages += chat_messages(self.items())
-        text_format = (self.text or {}).get("format")
-        if isinstance(text_format, dict) and text_format.get("type") == "json_schema":
-            inner = {key: value for key, value in text_format.items() if key != "type"}
-            text_format = {"type": "json_schema", "json_schema": inner}
-        choice = self.tool_choice
-        if isinstance(choice, dict) and choice.get("type") == "function":
-            choice = {"type": "function", "function": {"name": choice.get("name")}}
         body = {
             "model": self.model,
             "messages": messages,
             "max_completion_tokens": self.max_output_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
-            "tools": [_nested(tool) for tool in self.tools] if self.tools else None,
-            "tool_choice": choice,
+            "tools": [nested_tool(tool) for tool in self.tools] if self.tools else None,
+            "tool_choice": _nested_choice(self.tool_choice),
             "parallel_tool_calls": self.parallel_tool_calls,
-            "response_format": text_format,
+            "response_format": nested_format(self.text),
             "stream": self.stream,
         }
         return {name: value for name, value in body.items() if value is not None}
@@ -135,13 +128,33 @@ def _content(content: Any, number: int) -> Any:
     return parts
 
 
-def _nested(tool: Mapping[str, Any]) -> dict[str, Any]:
+def _nested_choice(choice: Any) -> Any:
+    """A choice of tools, flat in this API, in chat form."""
+    if not isinstance(choice, dict):
+        return choice
+    if choice.get("type") == "function" and "function" not in choice:
+        return {"type": "function", "function": {key: v for key, v in choice.items() if key != "type"}}
+    if choice.get("type") == "allowed_tools" and "allowed_tools" not in choice:
+        inner = {key: value for key, value in choice.items() if key != "type"}
+        if isinstance(inner.get("tools"), list):
+            inner["tools"] = [_nested_choice(tool) for tool in inner["tools"]]
+        return {"type": "allowed_tools", "allowed_tools": inner}
+    return choice
+
+
+def nested_format(text: Mapping[str, Any] | None) -> Any:
+    """The format of an answer, flat in `text.format`, in chat form; None where none is asked for."""
+    wanted = (text or {}).get("format")
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+        return wanted
+    return {"type": "json_schema", "json_schema": {key: v for key, v in wanted.items() if key != "type"}}
+
+
+def nested_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     """A flat tool in chat form; one that is nested already, as OpenAI's own guide has it, stays."""
     if "function" in tool:
         return {"type": "function", "function": tool["function"]}
-    function = {
-        key: value for key, value in tool.items() if key not in ("type", "strict") and value is not None
-    }
+    function = {key: value for key, value in tool.items() if key != "type" and value is not None}
     return {"type": "function", "function": function}
 
 

@@ -1,7 +1,7 @@
-"""Answers held to a JSON schema: at each token, what could not lead to a fitting value is forbidden.
+"""Answers held to a JSON schema or a grammar: at each token, what could not lead to a fitting answer is forbidden.
 
 The grammar is llguidance's (https://github.com/guidance-ai/llguidance), which reads a schema and walks the bytes of
-the tokens; here are its vocabulary, its limits in words, and the mask.
+the tokens; here are its vocabulary, its limits in words, and the mask. `call_grammar.py` writes grammars of tool calls.
 
 Shapes: V vocabulary, as wide as the logits.
 """
@@ -9,7 +9,7 @@ Shapes: V vocabulary, as wide as the logits.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -19,12 +19,20 @@ from tokenizers import Tokenizer
 from journeyman.errors import RequestError
 from journeyman.text.template import ChatFormat
 
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+    from journeyman.generate.sampling import Sampling
+
 ANY_OBJECT = '{"type": "object"}'
 """The schema that any JSON object fits."""
 
-_BETWEEN: Final = r" |\r?\n( {0,16}|\t{0,8})"
+BETWEEN: Final = r" |\r?\n( {0,16}|\t{0,8})"
 """What may stand between two marks: nothing, a space, or a line break with its indentation. JSON allows any
 whitespace, and a model that is unsure could then write nothing else to its last token."""
+
+JSON_RULES: Final[JsonCompileOptions] = {"whitespace_pattern": BETWEEN, "lenient": False}
+"""How schemas are read; a client can't loosen it."""
 
 _FIELD = "response_format.json_schema.schema"
 
@@ -44,27 +52,45 @@ class Vocabulary:
         return LLTokenizer(tokenizer.to_str(), eos_token=list(self._chat.stop_ids))
 
 
-class Constraint:
-    """What one answer may still say, so that it ends as a JSON value that fits `schema` (a JSON schema as text).
+def json_grammar(schema: str, *, where: str = _FIELD) -> str:
+    """The grammar of JSON values that fit `schema` (a JSON schema as text).
 
-    Only an answer that is cut, by `max_tokens` or a stop text, can be less than a whole value.
-
-    Raises RequestError (`invalid_json_schema`) where the schema is none, nothing can fit it, or it uses what can't be
+    Raises RequestError (`invalid_json_schema`, at the field `where`) where the schema is none, or uses what can't be
     held to token by token, such as `not` and `uniqueItems`.
     """
+    try:
+        grammar = str(LLMatcher.grammar_from_json_schema(schema, overrides=JSON_RULES))
+    except ValueError as error:
+        raise _invalid(str(error), where) from None
+    failed, messages = LLMatcher.validate_grammar_with_warnings(grammar)
+    if failed:
+        raise _invalid(messages[0], where)
+    return grammar
 
-    def __init__(self, schema: str, vocabulary: Vocabulary) -> None:
-        try:
-            grammar = LLMatcher.grammar_from_json_schema(
-                schema, overrides={"whitespace_pattern": _BETWEEN, "lenient": False}
-            )
-        except ValueError as error:
-            raise _invalid(str(error)) from None
+
+class Constraint:
+    """What one answer may still say, so that it ends as its grammar has it.
+
+    Only an answer that is cut, by `max_tokens` or a stop text, can be less than whole. Raises RequestError
+    (`invalid_json_schema`, at the field `where`) where nothing can fit the grammar.
+    """
+
+    def __init__(self, grammar: str, vocabulary: Vocabulary, *, where: str = _FIELD) -> None:
+        self._where = where
         # log_level 0: what is wrong is raised, not written to standard error
         self._matcher = LLMatcher(vocabulary.tokens, grammar, log_level=0)
         # The first step finds what compiling does not: a schema that refers to nothing but itself.
         self._matcher.compute_bitmask()
         self._raise_error()
+
+    @classmethod
+    def of(cls, sampling: Sampling, vocabulary: Vocabulary) -> Constraint | None:
+        """The constraint that a request asks for; None where its answer is free. Raises RequestError as above."""
+        if sampling.grammar is not None:
+            return cls(sampling.grammar, vocabulary, where="tools")
+        if sampling.json_schema is not None:
+            return cls(json_grammar(sampling.json_schema), vocabulary)
+        return None
 
     def mask(self, logits_V: torch.Tensor) -> torch.Tensor:
         """The logits with every forbidden token at -inf. A stop token is allowed where the value is complete.
@@ -87,17 +113,17 @@ class Constraint:
 
     def _raise_error(self) -> None:
         if self._matcher.is_error():
-            raise _invalid(self._matcher.get_error())
+            raise _invalid(self._matcher.get_error(), self._where)
 
 
-def _invalid(reason: str) -> RequestError:
+def _invalid(reason: str, where: str) -> RequestError:
     """llguidance's reason in one line, without the state of its parser that may follow."""
     words = reason.partition("<state>")[0].split()
     # llguidance's name for a parser with no way on
     said = "nothing can fit it" if words[:1] == ["NoExtensionBias"] else " ".join(words)
     return RequestError(
         f"no answer can be held to this JSON schema: {said[:300]}",
-        where=_FIELD,
+        where=where,
         fix="change or leave out what is named",
         code="invalid_json_schema",
     )

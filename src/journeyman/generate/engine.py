@@ -185,8 +185,7 @@ class Engine:
         self._constraint(request)
 
     def _constraint(self, request: Request) -> Constraint | None:
-        schema = request.sampling.json_schema
-        return None if schema is None else Constraint(schema, self._vocabulary)
+        return Constraint.of(request.sampling, self._vocabulary)
 
     def _decode(
         self, requests: Sequence[Request], indices: Sequence[int], adapter: str | None

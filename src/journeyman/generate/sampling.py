@@ -31,6 +31,7 @@ class Sampling:
     takes the model's own. `logit_bias` is added to the logits of the tokens it names.
 
     `json_schema` is the text of a JSON schema that the answer must fit; `constrain.ANY_OBJECT` for any object.
+    `grammar`, such as `call_grammar.py` writes, is what the answer must follow instead.
 
     Raises RequestError with every value out of range.
     """
@@ -45,6 +46,7 @@ class Sampling:
     repetition_penalty: float | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     json_schema: str | None = None
+    grammar: str | None = None
 
     def __post_init__(self) -> None:
         wrong = [

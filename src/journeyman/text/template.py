@@ -132,7 +132,7 @@ class ChatFormat:
         try:
             return _compile(self.template).render(
                 messages=[self._as_template_message(m) for m in messages],
-                tools=[dict(t) for t in tools] or None,
+                tools=[_as_template_tool(tool) for tool in tools] or None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self.special,
@@ -168,6 +168,14 @@ class ChatFormat:
         if message.tool_call_id is not None:
             out["tool_call_id"] = message.tool_call_id
         return out
+
+
+def _as_template_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """The tool as it was sent, but for `strict`: that is said to the server, and tells the model nothing."""
+    function = tool.get("function")
+    if not isinstance(function, Mapping):
+        return dict(tool)
+    return {**tool, "function": {key: value for key, value in function.items() if key != "strict"}}
 
 
 _COMPILED: dict[str, jinja2.Template] = {}

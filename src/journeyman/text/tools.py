@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from journeyman.errors import DataError
 from journeyman.records import Message
@@ -26,6 +26,9 @@ from journeyman.text.template import ChatFormat
 
 Call = Mapping[str, Any]
 """A tool call in OpenAI's form: id, type, function with its name and its arguments as JSON text."""
+
+CallForm = Literal["tags", "list"]
+"""How a model's template writes calls: each between tags, or all as one JSON list."""
 
 Read = tuple[str, list[Call]]
 """Text that is not part of a call, and the calls that have become whole."""
@@ -37,6 +40,8 @@ class CallReader(Protocol):
     What could still become a call is held back. What turns out to be none, because it is no JSON of a name and
     arguments or names a function that was not offered, is text like any other: nothing the model wrote is lost.
     """
+
+    form: ClassVar[CallForm]
 
     def push(self, text: str) -> Read:
         """Take the next piece of the answer."""
@@ -64,6 +69,7 @@ def call_reader(chat: ChatFormat, names: Collection[str]) -> CallReader | None:
 class TagReader:
     """Reads `<tool_call>{...}</tool_call>`, each call as soon as it is closed."""
 
+    form: ClassVar[CallForm] = "tags"
     _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
     def __init__(self, names: Collection[str]) -> None:
@@ -108,6 +114,7 @@ class TagReader:
 class ListReader:
     """Reads a JSON list of calls at the end of the answer."""
 
+    form: ClassVar[CallForm] = "list"
     _BEGINNINGS = ('[{"name":', '[{"arguments":')
 
     def __init__(self, names: Collection[str]) -> None:
