@@ -16,6 +16,7 @@
     ├── ExportError          a model that can't be exported as asked
     ├── GraderError          a grader object that can't be used
     ├── ObjectNotFound       an object of the API (a file, an eval, a response, …) that nobody created or that is gone
+    ├── QueueFull            more requests at once than the engine lets wait
     └── RequestError         a request to the server that can't be answered as asked
 
 Each carries a stable `code`, the `message` with the offending value, the place (`where`: file:line or field)
@@ -158,6 +159,19 @@ class ObjectNotFound(JourneymanError):
     """An object of the API that nobody created, that belongs to another project, or that is gone."""
 
     code = "not_found"
+
+
+class QueueFull(JourneymanError):
+    """More requests at once than the engine lets wait; sent again after `retry_after_s` seconds, one may be answered."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, waiting: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"{waiting} requests wait for this model already",
+            fix=f"send it again in {retry_after_s} s, or fewer at once",
+        )
+        self.retry_after_s = retry_after_s
 
 
 class RequestError(JourneymanError):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 
 import httpx
 import openai
@@ -15,8 +16,10 @@ from journeyman.errors import (
     JobConflict,
     JourneymanError,
     ModelNotFound,
+    QueueFull,
     RequestError,
 )
+from journeyman.generate.engine import Piece
 
 from .conftest import Running, running
 from .scripted import Scripted, serving
@@ -299,3 +302,15 @@ def test_the_mend_and_every_problem_reach_the_client():
 
 def test_no_problem_at_all_is_still_an_envelope():
     assert misfit_envelope([]).error.code == "invalid_request"
+
+def test_a_full_queue_is_429_with_retry_after_in_openais_envelope():
+    def full() -> Iterator[Piece]:
+        raise QueueFull(256, 7)
+        yield
+
+    with serving(Scripted(full)) as url, pytest.raises(openai.RateLimitError) as caught:
+        openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0).chat.completions.create(
+            model="starter", messages=[{"role": "user", "content": "Hi"}]
+        )
+    assert caught.value.response.headers["retry-after"] == "7"
+    assert caught.value.body["code"] == "rate_limit_exceeded" and caught.value.body["type"] == "requests"

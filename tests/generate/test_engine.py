@@ -9,7 +9,7 @@ import torch
 
 import tiny
 from journeyman.errors import CheckpointError, ModelNotFound, RequestError
-from journeyman.generate.engine import MAX_BATCH, Engine, Request
+from journeyman.generate.engine import MAX_ROWS, Engine, Request
 from journeyman.generate.sampling import Sampling
 from journeyman.records import Message
 from journeyman.train import lora
@@ -58,9 +58,9 @@ def test_adapters_and_the_base_answer_in_one_call(engine):
 
 
 def test_more_requests_than_a_batch_holds(engine):
-    requests = [Request(PROMPTS[i % len(PROMPTS)], None, Sampling(max_tokens=3)) for i in range(MAX_BATCH + 5)]
+    requests = [Request(PROMPTS[i % len(PROMPTS)], None, Sampling(max_tokens=3)) for i in range(MAX_ROWS + 5)]
     answers = engine.answers(requests)
-    assert len(answers) == MAX_BATCH + 5
+    assert len(answers) == MAX_ROWS + 5
     assert answers[0].text == answers[len(PROMPTS)].text
 
 

@@ -28,6 +28,7 @@ from journeyman.errors import (
     ModelNotFound,
     ObjectNotFound,
     PlanError,
+    QueueFull,
     RequestError,
     TaskError,
 )
@@ -39,6 +40,7 @@ _STATUS: tuple[tuple[type[JourneymanError], int], ...] = (
     (JobNotFound, 404),
     (ObjectNotFound, 404),
     (BaseNotFound, 404),
+    (QueueFull, 429),
     (RequestError, 400),
     (DataError, 400),
     (TaskError, 400),
@@ -72,8 +74,8 @@ def status_of(error: JourneymanError) -> int:
 
 def envelope(message: str, *, status: int, code: str, param: str | None = None) -> ErrorEnvelope:
     """The error as OpenAI's SDKs read it."""
-    kind: Literal["server_error", "invalid_request_error"]
-    kind = "server_error" if status >= 500 else "invalid_request_error"
+    kind: Literal["server_error", "requests", "invalid_request_error"]
+    kind = "server_error" if status >= 500 else "requests" if status == 429 else "invalid_request_error"
     return ErrorEnvelope(error=WireError(message=message, type=kind, param=param, code=code))
 
 
@@ -102,7 +104,8 @@ def install(app: FastAPI) -> None:
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
-    return error_response(*envelope_of(error, request.state.request_id))
+    headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, QueueFull) else None
+    return error_response(*envelope_of(error, request.state.request_id), headers)
 
 
 async def _misfit(request: Request, error: Exception) -> JSONResponse:

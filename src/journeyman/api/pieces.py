@@ -16,8 +16,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-MAX_THREADS = 64
-"""Answers under way or waiting for their turn at the engine; further ones wait for a thread."""
+MAX_THREADS = 512
+"""Answers under way or waiting for their turn, more than one engine takes (generate/loop.py): it refuses the next, and no
+answer waits for a thread. A thread that waits costs some 30 KB."""
 
 
 class AbandonedError(Exception):

@@ -520,7 +520,7 @@ class WireError(BaseModel):
     """What went wrong: in words, of what type, at which field, and by a stable code."""
 
     message: str
-    type: Literal["invalid_request_error", "server_error"]
+    type: Literal["invalid_request_error", "requests", "server_error"]
     param: str | None
     code: str | None
 

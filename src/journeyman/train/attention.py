@@ -11,10 +11,11 @@ Shapes: B rows, H query heads, K key heads (H is a multiple of K), T queries, S 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ BLOCK_SCORES = 2**20
 @torch.library.custom_op("journeyman::causal_attention", mutates_args=())
 def causal_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float) -> torch.Tensor:
     """softmax(scaling q k^T, causal) v for q of shape B H T D and k, v of shape B K T D; the result as q."""
-    return _attend(q, k, v, scaling)
+    return attend(q, k, v, scaling)
 
 
 @torch.library.custom_op("journeyman::causal_attention_backward", mutates_args=())
@@ -48,10 +49,13 @@ def causal_attention_backward(
     return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype)
 
 
-def _attend(
+def attend(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, first: int = 0, window: int | None = None
 ) -> torch.Tensor:
-    """Query t sees keys up to number `first` + t, and of these no more than the last `window`."""
+    """Attention written out for q of shape B H T D and k, v of shape B K S D.
+
+    Query t sees keys up to number `first` + t, and of these no more than the last `window`.
+    """
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     for rows, queries, keys in _blocks(q, k, first):
         p = _probabilities(q[rows, :, queries], k[rows, :, keys], first + queries.start, scaling, window)
@@ -108,9 +112,9 @@ def _probabilities(
     """Probabilities of queries `first`, `first` + 1, … over all keys given: B K (H/K T) S."""
     T, S = q.shape[2], k.shape[2]
     scores = _by_key_head(q * scaling, k.shape[1]) @ k.transpose(-1, -2)
-    unseen_TS = torch.ones(T, S, dtype=torch.bool).triu_(first + 1)
+    unseen_TS = torch.ones(T, S, dtype=torch.bool, device=q.device).triu_(first + 1)
     if window is not None and window < S:
-        unseen_TS |= torch.ones(T, S, dtype=torch.bool).tril_(first - window)
+        unseen_TS |= torch.ones(T, S, dtype=torch.bool, device=q.device).tril_(first - window)
     scores.view(*q.shape[:3], S).masked_fill_(unseen_TS, float("-inf"))
     return torch.softmax(scores, -1)
 
@@ -166,7 +170,7 @@ class SharedAttention(torch.autograd.Function):
         """N H D of q, and N K D of k and v, to N H D."""
         out = torch.zeros_like(q, memory_format=torch.contiguous_format)
         for block in blocks:
-            out[block.queries] = _attend(*_gather(q, k, v, block), scaling, block.first, window).transpose(1, 2)
+            out[block.queries] = attend(*_gather(q, k, v, block), scaling, block.first, window).transpose(1, 2)
         ctx.save_for_backward(q, k, v)
         ctx.rest = scaling, window, blocks
         return out
@@ -200,46 +204,65 @@ def _gather(
     )
 
 
-_shared: ContextVar[Sequence[Block] | None] = ContextVar("blocks of the sequence being computed", default=None)
+Attend = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]], torch.Tensor]
+"""What attends in a layer: (layer, q of 1 H N D, k and v of 1 K N D, the family's further arguments) to 1 N H D."""
+
+_instead: ContextVar[Attend | None] = ContextVar("who attends in place of whole causal rows", default=None)
 
 
 @contextmanager
-def shared(blocks: Sequence[Block]) -> Iterator[None]:
-    """Within, a model told to use NAME attends as `blocks` say, in the one sequence that it is given.
+def attending(attend_instead: Attend) -> Iterator[None]:
+    """Within, a model told to use NAME attends by this function, and makes no mask.
 
     A context and not an argument, since not every family of transformers hands arguments on to its attention.
     """
-    token = _shared.set(blocks)
+    token = _instead.set(attend_instead)
     try:
         yield
     finally:
-        _shared.reset(token)
+        _instead.reset(token)
+
+
+def shared(blocks: Sequence[Block]) -> AbstractContextManager[None]:
+    """Within, a model told to use NAME attends as `blocks` say, in the one sequence that it is given."""
+    return attending(partial(_attend_shared, blocks))
+
+
+def layer_terms(query: torch.Tensor, value: torch.Tensor, rest: dict[str, Any]) -> tuple[float, int | None]:
+    """(scaling, window) of a layer. Raises NotImplementedError where it attends in a way that is not computed here."""
+    unknown = [name for name in ("dropout", "softcap") if rest.get(name)]
+    unknown += ["s_aux"] if rest.get("s_aux") is not None else []
+    if unknown or query.shape[3] != value.shape[3]:
+        raise NotImplementedError(f"attention with {unknown or 'values of another width'} in packed rows")
+    return rest.get("scaling") or query.shape[-1] ** -0.5, rest.get("sliding_window")
 
 
 def _mask(*args: Any, **kwargs: Any) -> Any:
-    """The mask of "sdpa", which is None where causal is all that is asked; none where `shared` says who sees whom."""
-    return None if _shared.get() is not None else ALL_MASK_ATTENTION_FUNCTIONS["sdpa"](*args, **kwargs)
+    """The mask of "sdpa", which is None where causal is all that is asked; none where `attending` says who sees whom."""
+    return None if _instead.get() is not None else ALL_MASK_ATTENTION_FUNCTIONS["sdpa"](*args, **kwargs)
 
 
 def _attend_shared(
-    blocks: Sequence[Block], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rest: dict[str, Any]
+    blocks: Sequence[Block],
+    _: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    rest: dict[str, Any],
 ) -> torch.Tensor:
-    unknown = [name for name in ("dropout", "softcap", "s_aux") if rest.get(name)]
-    if unknown or query.shape[3] != value.shape[3]:
-        raise NotImplementedError(f"attention with {unknown or 'values of another width'} in shared rows")
+    scaling, window = layer_terms(query, value, rest)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else value.dtype
     q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
-    scaling = rest.get("scaling") or query.shape[-1] ** -0.5
-    out: torch.Tensor = SharedAttention.apply(q, k, v, scaling, rest.get("sliding_window"), blocks)  # type: ignore[no-untyped-call]
+    out: torch.Tensor = SharedAttention.apply(q, k, v, scaling, window, blocks)  # type: ignore[no-untyped-call]
     return out.unsqueeze(0)
 
 
 def _forward(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **rest: Any
 ) -> tuple[torch.Tensor, None]:
-    """transformers' hook: ours for shared rows and for whole causal rows in bf16 on a CPU, else transformers' own."""
-    if (blocks := _shared.get()) is not None:
-        return _attend_shared(blocks, query, key, value, rest), None
+    """transformers' hook: what `attending` names, ours for whole causal rows in bf16 on a CPU, else transformers' own."""
+    if (instead := _instead.get()) is not None:
+        return instead(module, query, key, value, rest), None
     ours = (
         attention_mask is None
         and query.device.type == "cpu"

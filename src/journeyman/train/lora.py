@@ -2,14 +2,20 @@
 
 y = W x + (alpha / r) B A x with A: r x in, B: out x r (Hu et al. 2021, arXiv:2106.09685, section 4.1). B starts
 at zero, so that a fresh adapter changes nothing; A starts as PEFT's does (uniform Kaiming). Adapters are fp32
-whatever the base's precision. One layer can carry several adapters, of which one or none is active.
+whatever the base's precision. One layer can carry several adapters, of which one or none is active, or, for answering,
+each token has its own (`mixed`).
+
+Shapes: N tokens, D inputs, O outputs, R the ranks of several adapters side by side.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +75,33 @@ class LoraProduct(torch.autograd.Function):
         return grad_x, None, None, grad_a, grad_b, None
 
 
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Tokens that lie side by side and use some of `names`, each its own.
+
+    The columns of `scale_NR` are the ranks of `names` side by side: a token has its adapter's scaling in the columns of
+    that adapter, and 0 elsewhere. Where there is one name, one number stands for all (1 1).
+    """
+
+    tokens: slice
+    names: tuple[str, ...]
+    ranks: tuple[int, ...]
+    scale_NR: torch.Tensor
+
+
+_mixed: ContextVar[Sequence[Mixed] | None] = ContextVar("which tokens use which adapters", default=None)
+
+
+@contextmanager
+def mixed(parts: Sequence[Mixed]) -> Iterator[None]:
+    """Within, tokens use the adapters that `parts` say, and those in no part the bare base, whatever is active."""
+    token = _mixed.set(parts)
+    try:
+        yield
+    finally:
+        _mixed.reset(token)
+
+
 class LoraLinear(nn.Module):
     """A frozen linear layer with adapters beside it."""
 
@@ -79,6 +112,7 @@ class LoraLinear(nn.Module):
         self.lora_B = nn.ParameterDict()
         self.scaling: dict[str, float] = {}
         self.active: str | None = None
+        self._stacks: dict[tuple[str, ...], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def add(self, name: str, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
         """Put a fresh adapter beside the layer: A random, B zero."""
@@ -93,11 +127,15 @@ class LoraLinear(nn.Module):
     def remove(self, name: str) -> None:
         """Drop an adapter from the layer."""
         del self.lora_A[name], self.lora_B[name], self.scaling[name]
+        self._stacks = {names: stack for names, stack in self._stacks.items() if name not in names}
         if self.active == name:
             self.active = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The base layer's output plus the active adapter's."""
+        """The base layer's output plus the active adapter's, or those of the tokens' own adapters."""
+        parts = _mixed.get()
+        if parts is not None:
+            return self._forward_mixed(x, parts)
         if self.active is None:
             y: torch.Tensor = self.base(x)
             return y
@@ -106,6 +144,37 @@ class LoraLinear(nn.Module):
         weight = weight.T if isinstance(self.base, Conv1D) else weight
         out: torch.Tensor = LoraProduct.apply(x, weight, self.base.bias, a, b, self.scaling[self.active])  # type: ignore[no-untyped-call]
         return out
+
+    def _forward_mixed(self, x: torch.Tensor, parts: Sequence[Mixed]) -> torch.Tensor:
+        """One product with all A of a part, what is not a token's own set to 0, and one with all B. For answering only.
+
+        For the few tokens of a step that is cheaper than a pair of products an adapter: every A and B is read once
+        either way (the gathered products of Punica, arXiv:2310.18547, written out for any device).
+        """
+        y: torch.Tensor = self.base(x)
+        x_ND, y_NO = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
+        for part in parts:
+            if any(name in self.lora_A for name in part.names):
+                a_RD, b_RO = self._stack(part.names, part.ranks)
+                y_NO[part.tokens].addmm_((x_ND[part.tokens] @ a_RD.T).mul_(part.scale_NR), b_RO)
+        return y
+
+    def _stack(self, names: tuple[str, ...], ranks: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The adapters' A and transposed B, one below the other; zeros for one that leaves this layer alone.
+
+        Of several names only the latest stack is kept: who is in a step changes, though not at every step.
+        """
+        stack = self._stacks.get(names)
+        if stack is None:
+            weight = weight_of(self.base)
+            inputs, outputs = linear_sizes(self.base)
+            none = {n: weight.new_zeros(r, inputs + outputs) for n, r in zip(names, ranks, strict=True) if n not in self.lora_A}
+            a = [none[n][:, :inputs] if n in none else self.lora_A[n].to(weight.dtype) for n in names]
+            b = [none[n][:, inputs:] if n in none else self.lora_B[n].to(weight.dtype).T for n in names]
+            stack = (a[0], b[0]) if len(names) == 1 else (torch.cat(a), torch.cat(b))
+            self._stacks = {kept: s for kept, s in self._stacks.items() if len(kept) == 1}
+            self._stacks[names] = stack
+        return stack
 
     def delta_weight(self, name: str) -> torch.Tensor:
         """What the adapter adds to the weight, in the base weight's own orientation."""
@@ -134,16 +203,21 @@ def wrap(model: nn.Module) -> dict[str, LoraLinear]:
     existing = dict(lora_layers(model))
     if existing:
         return existing
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    found = [
-        (path, layer)
-        for path, layer in model.named_modules()
-        if isinstance(layer, nn.Linear | Conv1D) and layer is not head
-    ]
-    for path, layer in found:
+    for path, layer in list(_adaptable(model)):
         parent, _, leaf = path.rpartition(".")
         setattr(model.get_submodule(parent), leaf, LoraLinear(layer))
     return dict(lora_layers(model))
+
+
+def _adaptable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The linear layers that can carry an adapter, all but the output head, by their path, wrapped or not."""
+    wrapped = [(path, layer.base) for path, layer in lora_layers(model)]
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    yield from wrapped or (
+        (path, layer)
+        for path, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | Conv1D) and layer is not head
+    )
 
 
 def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
@@ -203,28 +277,55 @@ def save_adapter(model: nn.Module, name: str, folder: Path, *, base: str) -> Non
     write_json(folder / CONFIG_FILE, config)
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An adapter that was read and fits its base: its rank, its scaling, and A and B in fp32 by the layer's path."""
+
+    rank: int
+    scaling: float
+    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+
+
 def load_adapter(model: nn.Module, name: str, folder: Path) -> None:
-    """Read an adapter in PEFT's format onto the model, inactive.
+    """Read an adapter in PEFT's format onto the model, inactive. Raises as `read_adapter`."""
+    attach(model, name, read_adapter(model, folder))
+
+
+def attach(model: nn.Module, name: str, adapter: Loaded) -> None:
+    """Put an adapter beside the layers it belongs to, inactive."""
+    layers = wrap(model)
+    for path, (a, b) in adapter.pairs.items():
+        layer = layers[path]
+        device = weight_of(layer.base).device
+        layer.lora_A[name] = nn.Parameter(a.to(device), requires_grad=False)
+        layer.lora_B[name] = nn.Parameter(b.to(device), requires_grad=False)
+        layer.scaling[name] = adapter.scaling
+
+
+def read_adapter(model: nn.Module, folder: Path) -> Loaded:
+    """Read an adapter in PEFT's format; the model is only looked at.
 
     Raises CheckpointError where a tensor is missing, unknown or of another shape than this base needs.
     """
     config = read_json(folder / CONFIG_FILE)
     _refuse_variants(config, folder)
-    tensors = load_file(folder / ADAPTER_FILE)
-    layers = wrap(model)
+    sizes = {path: linear_sizes(layer) for path, layer in _adaptable(model)}
     problems = []
-    wanted: dict[str, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in load_file(folder / ADAPTER_FILE).items():
         path, _, part = key.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
-        if path not in layers or part not in ("lora_A", "lora_B"):
+        if path not in sizes or part not in ("lora_A", "lora_B"):
             problems.append(f"{key} belongs to no linear layer of this base")
         else:
-            wanted.setdefault(path, {})[part] = tensor
-    for path, pair in wanted.items():
-        inputs, outputs = linear_sizes(layers[path].base)
+            found.setdefault(path, {})[part] = tensor
+    rank, pairs = config["r"], {}
+    for path, pair in found.items():
+        inputs, outputs = sizes[path]
         a, b = pair.get("lora_A"), pair.get("lora_B")
-        if a is None or b is None or a.shape != (config["r"], inputs) or b.shape != (outputs, config["r"]):
+        if a is None or b is None or a.shape != (rank, inputs) or b.shape != (outputs, rank):
             problems.append(f"{path} does not have the shape this base needs")
+        else:
+            pairs[path] = (a.float(), b.float())
     if problems:
         raise CheckpointError(
             "the adapter does not fit this base model",
@@ -232,12 +333,7 @@ def load_adapter(model: nn.Module, name: str, folder: Path) -> None:
             fix="load it on the base it was trained on",
             problems=problems[:10],
         )
-    for path, pair in wanted.items():
-        layer = layers[path]
-        device = weight_of(layer.base).device
-        layer.lora_A[name] = nn.Parameter(pair["lora_A"].float().to(device), requires_grad=False)
-        layer.lora_B[name] = nn.Parameter(pair["lora_B"].float().to(device), requires_grad=False)
-        layer.scaling[name] = config["lora_alpha"] / config["r"]
+    return Loaded(rank, config["lora_alpha"] / rank, pairs)
 
 
 def _refuse_variants(config: Mapping[str, Any], folder: Path) -> None:

@@ -1,0 +1,271 @@
+"""One pass of the model over the tokens of many rows: of some the next token, of others a part of the prompt.
+
+`Paged` lays all tokens side by side in one sequence, so that nothing is padded and every weight is read once; its
+attention reads keys and values from blocks of one pool. `InTurns` passes row after row, for families whose attention is
+not known here.
+
+Shapes: B rows, N tokens side by side, H query heads, K key heads, S keys of the longest row, P places in the pool,
+D head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812  (the field's usual name)
+from transformers import DynamicCache
+
+from journeyman.generate.blocks import BLOCK_TOKENS, Blocks, blocks_of
+from journeyman.generate.row import Row
+from journeyman.plan.rules import PACKED_KINDS
+from journeyman.train import attention, lora
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The next `tokens` tokens of a row, to be computed in this pass."""
+
+    row: Row
+    tokens: int
+
+    @property
+    def last(self) -> bool:
+        """Whether the row's next token can be chosen afterwards."""
+        return self.tokens == self.row.pending
+
+
+class Forward(Protocol):
+    """A model that computes segments, and the blocks of its rows."""
+
+    blocks: Blocks
+
+    def __call__(self, segments: Sequence[Segment], adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
+        """Logits (B V) of the rows whose segment is the last, in their order.
+
+        Segments of one token come first; `adapters` says which tokens use which, None leaves the module as it stands.
+        """
+        ...
+
+
+def make_forward(model: Any, *, device: str, kv_bytes: int, context_tokens: int, max_rows: int) -> Forward:
+    """The fastest way that is known to be exact for the model's family."""
+    if model.config.model_type not in PACKED_KINDS or model.config._attn_implementation not in ("sdpa", attention.NAME):
+        return InTurns(model, device, max_rows * blocks_of(context_tokens))
+    model.set_attn_implementation(attention.NAME)
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    block_bytes = 2 * BLOCK_TOKENS * heads * width * config.num_hidden_layers * next(model.parameters()).element_size()
+    # Never less than one whole context, or the longest answer could not be written.
+    count = max(blocks_of(context_tokens), min(kv_bytes // block_bytes, max_rows * blocks_of(context_tokens)))
+    return Paged(model, device, count)
+
+
+class Paged:
+    """Rows side by side, their keys and values in `count` blocks."""
+
+    def __init__(self, model: Any, device: str, count: int) -> None:
+        self.blocks = Blocks(count)
+        self._model = model
+        self._device = device
+        self._pools: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    @torch.inference_mode()
+    def __call__(self, segments: Sequence[Segment], adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
+        """See Forward."""
+        ids, positions, places, last = [], [], [], []
+        for segment in segments:
+            start, end = segment.row.computed, segment.row.computed + segment.tokens
+            ids += segment.row.ids[start:end]
+            positions.append(np.arange(start, end))
+            places.append(_places(segment.row, end)[start:])
+            if segment.last:
+                last.append(len(ids) - 1)
+        written_N = torch.from_numpy(np.concatenate(places)).to(self._device)
+        parts = _parts(segments, self._device)
+
+        def attend(
+            layer: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rest: dict[str, Any]
+        ) -> torch.Tensor:
+            scaling, window = attention.layer_terms(query, value, rest)
+            keys_KPD, values_KPD = self._pool(layer, key, value)
+            keys_KPD.index_copy_(1, written_N, key[0])
+            values_KPD.index_copy_(1, written_N, value[0])
+            out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
+            for part in parts:
+                out[part.tokens] = part.attend(query[0, :, part.tokens], keys_KPD, values_KPD, scaling, window)
+            return out.unsqueeze(0)
+
+        with attention.attending(attend), nullcontext() if adapters is None else lora.mixed(adapters):
+            logits_BV: torch.Tensor = self._model(
+                input_ids=torch.tensor([ids], device=self._device),
+                position_ids=torch.from_numpy(np.concatenate(positions)).unsqueeze(0).to(self._device),
+                use_cache=False,
+                logits_to_keep=torch.tensor(last, device=self._device, dtype=torch.long),
+            ).logits[0]
+        return logits_BV
+
+    def _pool(self, layer: nn.Module, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A layer's keys and values (K P D). On a CPU the system gives memory only to what has been written."""
+        if layer not in self._pools:
+            places = self.blocks.count * BLOCK_TOKENS
+            self._pools[layer] = (
+                key.new_empty(key.shape[1], places, key.shape[3]),
+                value.new_empty(value.shape[1], places, value.shape[3]),
+            )
+        return self._pools[layer]
+
+
+def _places(row: Row, end: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Where in the pool the row's first `end` tokens are."""
+    assert row.holding is not None
+    blocks = np.array(row.holding.blocks[: blocks_of(end)], dtype=np.int64)
+    return (blocks[:, None] * BLOCK_TOKENS + np.arange(BLOCK_TOKENS)).reshape(-1)[:end]
+
+
+class _Part(Protocol):
+    """Tokens side by side whose attention is computed together."""
+
+    tokens: slice
+
+    def attend(
+        self, q_HND: torch.Tensor, keys_KPD: torch.Tensor, values_KPD: torch.Tensor, scaling: float, window: int | None
+    ) -> torch.Tensor:
+        """Their output, N H D."""
+        ...
+
+
+@dataclass(slots=True)
+class _Steps:
+    """One token each of B rows, of about equal length: all rows are padded to S keys."""
+
+    tokens: slice
+    places_BS: torch.Tensor
+    lengths_B: torch.Tensor
+    _unseen: dict[int | None, torch.Tensor] = field(default_factory=dict)
+
+    def attend(
+        self, q_HND: torch.Tensor, keys_KPD: torch.Tensor, values_KPD: torch.Tensor, scaling: float, window: int | None
+    ) -> torch.Tensor:
+        """See _Part."""
+        B, S = self.places_BS.shape
+        K = keys_KPD.shape[0]
+        places = self.places_BS.view(-1)
+        k_KBSD = keys_KPD.index_select(1, places).view(K, B, S, -1)
+        v_KBSD = values_KPD.index_select(1, places).view(K, B, S, -1)
+        q_KBGD = (q_HND * scaling).view(K, -1, B, q_HND.shape[2]).transpose(1, 2)
+        scores = q_KBGD @ k_KBSD.transpose(-1, -2)
+        scores.masked_fill_(self._unseen_keys(window).unsqueeze(1), float("-inf"))
+        out_KBGD = torch.softmax(scores, -1) @ v_KBSD
+        return out_KBGD.transpose(0, 1).reshape(B, q_HND.shape[0], -1)
+
+    def _unseen_keys(self, window: int | None) -> torch.Tensor:
+        """What lies beyond a row's end, or before the window that its last token sees."""
+        if window not in self._unseen:
+            at_S = torch.arange(self.places_BS.shape[1], device=self.places_BS.device)
+            unseen = at_S >= self.lengths_B[:, None]
+            if window is not None:
+                unseen |= at_S < self.lengths_B[:, None] - window
+            self._unseen[window] = unseen
+        return self._unseen[window]
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Some tokens of one row, of which `first` stand before."""
+
+    tokens: slice
+    places_S: torch.Tensor
+    first: int
+
+    def attend(
+        self, q_HND: torch.Tensor, keys_KPD: torch.Tensor, values_KPD: torch.Tensor, scaling: float, window: int | None
+    ) -> torch.Tensor:
+        """See _Part."""
+        q, k, v = (x.unsqueeze(0) for x in (q_HND, keys_KPD.index_select(1, self.places_S), values_KPD.index_select(1, self.places_S)))
+        if self.first == 0 and window is None:
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
+        else:
+            out = attention.attend(q, k, v, scaling, self.first, window)
+        return out[0].transpose(0, 1)
+
+
+def _parts(segments: Sequence[Segment], device: str) -> list[_Part]:
+    """Rows of one token by the power of two of their blocks, so that padding at most doubles them; chunks one by one."""
+    parts: list[_Part] = []
+    at, steps = 0, [s for s in segments if s.tokens == 1]
+    while at < len(steps):
+        size = blocks_of(steps[at].row.computed + 1).bit_length()
+        end = at
+        while end < len(steps) and blocks_of(steps[end].row.computed + 1).bit_length() == size:
+            end += 1
+        parts.append(_steps(steps[at:end], slice(at, end), device))
+        at = end
+    for segment in segments[len(steps) :]:
+        places = torch.from_numpy(_places(segment.row, segment.row.computed + segment.tokens)).to(device)
+        parts.append(_Chunk(slice(at, at + segment.tokens), places, segment.row.computed))
+        at += segment.tokens
+    return parts
+
+
+def _steps(segments: Sequence[Segment], tokens: slice, device: str) -> _Steps:
+    lengths = [s.row.computed + 1 for s in segments]
+    places = np.zeros((len(segments), max(lengths)), dtype=np.int64)
+    for row, (segment, length) in enumerate(zip(segments, lengths, strict=True)):
+        places[row, :length] = _places(segment.row, length)
+    return _Steps(tokens, torch.from_numpy(places).to(device), torch.tensor(lengths, device=device))
+
+
+class InTurns:
+    """Row after row, each with transformers' own cache: right for any family, and no faster than one row at a time."""
+
+    def __init__(self, model: Any, device: str, count: int) -> None:
+        self.blocks = Blocks(count, keep=False)
+        self._model = model
+        self._device = device
+        # transformers 5 renames the argument family by family, and drops the old name in 5.40
+        known = inspect.signature(model.forward).parameters
+        self._argument = "cache" if "cache" in known else "past_key_values"
+
+    @torch.inference_mode()
+    def __call__(self, segments: Sequence[Segment], adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
+        """See Forward."""
+        logits, at = [], 0
+        for segment in segments:
+            mine = None if adapters is None else [_own(part, at) for part in adapters if _within(at, part.tokens)]
+            logits_V = self._pass(segment, mine)
+            at += segment.tokens
+            if segment.last:
+                logits.append(logits_V)
+        return torch.stack(logits) if logits else torch.empty(0)
+
+    def _pass(self, segment: Segment, adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
+        row, end = segment.row, segment.row.computed + segment.tokens
+        if row.computed == 0:
+            row.cache = DynamicCache(config=self._model.config)
+        with nullcontext() if adapters is None else lora.mixed(adapters):
+            logits_V: torch.Tensor = self._model(
+                input_ids=torch.tensor([row.ids[row.computed : end]], device=self._device),
+                position_ids=torch.arange(row.computed, end, device=self._device).unsqueeze(0),
+                use_cache=True,
+                logits_to_keep=1,
+                **{self._argument: row.cache},
+            ).logits[0, -1]
+        return logits_V
+
+
+def _within(token: int, tokens: slice) -> bool:
+    return token in range(tokens.start, tokens.stop)
+
+
+def _own(part: lora.Mixed, at: int) -> lora.Mixed:
+    """A part as the row that begins at token `at` sees it, whose tokens all use one adapter."""
+    scale = part.scale_NR if len(part.scale_NR) == 1 else part.scale_NR[at - part.tokens.start].unsqueeze(0)
+    return lora.Mixed(slice(None), part.names, part.ranks, scale)

@@ -1,0 +1,250 @@
+"""The loop that answers: rows join and leave between passes of the model (Yu et al. 2022, Orca, OSDI).
+
+One thread runs it while there is work. In each pass every row that is being answered gets its next token, and what room
+is left goes to prompts, in chunks, so that a long prompt delays no stream by more than a chunk (Agrawal et al. 2024,
+Sarathi-Serve, arXiv:2403.02310).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from journeyman.errors import QueueFull
+from journeyman.generate.adapters import Adapters
+from journeyman.generate.blocks import BLOCK_TOKENS, Blocks, blocks_of
+from journeyman.generate.forward import Forward, Segment
+from journeyman.generate.row import Row
+from journeyman.generate.sampling import choose
+
+MAX_ROWS = 64
+"""Requests answered together."""
+
+MAX_WAITING = 256
+"""Requests that wait for a row; a further one is refused."""
+
+CHUNK_TOKENS = 128
+"""Tokens of prompts in a pass in which others get their next token: on a CPU about as long again as the pass itself."""
+
+IDLE_S = 1.0
+"""How long the thread waits for work before it ends; the next request starts another."""
+
+
+@dataclass(slots=True)
+class Load:
+    """What the loop is at, and has done since it was made."""
+
+    running: int = 0
+    waiting: int = 0
+    requests: int = 0
+    refused: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    passes: int = 0
+    preempted: int = 0
+
+
+class Loop:
+    """Answers rows with `forward`; `lock` is held while the model computes."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        adapters: Adapters | None,
+        lock: AbstractContextManager[object],
+        *,
+        max_rows: int = MAX_ROWS,
+        max_waiting: int = MAX_WAITING,
+        chunk_tokens: int = CHUNK_TOKENS,
+    ) -> None:
+        self.load = Load()
+        self._forward = forward
+        self._adapters = adapters
+        self._lock = lock
+        self._max_rows = max_rows
+        self._max_waiting = max_waiting
+        self._chunk_tokens = chunk_tokens
+        self._waiting: deque[Row] = deque()
+        self._running: list[Row] = []
+        self._ended_s: deque[float] = deque(maxlen=64)
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def _blocks(self) -> Blocks:
+        return self._forward.blocks
+
+    def submit(self, rows: Sequence[Row], *, patient: bool = False) -> None:
+        """Let rows be answered, together as far as there is room.
+
+        Raises QueueFull where as many rows wait as may, unless the caller is `patient`.
+        """
+        with self._changed:
+            if not patient and len(self._waiting) >= self._max_waiting:
+                self.load.refused += len(rows)
+                raise QueueFull(len(self._waiting), self._retry_after_s())
+            for row in rows:
+                # Shorter prompts overtake longer ones, but only those that came within the longer one's length.
+                row.deadline = self.load.prompt_tokens + len(row.ids)
+                self._waiting.append(row)
+            self.load.requests += len(rows)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="answering", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _retry_after_s(self) -> int:
+        """About when an eighth of the queue has been answered, at the present rate."""
+        if len(self._ended_s) < 2:
+            return 1
+        rate = len(self._ended_s) / max(time.monotonic() - self._ended_s[0], 1e-3)
+        return max(1, min(60, math.ceil(len(self._waiting) / 8 / rate)))
+
+    def _run(self) -> None:
+        while self._has_work():
+            self._pass()
+
+    def _has_work(self) -> bool:
+        """Take rows in and leave out those that nobody waits for; false after a while without any, and the thread ends."""
+        with self._changed:
+            deadline = time.monotonic() + IDLE_S
+            while not self._waiting and not self._running:
+                if not self._changed.wait(deadline - time.monotonic()):
+                    self._thread = None
+                    return False
+            for row in [r for r in self._running if r.cancelled]:
+                self._leave(row)
+            self._waiting = deque(row for row in self._waiting if not row.cancelled)
+            while self._waiting and len(self._running) < self._max_rows and self._fits(self._waiting[0]):
+                self._admit(self._waiting.popleft())
+            self.load.running, self.load.waiting = len(self._running), len(self._waiting)
+            return True
+
+    def _fits(self, row: Row) -> bool:
+        """Whether there is room for what the row has said so far, and for each row to go on a block further."""
+        return not self._running or blocks_of(len(row.ids)) + len(self._running) < self._blocks.free
+
+    def _admit(self, row: Row) -> None:
+        if self._adapters is not None:
+            try:
+                with self._lock:
+                    self._adapters.pin(row.adapter)
+            except Exception as error:  # its folder may be gone by now
+                row.fail(error)
+                return
+        self._running.append(row)
+
+    def _leave(self, row: Row) -> None:
+        """A row that has ended, or makes room, gives back what it holds."""
+        self._running.remove(row)
+        if row.holding is not None:
+            self._blocks.release(row.holding)
+        row.holding, row.cache, row.computed = None, None, 0
+        if self._adapters is not None:
+            with self._lock:
+                self._adapters.unpin(row.adapter)
+
+    def _pass(self) -> None:
+        """One pass of the model, and what comes of it. A failure ends the rows that took part, and no others."""
+        segments = self._plan()
+        if not segments:
+            return
+        try:
+            with self._lock:
+                adapters = None if self._adapters is None else self._adapters.mixed(segments)
+                logits_BV = self._forward(segments, adapters)
+            self._take(segments, logits_BV)
+        except Exception as error:  # each caller raises it again
+            for segment in segments:
+                if not segment.row.done:
+                    segment.row.fail(error)
+        for row in [r for r in self._running if r.done]:
+            self._leave(row)
+            self._ended_s.append(time.monotonic())
+
+    def _plan(self) -> list[Segment]:
+        """What the next pass computes: rows of one token first, the shortest before the longest, then chunks of prompts."""
+        for row in self._running:
+            if row.holding is None:
+                row.holding = self._blocks.begin(row.adapter, row.ids)
+                row.computed = len(row.holding.blocks) * BLOCK_TOKENS
+                self.load.cached_tokens += row.computed
+        steps = self._with_room([row for row in self._running if row.pending == 1])
+        chunks = list(self._chunks(self._chunk_tokens if steps else 4 * self._chunk_tokens))
+        if not steps and not chunks and self._running:
+            self._preempt()
+        return sorted((Segment(row, 1) for row in steps), key=lambda s: s.row.computed) + chunks
+
+    def _with_room(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows whose next token finds room; where one doesn't, the latest comer starts again when there is some."""
+        ready = []
+        for row in rows:
+            while row.holding is not None and not self._blocks.extend(row.holding, len(row.ids)):
+                self._preempt()
+            if row.holding is not None:
+                ready.append(row)
+        return [row for row in ready if row.holding is not None]
+
+    def _chunks(self, room: int) -> Iterator[Segment]:
+        for row in sorted((r for r in self._running if r.pending > 1), key=lambda r: r.deadline):
+            tokens = min(row.pending, room)
+            assert row.holding is not None
+            if tokens < 1 or not self._blocks.extend(row.holding, row.computed + tokens):
+                return
+            room -= tokens
+            self.load.prompt_tokens += tokens
+            yield Segment(row, tokens)
+
+    def _preempt(self) -> None:
+        """The latest comer gives its room back and waits; what it has said stays, and is computed again."""
+        row = self._running[-1]
+        self._leave(row)
+        self.load.preempted += 1
+        with self._changed:
+            self._waiting.appendleft(row)
+
+    @torch.inference_mode()
+    def _take(self, segments: Sequence[Segment], logits_BV: torch.Tensor) -> None:
+        """Note what was computed, and choose the next token of each row that is ready for it."""
+        rows = [segment.row for segment in segments if segment.last]
+        for segment in segments:
+            row = segment.row
+            row.computed += segment.tokens
+            if row.holding is not None:
+                self._blocks.seal(row.holding, row.ids, row.computed)
+        self.load.passes += 1
+        for row, logits_V in zip(rows, logits_BV, strict=True):
+            self._adjust(row, logits_V)
+        chosen = choose(logits_BV, [r.sampling for r in rows], [r.generator for r in rows]) if rows else []
+        self.load.generated_tokens += len(rows)
+        for row, token_id in zip(rows, chosen, strict=True):
+            if not row.done:
+                _push(row, token_id)
+
+    def _adjust(self, row: Row, logits_V: torch.Tensor) -> None:
+        """Write a row's logits anew where the request asks for something."""
+        try:
+            adjusted_V = row.adjust(logits_V)
+        except Exception as error:  # a schema that can't be followed further: this row's own affair
+            row.fail(error)
+        else:
+            if adjusted_V is not logits_V:
+                logits_V.copy_(adjusted_V)
+
+
+def _push(row: Row, token_id: int) -> None:
+    try:
+        piece = row.push(token_id)
+    except Exception as error:  # as above
+        row.fail(error)
+    else:
+        if piece is not None:
+            row.sink(piece)

@@ -1,0 +1,120 @@
+"""One request while it is answered: its tokens, what may come next, and the text that can be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from journeyman.generate.blocks import Holding
+from journeyman.generate.constrain import Constraint
+from journeyman.generate.sampling import Sampling, adjust, make_generator
+from journeyman.generate.stream import TextStream
+from journeyman.records import Stop, Usage
+from journeyman.text.template import ChatFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to answer, with which adapter (None: the bare base), and how."""
+
+    prompt_ids: tuple[int, ...]
+    adapter: str | None = None
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text of one request's answer as it comes. `stop` is set on its last piece, with the usage.
+
+    `calls` are tool calls in OpenAI's form, where they were asked for; the engine itself writes text only.
+    """
+
+    index: int
+    text: str
+    stop: Stop | None = None
+    usage: Usage | None = None
+    calls: tuple[Mapping[str, Any], ...] = ()
+
+
+Sink = Callable[[Piece | BaseException], None]
+"""Where pieces go, called in the engine's thread: it must not wait. An exception is the last thing it is given."""
+
+
+class Row:
+    """A request on its way through the engine.
+
+    `ids` are all tokens so far, prompt and answer; of these the keys and values of the first `computed` are in
+    `holding`. The answer goes on when all have been computed.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        request: Request,
+        sink: Sink,
+        *,
+        chat: ChatFormat,
+        context_tokens: int,
+        constraint: Constraint | None,
+        own_penalty: float,
+    ) -> None:
+        self.index = index
+        self.adapter = request.adapter
+        self.sampling = request.sampling
+        self.sink = sink
+        self.generator = make_generator(request.sampling)
+        self.ids = list(request.prompt_ids)
+        self.computed = 0
+        self.holding: Holding | None = None
+        self.cache: Any = None
+        self.deadline = 0
+        self.cancelled = False
+        self.done = False
+        self._prompt_tokens = len(request.prompt_ids)
+        self._chat = chat
+        self._constraint = constraint
+        self._own_penalty = own_penalty
+        self._text = TextStream(chat, request.sampling.stop)
+        self._room = min(request.sampling.max_tokens, context_tokens - self._prompt_tokens)
+
+    @property
+    def pending(self) -> int:
+        """Tokens still to compute before the next can be chosen."""
+        return len(self.ids) - self.computed
+
+    @property
+    def written_ids(self) -> Sequence[int]:
+        """The answer so far."""
+        return self.ids[self._prompt_tokens :]
+
+    def adjust(self, logits_V: torch.Tensor) -> torch.Tensor:
+        """The logits with what the request asks for, given what it has written; the same tensor where that is nothing."""
+        prompt_ids = self.ids[: self._prompt_tokens]
+        logits_V = adjust(logits_V, self.sampling, prompt_ids, self.written_ids, self._own_penalty)
+        return logits_V if self._constraint is None else self._constraint.mask(logits_V)
+
+    def push(self, token_id: int) -> Piece | None:
+        """Take the next token; return a piece where there is text to show or the answer has ended."""
+        self.ids.append(token_id)
+        if token_id in self._chat.stop_ids:
+            return self._end(self._text.finish(), "end")
+        if self._constraint is not None:
+            self._constraint.take(token_id)
+        text = self._text.push(token_id)
+        if self._text.stopped:
+            return self._end(text, "end")
+        if len(self.ids) - self._prompt_tokens >= self._room:
+            return self._end(text + self._text.finish(), "length")
+        return Piece(self.index, text) if text else None
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        self.done = True
+        self.sink(error)
+
+    def _end(self, text: str, stop: Stop) -> Piece:
+        self.done = True
+        return Piece(self.index, text, stop, Usage(self._prompt_tokens, len(self.ids) - self._prompt_tokens))

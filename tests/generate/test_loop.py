@@ -1,0 +1,247 @@
+"""Answering under load: rows join and leave, prompts come in chunks, beginnings are found again, the queue is bounded."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+
+import pytest
+import torch
+
+import tiny
+from journeyman.errors import CheckpointError, QueueFull
+from journeyman.generate.blocks import BLOCK_TOKENS, Blocks
+from journeyman.generate.engine import Engine, Request
+from journeyman.generate.sampling import Sampling
+from journeyman.train import lora
+
+from generate.test_engine import PROMPTS, write_adapter
+
+GREEDY = Sampling(max_tokens=16)
+LONG = tuple(int(i) for row in tiny.rows(9, seed=5, shortest=20, longest=20) for i in row.ids_T)
+"""A prompt of 180 tokens; the tiny models' context is 192."""
+
+
+def endless(prompt) -> Request:
+    """An answer that goes on to the end of the context."""
+    return Request(prompt, None, Sampling(max_tokens=1000, temperature=1.0, seed=1, logit_bias={2: -100, 4: -100}))
+
+
+@pytest.fixture(scope="module")
+def adapters(bases, tmp_path_factory):
+    """Six adapters of ranks 4 and 2, one of them on some of the layers only."""
+    folders = {}
+    for seed in range(6):
+        folder = write_adapter(bases("llama"), tmp_path_factory.mktemp(f"a{seed}"), seed)
+        folders[f"ft:tiny:local:v1.{seed}:aaaaaaa{seed}"] = folder
+    return folders
+
+
+def test_mixed_adapters_compute_what_each_alone_computes(bases, adapters):
+    """Logits, not only the answers: one token each of several adapters, the base, and a chunk, in one pass."""
+    model = Engine(bases("llama")).model
+    for index, folder in enumerate(adapters.values()):
+        lora.load_adapter(model, f"a{index}", folder)
+    with torch.no_grad():
+        del model.get_submodule("model.layers.0.mlp.up_proj").lora_A["a1"]
+        x = torch.randn(1, 9, 32, generator=torch.Generator().manual_seed(0))
+        for path, layer in lora.lora_layers(model):
+            if lora.linear_sizes(layer.base)[0] != 32:
+                continue
+            alone = {}
+            for name in (None, "a0", "a1", "a2"):
+                layer.active = name if name in layer.lora_A else None
+                alone[name] = layer(x)[0]
+            owners = [None, "a0", "a2", "a1"]
+            scale = torch.zeros(4, 12)
+            for token, name in enumerate(owners):
+                if name:
+                    scale[token, 4 * int(name[1]) : 4 * int(name[1]) + 4] = layer.scaling["a0"]
+            parts = [
+                lora.Mixed(slice(0, 4), ("a0", "a1", "a2"), (4, 4, 4), scale),
+                lora.Mixed(slice(6, 9), ("a2",), (4,), torch.tensor([[layer.scaling["a2"]]])),
+            ]
+            with lora.mixed(parts):
+                together = layer(x)[0]
+            wanted = [*owners, None, None, "a2", "a2", "a2"]
+            for token, name in enumerate(wanted):
+                assert torch.allclose(together[token], alone[name][token], atol=1e-5), (path, token)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_requests_that_come_at_different_times_answer_as_they_do_alone(bases, adapters, tmp_path, family):
+    engine = Engine(bases(family), max_rows=4)
+    names = [None]
+    if family == "llama":
+        for name, folder in adapters.items():
+            engine.add_adapter(name, folder)
+        names += list(adapters)
+    asked = [Request(PROMPTS[i % 9], names[i % len(names)], GREEDY) for i in range(12)] + [Request(LONG, names[-1], GREEDY)]
+    alone = [engine.answers([r])[0] for r in asked]
+    got: dict = {}
+
+    def ask(index):
+        time.sleep(0.003 * index)
+        got[index] = engine.answers([asked[index]])[0]
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(asked))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(got[i].text, got[i].usage) for i in range(len(asked))] == [(a.text, a.usage) for a in alone]
+    assert len({a.text for a in alone}) > 6
+
+
+def test_adapters_beyond_the_bound_are_dropped_and_read_again(bases, adapters, tmp_path):
+    engine = Engine(bases("llama"), max_adapters=2)
+    copies = {name: shutil.copytree(folder, tmp_path / name[-1]) for name, folder in adapters.items()}
+    for name, folder in copies.items():
+        engine.add_adapter(name, folder)
+    assert engine.adapters == 2
+    requests = [Request(PROMPTS[0], name, GREEDY) for name in copies]
+    alone = [engine.answers([r])[0].text for r in requests]
+    assert len(set(alone)) == 6 and engine.adapters == 2
+    # More at once than the bound: those in use stay, and the next that ends makes room again.
+    assert [a.text for a in engine.answers(requests)] == alone
+    engine.answers(requests[:1])
+    first = next(iter(copies))
+    for name in list(copies)[1:]:
+        engine.answers([Request(PROMPTS[0], name, GREEDY)])
+    shutil.rmtree(copies[first])
+    with pytest.raises((CheckpointError, OSError)):
+        engine.answers([Request(PROMPTS[0], first, GREEDY)])
+    assert engine.answers(requests[1:2])[0].text == alone[1], "one that can't be read is its own caller's affair"
+
+
+def test_a_prompt_that_begins_like_an_earlier_one_computes_only_the_rest(bases, adapters):
+    engine = Engine(bases("llama"))
+    name, folder = next(iter(adapters.items()))
+    engine.add_adapter(name, folder)
+    first = engine.answers([Request(LONG[:150], None, GREEDY)])[0]
+    before = engine.load.prompt_tokens
+    again = engine.answers([Request(LONG[:150], None, GREEDY)])[0]
+    assert again.text == first.text and again.usage == first.usage
+    assert engine.load.prompt_tokens - before < BLOCK_TOKENS and engine.load.cached_tokens == 150 // BLOCK_TOKENS * BLOCK_TOKENS
+    other = engine.answers([Request(LONG[:150], name, GREEDY)])[0]
+    assert engine.load.cached_tokens == 150 // BLOCK_TOKENS * BLOCK_TOKENS, "another adapter's keys are not this one's"
+    assert other.text != first.text
+    engine.answers([Request((*LONG[:70], 99, *LONG[71:150]), None, GREEDY)])
+    assert engine.load.cached_tokens == 150 // BLOCK_TOKENS * BLOCK_TOKENS + 70 // BLOCK_TOKENS * BLOCK_TOKENS
+
+
+def test_with_little_memory_for_keys_rows_start_again_and_answer_the_same(bases):
+    roomy, tight = Engine(bases("llama")), Engine(bases("llama"), kv_bytes=0)
+    requests = [Request(LONG[: 40 + 5 * i], None, Sampling(max_tokens=60, temperature=1.0, seed=i)) for i in range(8)]
+    assert [a.text for a in tight.answers(requests)] == [a.text for a in roomy.answers(requests)]
+    assert tight.load.preempted > 0 and roomy.load.preempted == 0
+
+
+def test_a_long_prompt_comes_in_chunks_between_the_tokens_of_a_stream(bases, monkeypatch):
+    monkeypatch.setattr("journeyman.generate.loop.CHUNK_TOKENS", 16)
+    engine = Engine(bases("llama"))
+    engine._loop._chunk_tokens = 16
+    stream = engine.stream([endless(PROMPTS[0])])
+    next(stream)
+    passes = []
+    forward = engine._loop._forward
+
+    class Watched:
+        blocks = forward.blocks
+
+        def __call__(self, segments, adapters):
+            passes.append([s.tokens for s in segments])
+            return forward(segments, adapters)
+
+    engine._loop._forward = Watched()
+    answer = engine.answers([Request(LONG, None, GREEDY)])[0]
+    stream.close()
+    with_prompt = [tokens for tokens in passes if max(tokens) > 1]
+    assert len(with_prompt) == -(-len(LONG) // 16)
+    assert all(tokens[0] == 1 and sum(tokens[1:]) <= 16 for tokens in with_prompt)
+    assert answer.text == Engine(bases("llama")).answers([Request(LONG, None, GREEDY)])[0].text
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_again(bases):
+    engine = Engine(bases("llama"), max_rows=1, max_waiting=2)
+    streams = [engine.stream([endless(PROMPTS[i])]) for i in range(3)]
+    next(streams[0])
+    others = [threading.Thread(target=lambda s=s: next(s)) for s in streams[1:]]
+    for thread in others:
+        thread.start()
+    until(lambda: engine._loop._waiting and len(engine._loop._waiting) == 2)
+    with pytest.raises(QueueFull) as caught:
+        next(engine.stream([endless(PROMPTS[4])]))
+    assert caught.value.retry_after_s >= 1 and engine.load.refused == 1
+    streams[0].close()
+    for thread in others:
+        thread.join(20)
+        assert not thread.is_alive(), "a row that was freed is the next one's"
+    for stream in streams[1:]:
+        stream.close()
+
+
+def test_who_leaves_frees_the_row_and_its_blocks(bases):
+    engine = Engine(bases("llama"), max_rows=2)
+    blocks = engine._loop._forward.blocks
+    streams = [engine.stream([endless(PROMPTS[i])]) for i in range(2)]
+    for stream in streams:
+        next(stream)
+    assert blocks.free < blocks.count
+    for stream in streams:
+        stream.close()
+    until(lambda: blocks.free == blocks.count and not engine._loop._running)
+
+
+def test_the_thread_ends_when_there_is_nothing_to_do_and_comes_again(bases, monkeypatch):
+    monkeypatch.setattr("journeyman.generate.loop.IDLE_S", 0.05)
+    engine = Engine(bases("llama"))
+    text = engine.answers([Request(PROMPTS[0], None, GREEDY)])[0].text
+    until(lambda: engine._loop._thread is None)
+    assert engine.answers([Request(PROMPTS[0], None, GREEDY)])[0].text == text
+
+
+def test_a_failing_pass_ends_its_rows_and_the_next_ones_are_answered(bases):
+    engine = Engine(bases("llama"))
+    forward = engine._loop._forward
+
+    class Fails:
+        blocks = forward.blocks
+
+        def __call__(self, segments, adapters):
+            raise MemoryError("no room")
+
+    engine._loop._forward = Fails()
+    with pytest.raises(MemoryError):
+        engine.answers([Request(PROMPTS[0], None, GREEDY), Request(PROMPTS[1], None, GREEDY)])
+    engine._loop._forward = forward
+    assert engine.answers([Request(PROMPTS[0], None, GREEDY)])[0].usage.completion_tokens > 0
+    until(lambda: forward.blocks.free == forward.blocks.count)
+
+
+def test_blocks_are_kept_until_they_are_needed_the_oldest_first_and_the_last_of_a_sequence_before_its_first():
+    blocks = Blocks(4)
+    ids = list(range(3 * BLOCK_TOKENS))
+    first = blocks.begin(None, ids)
+    assert blocks.extend(first, len(ids)) and not blocks.extend(blocks.begin(None, [1]), 2 * BLOCK_TOKENS)
+    blocks.seal(first, ids, len(ids))
+    blocks.release(first)
+    assert blocks.free == 4
+    assert len(blocks.begin(None, [*ids, 7]).blocks) == 3 and blocks.free == 1
+    again = Blocks(4)
+    held = again.begin(None, ids)
+    again.extend(held, len(ids))
+    again.seal(held, ids, len(ids))
+    again.release(held)
+    other = again.begin(None, [9])
+    again.extend(other, 2 * BLOCK_TOKENS)
+    assert len(again.begin(None, [*ids, 7]).blocks) == 2, "the free block and the sequence's last one were taken"
+    assert not again.begin("other", [*ids, 7]).blocks
+
+
+def until(holds, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
