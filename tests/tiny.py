@@ -20,7 +20,7 @@ from journeyman.plan.plan import DataFacts, Plan, Wishes, make_plan
 from journeyman.plan.shape import ModelShape
 from journeyman.records import Place
 from journeyman.text.encode import Encoded
-from journeyman.train import loop
+from journeyman.train import loop, lora
 from journeyman.train.load import load_base
 
 torch.set_num_threads(1)
@@ -154,6 +154,17 @@ def write_base(folder: Path, family: str, template: str | None = CHATML) -> None
     model = model_class(config_class(**values))
     model.save_pretrained(folder)
     write_tokenizer(folder, template)
+
+
+def write_adapter(base: Path, folder: Path, seed: int) -> Path:
+    """A random adapter, as large as a real one."""
+    model = load_base(base)
+    lora.add_adapter(model, "x", rank=4, alpha=32, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    for _, layer in lora.lora_layers(model):
+        layer.lora_B["x"].data.normal_(0, 0.1, generator=generator)
+    lora.save_adapter(model, "x", folder, base="tiny")
+    return folder
 
 
 MACHINE = Machine(

@@ -12,29 +12,16 @@ from journeyman.errors import CheckpointError, ModelNotFound, RequestError
 from journeyman.generate.engine import MAX_ROWS, Engine, Request
 from journeyman.generate.sampling import Sampling
 from journeyman.records import Message
-from journeyman.train import lora
-from journeyman.train.load import load_base
 
 PROMPTS = [tuple(row.ids_T.tolist()) for row in tiny.rows(9, seed=3, shortest=2, longest=30)]
 GREEDY = Sampling(max_tokens=16)
-
-
-def write_adapter(base, folder, seed: int):
-    """A random adapter, as large as a real one."""
-    model = load_base(base)
-    lora.add_adapter(model, "x", rank=4, alpha=32, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    for _, layer in lora.lora_layers(model):
-        layer.lora_B["x"].data.normal_(0, 0.1, generator=generator)
-    lora.save_adapter(model, "x", folder, base="tiny")
-    return folder
 
 
 @pytest.fixture(scope="module")
 def engine(bases, tmp_path_factory) -> Engine:
     engine = Engine(bases("llama"))
     for seed, name in enumerate(("one", "two")):
-        engine.add_adapter(name, write_adapter(bases("llama"), tmp_path_factory.mktemp(name), seed))
+        engine.add_adapter(name, tiny.write_adapter(bases("llama"), tmp_path_factory.mktemp(name), seed))
     return engine
 
 
@@ -112,7 +99,7 @@ def test_an_unknown_adapter_is_named(engine):
 
 
 def test_an_adapter_of_another_base_is_refused_and_leaves_the_engine_as_it_was(bases, tmp_path):
-    other = write_adapter(bases("qwen2"), tmp_path / "other", 0)
+    other = tiny.write_adapter(bases("qwen2"), tmp_path / "other", 0)
     engine = Engine(bases("phi3"))
     before = engine.answers([Request(PROMPTS[0], None, GREEDY)])[0].text
     with pytest.raises(CheckpointError, match="does not fit this base") as caught:
@@ -125,7 +112,7 @@ def test_an_adapter_scaled_in_a_way_we_do_not_compute_is_refused(bases, tmp_path
     """PEFT knows variants (rank-stabilised scaling, DoRA); loading one as plain LoRA would answer wrongly."""
     import json
 
-    folder = write_adapter(bases("llama"), tmp_path / "adapter", 0)
+    folder = tiny.write_adapter(bases("llama"), tmp_path / "adapter", 0)
     config = json.loads((folder / "adapter_config.json").read_text())
     for change in ({"use_rslora": True}, {"use_dora": True}, {"peft_type": "IA3"}, {"alpha_pattern": {"q_proj": 8}}):
         (folder / "adapter_config.json").write_text(json.dumps({**config, **change}))

@@ -16,8 +16,7 @@ from journeyman.generate.engine import Engine, Request
 from journeyman.generate.sampling import Sampling
 from journeyman.train import lora
 
-from generate.test_engine import PROMPTS, write_adapter
-
+PROMPTS = [tuple(row.ids_T.tolist()) for row in tiny.rows(9, seed=3, shortest=2, longest=30)]
 GREEDY = Sampling(max_tokens=16)
 LONG = tuple(int(i) for row in tiny.rows(9, seed=5, shortest=20, longest=20) for i in row.ids_T)
 """A prompt of 180 tokens; the tiny models' context is 192."""
@@ -33,7 +32,7 @@ def adapters(bases, tmp_path_factory):
     """Six adapters of ranks 4 and 2, one of them on some of the layers only."""
     folders = {}
     for seed in range(6):
-        folder = write_adapter(bases("llama"), tmp_path_factory.mktemp(f"a{seed}"), seed)
+        folder = tiny.write_adapter(bases("llama"), tmp_path_factory.mktemp(f"a{seed}"), seed)
         folders[f"ft:tiny:local:v1.{seed}:aaaaaaa{seed}"] = folder
     return folders
 
