@@ -205,3 +205,42 @@ def test_a_streamed_answer_in_json_is_the_plain_one(client):
 def test_json_object_begins_an_object(client):
     for seed in range(3):
         assert text(client, seed=seed, response_format={"type": "json_object"}).startswith("{")
+
+
+def test_logprobs_are_those_of_the_text_whole_and_streamed(client):
+    answer = ask(client, temperature=0, logprobs=True, top_logprobs=3, seed=1)
+    ChatCompletion.model_validate(answer.model_dump(), strict=True)
+    choice = answer.choices[0]
+    tokens = choice.logprobs.content
+    assert len(tokens) == answer.usage.completion_tokens and choice.finish_reason == "length"
+    assert b"".join(bytes(t.bytes) for t in tokens).decode("utf-8", "replace") == choice.message.content
+    for token in tokens:
+        assert token.top_logprobs[0].logprob == token.logprob <= 0, "the most likely token was taken"
+        assert [t.logprob for t in token.top_logprobs] == sorted((t.logprob for t in token.top_logprobs), reverse=True)
+    chunks = list(ask(client, temperature=0, logprobs=True, top_logprobs=3, stream=True))
+    streamed = [t for c in chunks if c.choices and c.choices[0].logprobs for t in c.choices[0].logprobs.content]
+    assert [(t.token, round(t.logprob, 3)) for t in streamed] == [(t.token, round(t.logprob, 3)) for t in tokens]
+    plain = ask(client, temperature=0, logprobs=True).choices[0]
+    assert all(t.top_logprobs == [] for t in plain.logprobs.content)
+    assert ask(client).choices[0].logprobs is None
+
+
+def test_a_bias_changes_the_answer_and_not_its_logprobs(client):
+    first = ask(client, temperature=0, max_tokens=1, logprobs=True, top_logprobs=2).choices[0].logprobs.content[0]
+    biased = ask(client, temperature=0, max_tokens=1, logprobs=True, top_logprobs=2, logit_bias={"300": 100})
+    token = biased.choices[0].logprobs.content[0]
+    assert token.token != first.token and token.logprob < first.logprob
+    assert [t.token for t in token.top_logprobs] == [t.token for t in first.top_logprobs]
+
+
+def test_no_logprob_is_told_of_what_a_stop_text_cuts_off(client):
+    whole = ask(client, temperature=0, logprobs=True).choices[0]
+    stop = whole.message.content[3:5]
+    cut = ask(client, temperature=0, logprobs=True, stop=stop).choices[0]
+    told = "".join(t.token for t in cut.logprobs.content)
+    assert told.startswith(cut.message.content) and len(cut.logprobs.content) < len(whole.logprobs.content)
+
+
+def test_top_logprobs_needs_logprobs(client):
+    with pytest.raises(openai.BadRequestError, match="only allowed when 'logprobs' is enabled"):
+        ask(client, top_logprobs=2)

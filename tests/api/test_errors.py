@@ -50,8 +50,6 @@ UNSUPPORTED = {
     "tool_choice": "required",
     "functions": [{"name": "f"}],
     "function_call": {"name": "f"},
-    "logprobs": True,
-    "top_logprobs": 3,
     "modalities": ["text", "audio"],
     "audio": {"voice": "alloy", "format": "wav"},
     "web_search_options": {},

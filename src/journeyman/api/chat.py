@@ -34,8 +34,10 @@ from journeyman.api.wire import (
     Delta,
     FinishReason,
     FunctionDelta,
+    Logprobs,
     ToolCall,
     WireUsage,
+    wire_logprobs,
 )
 from journeyman.errors import JourneymanError
 from journeyman.records import Message, Stop
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from journeyman.generate.engine import Piece
+    from journeyman.generate.logprobs import TokenLogprob
     from journeyman.generate.sampling import Sampling
     from journeyman.workspace import Workspace
 
@@ -92,7 +95,7 @@ async def complete(
                 media_type="text/event-stream",
                 headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
             )
-        completion = await _collect(everything, body.n or 1, header)
+        completion = await _collect(everything, body, header)
         return Response(completion.model_dump_json(), media_type="application/json")
     except AbandonedError:
         return Response(status_code=CLIENT_GONE)
@@ -136,19 +139,23 @@ def sampling_of(body: ChatRequest, index: int = 0) -> Sampling:
         presence_penalty=body.presence_penalty or 0.0,
         logit_bias={int(token_id): bias for token_id, bias in (body.logit_bias or {}).items()},
         json_schema=body.json_schema_text(),
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )
 
 
 # ── whole ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _collect(pieces: AsyncIterator[Piece], n: int, header: _Header) -> ChatCompletion:
+async def _collect(pieces: AsyncIterator[Piece], body: ChatRequest, header: _Header) -> ChatCompletion:
+    n = body.n or 1
     texts = [""] * n
     calls: list[list[ToolCall]] = [[] for _ in range(n)]
     reasons: list[FinishReason] = ["stop"] * n
+    logprobs: list[list[TokenLogprob]] = [[] for _ in range(n)]
     meter = _Meter()
     async for piece in pieces:
         texts[piece.index] += piece.text
+        logprobs[piece.index] += piece.logprobs
         calls[piece.index] += [ToolCall.model_validate(call) for call in piece.calls]
         if piece.stop is not None:
             reasons[piece.index] = _reason(piece.stop, called=bool(calls[piece.index]))
@@ -159,8 +166,13 @@ async def _collect(pieces: AsyncIterator[Piece], n: int, header: _Header) -> Cha
         model=header.model,
         system_fingerprint=header.fingerprint,
         choices=[
-            ChatChoice(index=index, message=_message(text, made), finish_reason=reason)
-            for index, (text, made, reason) in enumerate(zip(texts, calls, reasons, strict=True))
+            ChatChoice(
+                index=index,
+                message=_message(texts[index], calls[index]),
+                logprobs=wire_logprobs(logprobs[index]) if body.logprobs else None,
+                finish_reason=reasons[index],
+            )
+            for index in range(n)
         ],
         usage=meter.usage,
     )
@@ -213,8 +225,9 @@ async def _frames(
                 yield _frame(
                     header, [_choice(piece.index, Delta(role="assistant", content="", refusal=None))], usage
                 )
-            if piece.text:
-                yield _frame(header, [_choice(piece.index, Delta(content=piece.text))], usage)
+            if piece.text or piece.logprobs:
+                logprobs = wire_logprobs(piece.logprobs) if body.logprobs else None
+                yield _frame(header, [_choice(piece.index, Delta(content=piece.text), logprobs=logprobs)], usage)
             for call in piece.calls:
                 for delta in _call_deltas(call, called[piece.index]):
                     yield _frame(header, [_choice(piece.index, Delta(tool_calls=[delta]))], usage)
@@ -244,8 +257,10 @@ def _call_deltas(call: Mapping[str, Any], index: int) -> tuple[CallDelta, CallDe
     )
 
 
-def _choice(index: int, delta: Delta, finish_reason: FinishReason | None = None) -> ChunkChoice:
-    return ChunkChoice(index=index, delta=delta, logprobs=None, finish_reason=finish_reason)
+def _choice(
+    index: int, delta: Delta, finish_reason: FinishReason | None = None, logprobs: Logprobs | None = None
+) -> ChunkChoice:
+    return ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
 
 
 def _frame(header: _Header, choices: list[ChunkChoice], usage: dict[str, Any]) -> str:

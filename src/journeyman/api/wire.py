@@ -7,8 +7,8 @@ ignored in silence.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,9 @@ from journeyman.api.strict import Strict as _Strict
 from journeyman.data.messages import RowError, read_messages
 from journeyman.errors import RequestError
 from journeyman.records import Message, Stop, ToolUse
+
+if TYPE_CHECKING:
+    from journeyman.generate.logprobs import TokenLogprob
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 FINISH_REASONS: dict[Stop, FinishReason] = {"end": "stop", "length": "length", "cancelled": "stop"}
@@ -50,10 +53,6 @@ def _empty(value: Any) -> bool:
 
 def _false(value: Any) -> bool:
     return value is False
-
-
-def _zero(value: Any) -> bool:
-    return not isinstance(value, bool) and value == 0
 
 
 # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -252,7 +251,9 @@ TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 _FUNCTIONS = "Send `tools` and `tool_choice` instead."
-_LOGPROBS = "Log-probabilities are not available on this server yet."
+
+MIN_LOGPROB = -9999.0
+"""OpenAI's value for a token that is as good as impossible; JSON has no infinity."""
 
 NO_EFFECT = frozenset(
     {
@@ -304,8 +305,8 @@ class ChatRequest(_Strict):
 
     functions: Annotated[Any, _only(_empty, _FUNCTIONS)] = None
     function_call: Annotated[Any, _only(lambda v: v in ("none", "auto"), _FUNCTIONS)] = None
-    logprobs: Annotated[Any, _only(_false, _LOGPROBS)] = None
-    top_logprobs: Annotated[Any, _only(_zero, _LOGPROBS)] = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     modalities: Annotated[Any, _only(lambda v: v == ["text"], "Only text can be answered.")] = None
     audio: Annotated[Any, _only(_empty, "Only text can be answered.")] = None
     web_search_options: Annotated[Any, _only(lambda v: False, "There is no search on this server.")] = None
@@ -341,7 +342,13 @@ class ChatRequest(_Strict):
                 fix="set stream to true, or leave stream_options out",
                 code="invalid_parameter_combination",
             )
-
+        if self.top_logprobs is not None and not self.logprobs:
+            raise RequestError(
+                "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled",
+                where="top_logprobs",
+                fix="set logprobs to true, or leave top_logprobs out",
+                code="invalid_parameter_combination",
+            )
         self._check_format()
         self._check_choice()
 
@@ -444,12 +451,53 @@ class AnswerMessage(BaseModel):
         return out
 
 
+class TopLogprob(BaseModel):
+    """A token that could have stood in a place: its text, its natural log-probability, its UTF-8 bytes."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ContentLogprob(TopLogprob):
+    """The token that stands in a place, and the likeliest that could have."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class Logprobs(BaseModel):
+    """The log-probabilities of an answer's tokens, or of a frame's."""
+
+    content: list[ContentLogprob]
+    refusal: None = None
+
+
+def wire_logprobs(tokens: Sequence[TokenLogprob]) -> Logprobs:
+    """The engine's log-probabilities as OpenAI writes them; a token may be a part of a character."""
+    return Logprobs(
+        content=[
+            ContentLogprob(
+                **_token(token.token, token.logprob), top_logprobs=[TopLogprob(**_token(*other)) for other in token.top]
+            )
+            for token in tokens
+        ]
+    )
+
+
+def _token(token: bytes, logprob: float) -> dict[str, Any]:
+    return {
+        "token": token.decode("utf-8", "replace"),
+        "logprob": max(logprob, MIN_LOGPROB),
+        "bytes": list(token),
+    }
+
+
 class ChatChoice(BaseModel):
     """One of `n` answers."""
 
     index: int
     message: AnswerMessage
-    logprobs: None = None
+    logprobs: Logprobs | None = None
     finish_reason: FinishReason
 
 
@@ -496,7 +544,7 @@ class ChunkChoice(BaseModel):
 
     index: int
     delta: Delta
-    logprobs: None
+    logprobs: Logprobs | None
     finish_reason: FinishReason | None
 
 

@@ -26,5 +26,5 @@ def with_calls(pieces: Iterator[Piece], reader: CallReader, *, most: int | None 
             if left is not None:
                 calls = calls[:left]
                 left -= len(calls)
-            if text or calls or piece.stop is not None:
+            if text or calls or piece.logprobs or piece.stop is not None:
                 yield replace(piece, text=text, calls=tuple(calls))

@@ -17,7 +17,7 @@ import torch
 
 from journeyman.errors import ModelNotFound, RequestError
 from journeyman.generate.adapters import MAX_ADAPTERS, Adapters
-from journeyman.generate.constrain import Constraint, Vocabulary
+from journeyman.generate.constrain import Vocabulary
 from journeyman.generate.forward import make_forward
 from journeyman.generate.likelihood import Likelihood, likelihoods
 from journeyman.generate.loop import MAX_ROWS, MAX_WAITING, Load, Loop
@@ -203,6 +203,6 @@ class Engine:
             sink,
             chat=self.chat,
             context_tokens=self.context_tokens,
-            constraint=Constraint.of(request.sampling, self._vocabulary),
+            vocabulary=self._vocabulary,
             own_penalty=self._own_penalty[request.adapter],
         )

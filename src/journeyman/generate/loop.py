@@ -221,13 +221,14 @@ class Loop:
             if row.holding is not None:
                 self._blocks.seal(row.holding, row.ids, row.computed)
         self.load.passes += 1
+        own = [logits_V.clone() if row.wants_logprobs else None for row, logits_V in zip(rows, logits_BV, strict=True)]
         for row, logits_V in zip(rows, logits_BV, strict=True):
             self._adjust(row, logits_V)
         chosen = choose(logits_BV, [r.sampling for r in rows], [r.generator for r in rows]) if rows else []
         self.load.generated_tokens += len(rows)
-        for row, token_id in zip(rows, chosen, strict=True):
+        for row, token_id, own_logits_V in zip(rows, chosen, own, strict=True):
             if not row.done:
-                _push(row, token_id)
+                _push(row, token_id, own_logits_V)
 
     def _adjust(self, row: Row, logits_V: torch.Tensor) -> None:
         """Write a row's logits anew where the request asks for something."""
@@ -240,9 +241,9 @@ class Loop:
                 logits_V.copy_(adjusted_V)
 
 
-def _push(row: Row, token_id: int) -> None:
+def _push(row: Row, token_id: int, own_logits_V: torch.Tensor | None) -> None:
     try:
-        piece = row.push(token_id)
+        piece = row.push(token_id, own_logits_V)
     except Exception as error:  # as above
         row.fail(error)
     else:

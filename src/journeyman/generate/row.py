@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from journeyman.generate.blocks import Holding
-from journeyman.generate.constrain import Constraint
+from journeyman.generate.constrain import Constraint, Vocabulary
+from journeyman.generate.logprobs import LogprobStream, TokenLogprob
 from journeyman.generate.sampling import Sampling, adjust, make_generator
 from journeyman.generate.stream import TextStream
 from journeyman.records import Stop, Usage
@@ -30,6 +31,7 @@ class Piece:
     """Text of one request's answer as it comes. `stop` is set on its last piece, with the usage.
 
     `calls` are tool calls in OpenAI's form, where they were asked for; the engine itself writes text only.
+    `logprobs` are those of the tokens that `text` ends, where they were asked for.
     """
 
     index: int
@@ -37,6 +39,7 @@ class Piece:
     stop: Stop | None = None
     usage: Usage | None = None
     calls: tuple[Mapping[str, Any], ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 Sink = Callable[[Piece | BaseException], None]
@@ -58,7 +61,7 @@ class Row:
         *,
         chat: ChatFormat,
         context_tokens: int,
-        constraint: Constraint | None,
+        vocabulary: Vocabulary,
         own_penalty: float,
     ) -> None:
         self.index = index
@@ -75,7 +78,9 @@ class Row:
         self.done = False
         self._prompt_tokens = len(request.prompt_ids)
         self._chat = chat
-        self._constraint = constraint
+        self._constraint = Constraint.of(request.sampling, vocabulary)
+        top = request.sampling.logprobs
+        self._logprobs = None if top is None else LogprobStream(vocabulary, top)
         self._own_penalty = own_penalty
         self._text = TextStream(chat, request.sampling.stop)
         self._room = min(request.sampling.max_tokens, context_tokens - self._prompt_tokens)
@@ -96,25 +101,37 @@ class Row:
         logits_V = adjust(logits_V, self.sampling, prompt_ids, self.written_ids, self._own_penalty)
         return logits_V if self._constraint is None else self._constraint.mask(logits_V)
 
-    def push(self, token_id: int) -> Piece | None:
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether `push` needs the model's own logits."""
+        return self._logprobs is not None
+
+    def push(self, token_id: int, own_logits_V: torch.Tensor | None = None) -> Piece | None:
         """Take the next token; return a piece where there is text to show or the answer has ended."""
         self.ids.append(token_id)
         if token_id in self._chat.stop_ids:
             return self._end(self._text.finish(), "end")
+        if self._logprobs is not None and own_logits_V is not None:
+            self._logprobs.push(token_id, own_logits_V)
         if self._constraint is not None:
             self._constraint.take(token_id)
         text = self._text.push(token_id)
         if self._text.stopped:
-            return self._end(text, "end")
+            return self._end(text, "end", cut=True)
         if len(self.ids) - self._prompt_tokens >= self._room:
             return self._end(text + self._text.finish(), "length")
-        return Piece(self.index, text) if text else None
+        return Piece(self.index, text, logprobs=self._shown(text)) if text else None
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""
         self.done = True
         self.sink(error)
 
-    def _end(self, text: str, stop: Stop) -> Piece:
+    def _shown(self, text: str, *, end: bool = False) -> tuple[TokenLogprob, ...]:
+        return () if self._logprobs is None else self._logprobs.shown(text, end=end)
+
+    def _end(self, text: str, stop: Stop, *, cut: bool = False) -> Piece:
+        """The last piece; of an answer that a stop text has `cut`, the tokens beyond it are not told."""
         self.done = True
-        return Piece(self.index, text, stop, Usage(self._prompt_tokens, len(self.ids) - self._prompt_tokens))
+        usage = Usage(self._prompt_tokens, len(self.ids) - self._prompt_tokens)
+        return Piece(self.index, text, stop, usage, logprobs=self._shown(text, end=not cut))

@@ -33,6 +33,8 @@ class Sampling:
     `json_schema` is the text of a JSON schema that the answer must fit; `constrain.ANY_OBJECT` for any object.
     `grammar`, such as `call_grammar.py` writes, is what the answer must follow instead.
 
+    `logprobs` asks for the log-probability of each token, with so many of the most likely ones in its place.
+
     Raises RequestError with every value out of range.
     """
 
@@ -47,6 +49,7 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     json_schema: str | None = None
     grammar: str | None = None
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         wrong = [
@@ -67,6 +70,7 @@ class Sampling:
                     "above 0, at most 10",
                     self.repetition_penalty is None or 0 < self.repetition_penalty <= 10,
                 ),
+                ("logprobs", "from 0 to 20", self.logprobs is None or 0 <= self.logprobs <= 20),
                 (
                     "logit_bias",
                     "from -100 to 100 for every token",
@@ -120,31 +124,39 @@ def choose(
     logits_BV: torch.Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator | None]
 ) -> list[int]:
     """The next token of each row; `generators` are those of `make_generator`."""
-    best_B: list[int] = logits_BV.argmax(-1).tolist()
-    return [
-        best if generator is None else _draw(logits_V, sampling, generator)
-        for best, logits_V, sampling, generator in zip(best_B, logits_BV, samplings, generators, strict=True)
-    ]
+    chosen: list[int] = logits_BV.argmax(-1).tolist()
+    drawn = [row for row, generator in enumerate(generators) if generator is not None]
+    if drawn:
+        found = _draw(logits_BV[drawn], [samplings[r] for r in drawn], [g for g in generators if g is not None])
+        for row, token_id in zip(drawn, found, strict=True):
+            chosen[row] = token_id
+    return chosen
 
 
-def _draw(logits_V: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+def _draw(
+    logits_BV: torch.Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator]
+) -> list[int]:
     """One number is drawn a token, and it falls into the tokens' shares laid end to end.
 
     So the same seed finds the same token wherever the probabilities are the same but for rounding: on a GPU, or in
     another batch.
     """
-    logits_V = logits_V.double().cpu()
+    logits_BV = logits_BV.double().cpu()
     # The largest becomes 0 first: any temperature above 0 then leads to probabilities, the smallest to the greedy ones.
-    probabilities_V = torch.softmax((logits_V - logits_V.max()) / sampling.temperature, -1)
-    if sampling.top_p < 1:
-        sorted_V, order_V = probabilities_V.sort(descending=True, stable=True)
-        outside_V = sorted_V.cumsum(-1) - sorted_V >= sampling.top_p
-        outside_V[0] = False
-        probabilities_V[order_V[outside_V]] = 0
-    ends_V = probabilities_V.cumsum(-1)
-    drawn = torch.rand((), generator=generator, dtype=torch.float64) * ends_V[-1]
+    temperatures_B = torch.tensor([s.temperature for s in samplings], dtype=torch.float64)
+    probabilities_BV = torch.softmax((logits_BV - logits_BV.amax(-1, keepdim=True)) / temperatures_B[:, None], -1)
+    for row, sampling in enumerate(samplings):
+        if sampling.top_p < 1:
+            sorted_V, order_V = probabilities_BV[row].sort(descending=True, stable=True)
+            outside_V = sorted_V.cumsum(-1) - sorted_V >= sampling.top_p
+            outside_V[0] = False
+            probabilities_BV[row, order_V[outside_V]] = 0
+    ends_BV = probabilities_BV.cumsum(-1)
+    drawn_B = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators]) * ends_BV[:, -1]
     # The first token whose share ends beyond the number; were that rounded up to the whole, the last token with a share.
-    return int(torch.searchsorted(ends_V, drawn, right=True).clamp(max=int(probabilities_V.nonzero()[-1])))
+    last_B = probabilities_BV.shape[1] - 1 - (probabilities_BV.flip(-1) > 0).int().argmax(-1)
+    chosen: list[int] = torch.searchsorted(ends_BV, drawn_B[:, None], right=True)[:, 0].minimum(last_B).tolist()
+    return chosen
 
 
 def make_generator(sampling: Sampling) -> torch.Generator | None:
