@@ -1,10 +1,12 @@
-"""Kill -9 at random moments while jobs run: every job is to end once, with the bytes of an undisturbed run.
+"""Kill -9 at random moments while jobs run and clients ask, and count what is lost.
 
-    python benchmarks/faults.py --base FOLDER --rows FILE --kills 50 --jobs 5
-    python benchmarks/faults.py --base FOLDER --rows FILE --database postgresql://postgres@localhost/faults
+    python benchmarks/faults.py --out benchmarks/results/faults.jsonl
+    python benchmarks/faults.py --out benchmarks/results/faults.jsonl --database postgresql://postgres@127.0.0.1/faults
 
-Two servers share one home and one queue, each with a worker. Again and again a server, a worker, a job's process, or all
-of them are killed, and a dead server is begun again. Prints one JSON object.
+Two servers share one home, one queue and one database, each with a worker. Again and again a server, a worker, a job's
+process, or all of them are killed, and a dead server is begun again, while 16 clients upload, list, download and chat.
+Every job is to end once, with the bytes of an undisturbed run; every answer that came whole is to be right; no request is
+to hang. Base and rows are tiny and made here, so that processes are killed at work and not while they load.
 """
 
 from __future__ import annotations
@@ -13,28 +15,62 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
+import openai
 import psutil
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from journeyman.jobs.events import read_events
+from journeyman.models import bases
 from journeyman.plan.plan import Wishes
 from journeyman.train.lora import ADAPTER_FILE
 from journeyman.workspace import TrainRequest, Workspace
 
-WISHES = Wishes(epochs=20, batch_size=4, rank=4, seed=3)
+WISHES = Wishes(epochs=40, batch_size=2, rank=4, seed=3, learning_rate=1e-3)
 LEASE_S = "5"
 KINDS = ("server", "worker", "job", "all")
+PORTS = (18431, 18432)
+HANGS_S = 120.0
+"""A request that neither answered nor broke off after this long hangs: killed servers close their connections at once."""
 
 
-def serve(port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "journeyman", "serve", "--port", str(port), "--workers", "1"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+def write_base(folder: Path) -> None:
+    """The starter's tokenizer and template on two thin layers of random weights."""
+    starter = bases.resolve("starter").folder
+    shutil.copytree(starter, folder, ignore=shutil.ignore_patterns("*.safetensors", "README.md"))
+    config = AutoConfig.from_pretrained(starter)
+    config.hidden_size, config.intermediate_size, config.num_hidden_layers = 64, 96, 2
+    config.num_attention_heads, config.num_key_value_heads, config.head_dim = 4, 2, 16
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+
+
+def write_rows(path: Path) -> None:
+    words = "oak elm ash fir yew box may bay fig nut".split()
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(60):
+            asked = f"Which tree is number {i}?"
+            messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": words[i % 10] * 2 + f" {i}"}]
+            file.write(json.dumps({"messages": messages}) + "\n")
+
+
+def serve(port: int, base: Path, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "journeyman", "serve", "--port", str(port), "--workers", "1", "--base", str(base)]
+    with log.open("ab") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
 
 
 def ours(home: Path) -> dict[str, list[psutil.Process]]:
@@ -57,70 +93,188 @@ def kill(home: Path, kind: str, random_: random.Random) -> bool:
     if kind != "all" and chosen:
         chosen = [random_.choice(chosen)]
     for process in chosen:
-        process.send_signal(signal.SIGKILL)
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            return False
     return bool(chosen)
 
 
-def main() -> None:
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", required=True)
-    parser.add_argument("--rows", required=True)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--jobs", type=int, default=5)
-    parser.add_argument("--database")
-    parser.add_argument("--between", type=float, nargs=2, default=(3.0, 12.0), help="seconds between kills")
-    parser.add_argument("--limit", type=float, default=3600.0, help="seconds after which it gives up")
-    asked = parser.parse_args()
-    request = TrainRequest(asked.rows, asked.base, WISHES)
-    random_ = random.Random(0)
-    with tempfile.TemporaryDirectory() as folder:
-        _, whole = Workspace(Path(folder) / "whole").train(request)
-        assert whole is not None
-        home = Path(folder) / "home"
-        os.environ |= {"JOURNEYMAN_HOME": str(home), "JOURNEYMAN_LEASE_S": LEASE_S}
-        if asked.database:
-            os.environ["JOURNEYMAN_DATABASE_URL"] = asked.database
-        workspace = Workspace()
-        jobs = [workspace.submit(request, project=f"p{i % 2}").id for i in range(asked.jobs)]
-        servers = {port: serve(port) for port in (18431, 18432)}
-        killed = dict.fromkeys(KINDS, 0)
+class Clients:
+    """Clients that ask without pause, and what became of each request."""
+
+    def __init__(self, count: int, base: str) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.longest_s = 0.0
+        self.wrong: list[str] = []
+        self._base = base
+        self._answer: str | None = None
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._go_on, args=(i,)) for i in range(count)]
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _go_on(self, number: int) -> None:
+        random_ = random.Random(number)
+        clients = [
+            openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0, timeout=HANGS_S)
+            for port in PORTS
+        ]
+        acts = [self._chat, self._stream, self._file, self._list]
+        while not self._ended.wait(random_.uniform(0, 0.3)):
+            self._once(random_.choice(acts), random_.choice(clients))
+
+    def _once(self, act: Callable[[openai.OpenAI], str], client: openai.OpenAI) -> None:
         began_s = time.monotonic()
+        try:
+            outcome = act(client)
+        except openai.APITimeoutError:
+            outcome = "hung"
+        except openai.APIConnectionError:
+            outcome = "no server, or killed while it answered"
+        except (httpx.TransportError, openai.APIError) as error:
+            status = getattr(error, "status_code", None)
+            outcome = "killed while it streamed" if status is None else f"status {status}"
+            if status is not None and status != 429:
+                self.wrong.append(str(error)[:300])
+        seconds = time.monotonic() - began_s
+        with self._lock:
+            self.outcomes[outcome] += 1
+            self.longest_s = max(self.longest_s, seconds)
+
+    def _chat(self, client: openai.OpenAI) -> str:
+        reply = client.chat.completions.create(**self._asked())
+        return self._judged(reply.choices[0].message.content or "")
+
+    def _stream(self, client: openai.OpenAI) -> str:
+        text, ended = "", False
+        for chunk in client.chat.completions.create(**self._asked(), stream=True):
+            text += chunk.choices[0].delta.content or ""
+            ended = ended or chunk.choices[0].finish_reason is not None
+        return self._judged(text) if ended else "killed while it streamed"
+
+    def _asked(self) -> dict[str, Any]:
+        messages = [{"role": "user", "content": "Which tree is number 3?"}]
+        return {"model": self._base, "messages": messages, "temperature": 0, "max_tokens": 12}
+
+    def _judged(self, text: str) -> str:
+        with self._lock:
+            self._answer = self._answer or text
+            if text == self._answer:
+                return "right"
+            self.wrong.append(f"{text!r} is not {self._answer!r}")
+            return "wrong"
+
+    def _file(self, client: openai.OpenAI) -> str:
+        content = os.urandom(200_000).hex().encode()
+        file = client.files.create(file=("x.txt", content), purpose="user_data")
+        same = client.files.content(file.id).read() == content
+        client.files.delete(file.id)
+        if not same:
+            self.wrong.append(f"the file {file.id} came back with other bytes")
+        return "right" if same else "wrong"
+
+    def _list(self, client: openai.OpenAI) -> str:
+        ids = [job.id for job in client.fine_tuning.jobs.list(limit=100)]
+        if len(ids) != len(set(ids)):
+            self.wrong.append("a job is listed twice")
+            return "wrong"
+        return "right"
+
+
+def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The whole measurement; its result as one row."""
+    base, rows, home = folder / "tiny", folder / "rows.jsonl", folder / "home"
+    write_base(base)
+    write_rows(rows)
+    request = TrainRequest(str(rows), str(base), WISHES)
+    _, whole = Workspace(folder / "whole").train(request)
+    assert whole is not None
+    os.environ |= {"JOURNEYMAN_HOME": str(home), "JOURNEYMAN_LEASE_S": LEASE_S}
+    if asked.database:
+        os.environ["JOURNEYMAN_DATABASE_URL"] = asked.database
+    workspace = Workspace()
+    random_ = random.Random(asked.seed)
+    jobs: list[str] = []
+
+    def more_jobs() -> None:
+        jobs.extend(workspace.submit(request).id for _ in range(asked.jobs))
+
+    more_jobs()
+    servers = {port: serve(port, base, folder / "server.log") for port in PORTS}
+    killed = dict.fromkeys(KINDS, 0)
+    began_s = time.monotonic()
+
+    def left() -> list[str]:
+        return [j for j in jobs if not workspace.job(j).status.terminal]
+
+    with Clients(asked.clients, base.name) as clients:
         while time.monotonic() - began_s < asked.limit:
             if sum(killed.values()) < asked.kills:
                 time.sleep(random_.uniform(*asked.between))
                 kind = random_.choice(KINDS)
                 killed[kind] += kill(home, kind, random_)
+                if not left():  # more kills are asked for than these jobs had time for
+                    more_jobs()
             else:
                 time.sleep(1)
             for port, server in servers.items():
                 if server.poll() is not None:
-                    servers[port] = serve(port)
-            ended = [workspace.job(j).status.terminal for j in jobs]
-            if all(ended) and sum(killed.values()) >= asked.kills:
+                    servers[port] = serve(port, base, folder / "server.log")
+            if not left() and sum(killed.values()) >= asked.kills:
                 break
-            if all(ended):  # more kills were asked for than these jobs had time for
-                jobs += [workspace.submit(request, project=f"p{i % 2}").id for i in range(asked.jobs)]
-        for server in servers.values():
-            server.terminate()
-        for server in servers.values():
-            server.wait()
-        versions = [v for v in workspace.registry.list() if v.job in jobs]
-        result = {
-            "database": asked.database or "sqlite",
-            "kills": killed,
-            "jobs": len(jobs),
-            "statuses": {s: sum(workspace.job(j).status == s for j in jobs) for s in {workspace.job(j).status for j in jobs}},
-            "models": len(versions),
-            "same_bytes": sum(v.files[ADAPTER_FILE] == whole.files[ADAPTER_FILE] for v in versions),
-            "resumes": sum(e["type"] == "resumed" for j in jobs for e in read_events(workspace.job(j).folder)),
-            "registered_twice": sum(
-                sum(e["type"] == "registered" for e in read_events(workspace.job(j).folder)) > 1 for j in jobs
-            ),
-            "errors": [str(e) for j in jobs if (e := workspace.job(j).error)],
-            "seconds": round(time.monotonic() - began_s),
-        }
-        sys.stdout.write(json.dumps(result) + "\n")
+            sys.stderr.write(f"{time.monotonic() - began_s:4.0f} s, {sum(killed.values())} kills, {len(left())}/{len(jobs)} jobs, {dict(clients.outcomes)}\n")
+    for server in servers.values():
+        server.terminate()
+    for server in servers.values():
+        server.wait()
+    versions = [v for v in workspace.registry.list() if v.job in jobs]
+    histories = [read_events(workspace.job(j).folder) for j in jobs]
+    return {
+        "database": "postgresql" if asked.database else "sqlite",
+        "kills": sum(killed.values()),
+        "killed": killed,
+        "clients": asked.clients,
+        "jobs": len(jobs),
+        "statuses": Counter(str(workspace.job(j).status) for j in jobs),
+        "models": len(versions),
+        "same_bytes": sum(v.files[ADAPTER_FILE] == whole.files[ADAPTER_FILE] for v in versions),
+        "resumes": sum(e["type"] == "resumed" for events in histories for e in events),
+        "registered_twice": sum(sum(e["type"] == "registered" for e in events) > 1 for events in histories),
+        "errors": [e for j in jobs if (e := workspace.job(j).error)],
+        "requests": clients.outcomes,
+        "longest_request_s": round(clients.longest_s, 1),
+        "wrong": clients.wrong[:10],
+        "seconds": round(time.monotonic() - began_s),
+    }
+
+
+def main() -> None:
+    """Parse, run, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--jobs", type=int, default=5)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--database")
+    parser.add_argument("--between", type=float, nargs=2, default=(3.0, 12.0), help="seconds between kills")
+    parser.add_argument("--limit", type=float, default=3600.0, help="seconds after which it gives up")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="journeyman-faults-") as folder:
+        result = run(asked, Path(folder))
+    with asked.out.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result) + "\n")
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "journeyman"
 LAYERS = [
     {"errors"},
+    {"logs"},
     {"records", "files", "settings", "starter", "database"},
     {"data", "grade", "task", "storage"},
     {"text"},

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration. A database that is there already is opened without importing Alembic."""
 
 metadata = sa.MetaData()
@@ -96,6 +96,16 @@ api_keys = sa.Table(
     sa.Column("limits", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("revoked_at", sa.Float),
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("slot", sa.Integer),
+    sa.Column("job", sa.String(64)),
+    sa.Column("began_at", sa.Float, nullable=False),
+    sa.Column("seen_at", sa.Float, nullable=False),
 )
 
 T = TypeVar("T")

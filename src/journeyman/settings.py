@@ -7,6 +7,7 @@
 | JOURNEYMAN_DATABASE_URL  | SQLite in HOME   | a SQLAlchemy URL                                               |
 | JOURNEYMAN_API_KEY       | (none)           | keys the server accepts besides stored ones, by commas         |
 | JOURNEYMAN_LEASE_S       | 30               | seconds until the job of a silent process is taken over        |
+| JOURNEYMAN_LOG           | text             | how server and workers log: text, or json (one object a line)  |
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from journeyman.errors import JourneymanError
+from journeyman.logs import LogFormat
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A single row above this is refused: no training pair is that long (a million tokens are about 4 MB), and it would
@@ -35,6 +38,7 @@ class Settings:
     database_url: str
     api_keys: tuple[str, ...]
     lease_s: float = 30.0
+    log_format: LogFormat = "text"
 
     def environment(self) -> dict[str, str]:
         """This process's environment, with these settings, for a process that is to work in the same home."""
@@ -43,6 +47,7 @@ class Settings:
             "JOURNEYMAN_ORG": self.org,
             "JOURNEYMAN_DATABASE_URL": self.database_url,
             "JOURNEYMAN_LEASE_S": str(self.lease_s),
+            "JOURNEYMAN_LOG": self.log_format,
         }
         return {**os.environ, **mine}
 
@@ -75,7 +80,7 @@ def load(home: Path | None = None) -> Settings:
         )
     url = os.environ.get("JOURNEYMAN_DATABASE_URL") or f"sqlite:///{folder / 'journeyman.db'}"
     keys = tuple(k.strip() for k in os.environ.get("JOURNEYMAN_API_KEY", "").split(",") if k.strip())
-    return Settings(home=folder, org=org, database_url=url, api_keys=keys, lease_s=_lease_s())
+    return Settings(home=folder, org=org, database_url=url, api_keys=keys, lease_s=_lease_s(), log_format=_log_format())
 
 
 def _lease_s() -> float:
@@ -89,6 +94,15 @@ def _lease_s() -> float:
             f"JOURNEYMAN_LEASE_S is {text!r}", where="JOURNEYMAN_LEASE_S", fix="use 1 to 3600 seconds", code="settings"
         )
     return seconds
+
+
+def _log_format() -> LogFormat:
+    text = os.environ.get("JOURNEYMAN_LOG") or "text"
+    if text in ("text", "json"):
+        return cast(LogFormat, text)
+    raise JourneymanError(
+        f"JOURNEYMAN_LOG is {text!r}", where="JOURNEYMAN_LOG", fix="use text or json", code="settings"
+    )
 
 
 def secret(variable: str) -> str | None:

@@ -6,6 +6,7 @@ do not wait for torch.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from journeyman import files
+from journeyman import files, logs
 from journeyman import settings as settings_module
 from journeyman.data.columns import Columns
 from journeyman.data.dataset import Dataset, build, open_dataset
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from journeyman.jobs.checkpoints import Checkpoint
     from journeyman.jobs.events import Event
     from journeyman.jobs.pool import Pool
+    from journeyman.jobs.standing import Standing
     from journeyman.jobs.state import JobState
     from journeyman.jobs.store import Job, JobStore
     from journeyman.models.bases import Base
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
 
 ANY_USE = ToolUse()
 """Tools may be called, all of them, any number of times."""
+
+log = logging.getLogger("journeyman.jobs")
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 OnProgress = Callable[[str, int, int], None]
@@ -427,6 +431,12 @@ class Workspace:
         command = [sys.executable, "-m", "journeyman", "worker", "--with-parent", "--slot"]
         return Pool([[*command, str(slot)] for slot in range(count)], self.settings.environment())
 
+    def standing(self) -> Standing:
+        """How the service stands: jobs, workers, disk. Raises what SQLAlchemy raises where the database is gone."""
+        from journeyman.jobs.standing import standing
+
+        return standing(self._database, self.settings.home)
+
     def run_claimed(self, job_id: str, owner: str, *, should_stop: Callable[[], bool]) -> int:
         """Run a job that a worker has claimed as `owner`, in a process of its own; the process's exit status.
 
@@ -438,6 +448,7 @@ class Workspace:
         from journeyman.jobs.state import JobState, LeaseLost
         from journeyman.jobs.supervisor import BUSY, LEASE_LOST
 
+        logs.job_id.set(job_id)
         job = self.jobs.get(job_id)
         if lock.is_held(job.folder):
             return BUSY
@@ -484,6 +495,7 @@ class Workspace:
         )
         files.write_json(job.folder / "graders.json", list(task.graders))
         events.append(job.folder, {"type": "created", "job": job.id, "folder": str(job.folder)})
+        log.info("%s: created", job.id, extra={"job_id": job.id})
         return job
 
     def _run(

@@ -180,7 +180,7 @@ def test_a_wrong_method(http, method, path):
 
 def test_healthz_and_headers(http):
     reply = http.get("/healthz")
-    assert reply.json() == {"status": "ok"}
+    assert reply.json()["status"] == "ok"
     assert reply.headers["x-request-id"] != http.get("/healthz").headers["x-request-id"]
     assert int(reply.headers["openai-processing-ms"]) >= 0
     assert "server" not in reply.headers and "access-control-allow-origin" not in reply.headers

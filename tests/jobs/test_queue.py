@@ -20,6 +20,7 @@ from journeyman.errors import DiskFull, JobConflict, RequestError
 from journeyman.files import hash_file
 from journeyman.jobs import queue, worker
 from journeyman.jobs.lease import Lease
+from journeyman.jobs.presence import SILENT_S, Presence, present
 from journeyman.jobs.state import JobState, LeaseLost, claim, move, new_owner, release, renew
 from journeyman.jobs.store import JobStore
 from journeyman.plan.plan import Wishes
@@ -115,6 +116,22 @@ def test_a_dead_holders_job_is_taken_up_first_and_a_living_ones_never(store):
         move(store.engine, dead, JobState.SUCCEEDED, owner="gone")
     release(store.engine, dead, "gone")
     assert store.get(dead).lease_owner not in (None, "gone")
+
+
+def test_a_worker_is_seen_while_it_lives(store):
+    ours = Presence(store.engine, slot=1)
+    ours.beat(None)
+    ours.beat("ftjob-1")
+    (seen,) = [worker for worker in present(store.engine) if worker.id == ours.id]
+    assert (seen.slot, seen.job) == (1, "ftjob-1")
+    assert 0 <= seen.silent_s < 5
+    with store.engine.begin() as connection:  # killed, and silent since
+        connection.execute(database.workers.update().values(seen_at=database.workers.c.seen_at - SILENT_S - 1))
+    assert not present(store.engine)
+    ours.beat(None)
+    assert present(store.engine)
+    ours.leave()
+    assert not present(store.engine)
 
 
 def test_a_foreground_training_is_nobodys_to_take(store):

@@ -7,12 +7,16 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from journeyman import __version__
 from journeyman.api import chat, evals, files, graders, jobs, responses
 from journeyman.api.errors import install
 from journeyman.api.eval_runs import Runner
-from journeyman.api.gate import MAX_BODY_BYTES, Gate
+from journeyman.api.gate import MAX_BODY_BYTES, Gate, insist_on_owner
+from journeyman.api.health import Health
+from journeyman.api.metrics import Metrics
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import Decoder
 from journeyman.api.wire import ChatCompletion, ChatRequest, ErrorEnvelope, ModelDeleted, ModelList, WireModel
@@ -37,6 +41,7 @@ def create_app(
     decoder = Decoder()
     catalogue = Catalogue(workspace, bases)
     runner = Runner(workspace, catalogue)
+    metrics = Metrics(workspace)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -56,15 +61,31 @@ def create_app(
     app.include_router(responses.router(workspace, catalogue, decoder))
     app.include_router(evals.router(workspace, catalogue, runner))
 
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """Answers as soon as the server does; no model is loaded for it."""
-        return {"status": "ok"}
-
+    _add_operation(app, workspace, metrics)
     app.add_middleware(
-        Gate, owner_keys=workspace.settings.api_keys, keys=workspace.keys, max_body_bytes=max_body_bytes
+        Gate,
+        owner_keys=workspace.settings.api_keys,
+        keys=workspace.keys,
+        metrics=metrics,
+        max_body_bytes=max_body_bytes,
     )
     return app
+
+
+def _add_operation(app: FastAPI, workspace: Workspace, metrics: Metrics) -> None:
+    health = Health(workspace)
+
+    @app.get("/healthz", response_model=None)
+    async def healthz() -> JSONResponse:
+        """Whether this server can answer, and whether jobs can go on; no model is loaded for it."""
+        status, report = await health.report()
+        return JSONResponse(report, status)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    def show_metrics(request: Request) -> Response:
+        """What the server counts, in Prometheus' text format, for its owner."""
+        insist_on_owner(request)
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_models(app: FastAPI, catalogue: Catalogue) -> None:

@@ -17,9 +17,11 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from journeyman.api.errors import RefusedError, envelope_of, error_response
+from journeyman.logs import request_id
 from journeyman.storage.documents import DEFAULT_PROJECT
 
 if TYPE_CHECKING:
+    from journeyman.api.metrics import Metrics
     from journeyman.storage.keys import Keys
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -34,13 +36,31 @@ MAX_PART_BYTES = 64 * 1024 * 1024
 FORM_BYTES = 1024 * 1024
 """What a form may hold beside its file."""
 
+GUARDED = ("/v1", "/metrics")
+"""Where a key is asked for. What else there is (/healthz, the API's description) tells nothing of anybody's."""
+
+CUT = 499
+"""What is counted for an answer that its client did not wait for: no status of HTTP, and the one nginx writes."""
+
 log = logging.getLogger("journeyman.api")
+access = logging.getLogger("journeyman.access")
 
 
 def project_of(request: Request) -> str:
     """The project that the request's key belongs to."""
     project: str = request.state.project
     return project
+
+
+def insist_on_owner(request: Request) -> None:
+    """What tells of all projects is for keys of the default one. Raises RefusedError."""
+    if project_of(request) != DEFAULT_PROJECT:
+        raise RefusedError(
+            403,
+            "This tells of all projects, and your key belongs to one.",
+            code="key_not_allowed",
+            fix="use a key of the default project",
+        )
 
 
 class Gate:
@@ -51,11 +71,18 @@ class Gate:
     """
 
     def __init__(
-        self, app: ASGIApp, *, owner_keys: Sequence[str], keys: Keys, max_body_bytes: int = MAX_BODY_BYTES
+        self,
+        app: ASGIApp,
+        *,
+        owner_keys: Sequence[str],
+        keys: Keys,
+        metrics: Metrics,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self._app = app
         self._owner_keys = tuple(key.encode() for key in owner_keys)
         self._keys = keys
+        self._metrics = metrics
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,7 +91,16 @@ class Gate:
             await self._app(scope, receive, send)
             return
         reply = _Reply(send, f"req_{uuid.uuid4().hex}")
+        request_id.set(reply.request_id)
         scope.setdefault("state", {}).update(request_id=reply.request_id, project=DEFAULT_PROJECT)
+        self._metrics.under_way.inc()
+        try:
+            await self._answer(scope, receive, reply)
+        finally:
+            self._metrics.under_way.dec()
+            self._note(scope, reply)
+
+    async def _answer(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
         max_bytes = self._limit_of(scope)
         try:
             scope["state"]["project"] = await self._admit(scope)
@@ -79,6 +115,19 @@ class Gate:
             headers = {"www-authenticate": "Bearer"} if status == 401 else None
             await error_response(status, body, headers)(scope, receive, reply.send)
 
+    def _note(self, scope: Scope, reply: _Reply) -> None:
+        """Count the request, and log it without its query, which may hold what is not for a log."""
+        method, seconds = scope["method"], reply.seconds
+        route = getattr(scope.get("route"), "path", None) or "unknown"
+        self._metrics.count(method, route, reply.status, seconds)
+        access.info(
+            "%s %s %d", method, scope["path"], reply.status,
+            extra={
+                "method": method, "path": scope["path"], "status": reply.status,
+                "seconds": round(seconds, 4), "project": scope["state"]["project"],
+            },
+        )  # fmt: skip
+
     def _limit_of(self, scope: Scope) -> int:
         """How large a body may be: only forms that bring a file are larger than a conversation."""
         path = scope["path"].rstrip("/")
@@ -92,7 +141,7 @@ class Gate:
         """The project of the request's key. Raises RefusedError."""
         headers = Headers(scope=scope)
         if bool(self._owner_keys) or await run_in_threadpool(self._keys.any):
-            if not scope["path"].startswith("/v1"):
+            if not scope["path"].startswith(GUARDED):
                 return DEFAULT_PROJECT
             return await self._project_of_key(headers.get("authorization", ""))
         if not is_local(_hostname(headers.get("host", ""))):
@@ -132,13 +181,19 @@ class _Reply:
         self._started_s = time.perf_counter()
         self.request_id = request_id
         self.started = False
+        self.status = CUT
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started_s
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
+            self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
-            headers["openai-processing-ms"] = str(round((time.perf_counter() - self._started_s) * 1000))
+            headers["openai-processing-ms"] = str(round(self.seconds * 1000))
         await self._send(message)
 
 

@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from journeyman.workspace import Workspace
 
 DRAIN_S = 10
-"""How long answers under way may go on after the first Ctrl-C."""
+"""How long answers under way may go on after SIGTERM or the first Ctrl-C."""
 
 log = logging.getLogger("journeyman.api")
 
@@ -31,15 +32,18 @@ def serve(
     *,
     bases: Sequence[str] = (),
     warm: str | None = None,
+    drain_s: int = DRAIN_S,
     on_ready: Callable[[str], None] = lambda _url: None,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Answer requests until Ctrl-C.
+    """Answer requests until SIGTERM or Ctrl-C; answers under way then have `drain_s` to end.
 
-    `port` 0 takes a free one. `on_ready` is told the base URL for clients once connections are taken. `warm` names a
-    model that is loaded at once, in the background, instead of at its first request. Raises JourneymanError where
-    the address can't be used, and BaseNotFound where one of `bases` is not here.
+    `port` 0 takes a free one. `on_ready` is told the base URL for clients once connections are taken, and `on_stop` is
+    called, in the signal's handler, when the stop begins. `warm` names a model that is loaded at once, in the
+    background, instead of at its first request. Raises JourneymanError where the address can't be used, and
+    BaseNotFound where one of `bases` is not here.
     """
-    server, listening = prepare(workspace, host, port, bases=bases)
+    server, listening = prepare(workspace, host, port, bases=bases, drain_s=drain_s, on_stop=on_stop)
     if warm is not None:
         threading.Thread(target=_warm, args=(workspace, warm), name="warm", daemon=True).start()
     on_ready(f"{url_of(listening)}/v1")
@@ -50,8 +54,27 @@ def serve(
             return
 
 
+class _Server(uvicorn.Server):
+    """A server that says when it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn's handler of SIGTERM and SIGINT."""
+        self._on_stop()
+        super().handle_exit(sig, frame)
+
+
 def prepare(
-    workspace: Workspace, host: str, port: int, *, bases: Sequence[str] = ()
+    workspace: Workspace,
+    host: str,
+    port: int,
+    *,
+    bases: Sequence[str] = (),
+    drain_s: int = DRAIN_S,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> tuple[uvicorn.Server, socket.socket]:
     """A server that is ready to run and its socket, which takes connections already. For `serve` and for tests."""
     if not is_local(host) and not workspace.settings.api_keys and not workspace.keys.any():
@@ -65,12 +88,13 @@ def prepare(
     listening = _listen(host, port)
     config = uvicorn.Config(
         app,
+        log_config=None,  # what it says goes where the process logs
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=drain_s,
     )
-    return uvicorn.Server(config), listening
+    return _Server(config, on_stop), listening
 
 
 def url_of(listening: socket.socket) -> str:

@@ -18,30 +18,41 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     host: Annotated[str, typer.Option("--host", help="Other than localhost only with a key, of `keys create` or JOURNEYMAN_API_KEY.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
     workers: Annotated[
         int, typer.Option("--workers", min=0, max=64, help="How many jobs run at once, each in a process of its own.")
     ] = 1,
+    base: Annotated[
+        list[str] | None,
+        typer.Option("--base", metavar="BASE", help="A hub id or model folder to call and to fine-tune, besides the starter. Can be repeated."),
+    ] = None,
+    drain: Annotated[
+        int, typer.Option("--drain", metavar="SECONDS", min=0, max=3600, help="How long answers under way may go on after SIGTERM or Ctrl-C.")
+    ] = 10,
 ) -> None:
     """An OpenAI-compatible server for base and tuned models, with workers for the jobs in the queue."""
     import signal
 
+    from journeyman import logs
     from journeyman.api import server
     from journeyman.workspace import Workspace
 
     workspace = Workspace()
     screen = Screen()
-    shown = f"[{host}]" if ":" in host else host
-    screen.line(f"serving on http://{shown}:{port}/v1 (Ctrl-C stops)", style="bold")
-    if not workspace.settings.api_keys and not workspace.keys.any():
-        screen.line("  any key is accepted, from this machine only; `journeyman keys create` makes keys", style="dim")
+
+    def ready(url: str) -> None:
+        screen.line(f"serving on {url} (Ctrl-C stops)", style="bold")
+        if not workspace.settings.api_keys and not workspace.keys.any():
+            screen.line("  any key is accepted, from this machine only; `journeyman keys create` makes keys", style="dim")
+
+    logs.begin(workspace.settings.log_format)
     signal.signal(signal.SIGTERM, _interrupt)
-    with workspace.workers(workers):
-        server.serve(workspace, host=host, port=port)
+    with workspace.workers(workers) as pool:
+        server.serve(workspace, host=host, port=port, bases=base or (), drain_s=drain, on_ready=ready, on_stop=pool.stop)
 
 
 def _interrupt(number: int, frame: Any) -> None:
-    """SIGTERM ends as Ctrl-C does: answers under way are finished, and jobs go back into the queue with a checkpoint."""
+    """SIGTERM ends as Ctrl-C does, also before the server runs."""
     raise KeyboardInterrupt
 
 

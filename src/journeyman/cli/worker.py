@@ -32,10 +32,12 @@ def worker(
     ] = None,
 ) -> None:
     """Run queued jobs, one after the other, each in a process of its own. SIGTERM or Ctrl-C: the job under way writes a checkpoint and goes back into the queue."""
+    from journeyman import logs
     from journeyman.workspace import Workspace
 
     stopped = _stop_asked()
     workspace = Workspace()
+    logs.begin(workspace.settings.log_format)
     if job is not None and lease is not None:
         raise typer.Exit(workspace.run_claimed(job, lease, should_stop=stopped))
     parent = os.getppid()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from journeyman.jobs.supervisor import POLL_S
+
+STOP_S = 60.0
+"""How long a worker may take to hand its job back. One that is killed then loses nothing: its lease runs out."""
 
 
 class Pool:
@@ -30,10 +34,20 @@ class Pool:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        self.stop()
+        deadline_s = time.monotonic() + STOP_S
+        for process in self._processes:
+            try:
+                process.wait(max(0.0, deadline_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def stop(self) -> None:
+        """Tell the workers to hand their jobs back, without waiting for it. Safe in a signal's handler."""
+        self._ended.set()
         for process in self._processes:
             process.terminate()
-        for process in self._processes:
-            process.wait()
 
     def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         # A session of their own: Ctrl-C reaches the server alone, which then tells them to stop.

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from journeyman.database import UNREACHABLE
 from journeyman.jobs import events
 from journeyman.jobs.lease import RENEWALS
+from journeyman.jobs.presence import Presence
 from journeyman.jobs.queue import claim_next
 from journeyman.jobs.state import LeaseLost, new_owner, release, renew
 
@@ -63,15 +64,20 @@ class Worker:
         """
         self.jobs_folder.mkdir(parents=True, exist_ok=True)
         with _slot(self.jobs_folder.parent, slot, lambda: should_stop() or should_end()) as slot_file:
-            while not (should_stop() or should_end()):
-                owner = new_owner()
-                job_id = self._next(owner)
-                if job_id is not None:
-                    self._run(job_id, owner, slot_file, should_stop)
-                elif once:
-                    return
-                else:
-                    time.sleep(POLL_S)
+            presence = Presence(self.engine, slot)
+            try:
+                while not (should_stop() or should_end()):
+                    presence.beat(None)
+                    owner = new_owner()
+                    job_id = self._next(owner)
+                    if job_id is not None:
+                        self._run(job_id, owner, slot_file, presence, should_stop)
+                    elif once:
+                        return
+                    else:
+                        time.sleep(POLL_S)
+            finally:
+                presence.leave()
 
     def _next(self, owner: str) -> str | None:
         free = shutil.disk_usage(self.jobs_folder).free
@@ -84,7 +90,15 @@ class Worker:
             log.warning("the database does not answer: %s", error)
             return None
 
-    def _run(self, job_id: str, owner: str, slot_file: int | None, should_stop: Callable[[], bool]) -> None:
+    def _run(
+        self,
+        job_id: str,
+        owner: str,
+        slot_file: int | None,
+        presence: Presence,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        log.info("%s: begun", job_id, extra={"job_id": job_id})
         folder = self.jobs_folder / job_id
         with (folder / "process.log").open("ab") as output:
             process = subprocess.Popen(
@@ -96,18 +110,26 @@ class Worker:
                 pass_fds=() if slot_file is None else (slot_file,),
                 start_new_session=True,  # Ctrl-C is for the worker, which passes on what is meant
             )
-        self._watch(process, job_id, owner, should_stop)
+        self._watch(process, job_id, owner, presence, should_stop)
         if process.returncode == BUSY:
             time.sleep(POLL_S)
         how = None if process.returncode in (0, LEASE_LOST, BUSY) else _ending(process.returncode, folder)
         with suppress(*UNREACHABLE):  # the lease runs out by itself
             release(self.engine, job_id, owner, death=how)
         if how is not None and process.returncode < 0:
-            log.warning("%s: its process was %s", job_id, how)
+            log.warning("%s: its process was %s", job_id, how, extra={"job_id": job_id})
             events.append(folder, {"type": "died", "reason": how})
+        else:
+            code = process.returncode
+            log.info("%s: its process ended", job_id, extra={"job_id": job_id, "exit_status": code})
 
     def _watch(
-        self, process: subprocess.Popen[bytes], job_id: str, owner: str, should_stop: Callable[[], bool]
+        self,
+        process: subprocess.Popen[bytes],
+        job_id: str,
+        owner: str,
+        presence: Presence,
+        should_stop: Callable[[], bool],
     ) -> None:
         """Wait for the process. The lease is renewed from here too, since the process needs a while to begin."""
         asked = False
@@ -115,6 +137,7 @@ class Worker:
         while process.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.1)
+            presence.beat(job_id)
             if should_stop() and not asked:
                 asked = True
                 process.send_signal(signal.SIGTERM)

@@ -1,0 +1,220 @@
+"""How the service is watched and stopped: /healthz, /metrics, the log, SIGTERM."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from prometheus_client.parser import text_string_to_metric_families
+
+from journeyman import logs
+from journeyman.jobs.presence import Presence
+from journeyman.jobs.standing import Standing
+from journeyman.plan.plan import Wishes
+from journeyman.workspace import TrainRequest, Workspace
+
+from .conftest import running
+from .scripted import Scripted, serving
+
+CHAT = {"model": "starter", "messages": [{"role": "user", "content": "hello"}]}
+
+
+def numbers(url: str, **headers: str) -> dict[tuple[str, ...], float]:
+    reply = httpx.get(f"{url}/metrics", headers=headers)
+    assert reply.status_code == 200, reply.text
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(reply.text)
+        for sample in family.samples
+    }
+
+
+def queue_job(workspace: Workspace, base: Path, folder: Path) -> None:
+    rows = folder / "rows.jsonl"
+    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    rows.write_text((json.dumps(row) + "\n") * 12)
+    workspace.submit(TrainRequest(str(rows), str(base)))
+
+
+# ── /healthz ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_healthz_tells_of_jobs_that_wait_for_nobody(tmp_path, base):
+    with running(tmp_path / "home", base) as server:
+        reply = httpx.get(f"{server.url}/healthz")
+        assert (reply.status_code, reply.json()["status"]) == (200, "ok")
+        queue_job(server.workspace, base, tmp_path)
+        time.sleep(1.1)  # one look counts for a second
+        report = httpx.get(f"{server.url}/healthz").json()
+        assert report["status"] == "degraded"
+        assert report["checks"] == {"database": "ok", "disk": "ok", "workers": "1 jobs wait, and no worker lives"}
+        Presence(server.workspace.jobs.engine, 0).beat(None)
+        time.sleep(1.1)
+        assert httpx.get(f"{server.url}/healthz").json()["status"] == "ok"
+
+
+def test_healthz_fails_where_the_database_is_gone_and_says_when_the_disk_is_full():
+    workspace = Scripted()
+    with serving(workspace) as url:
+        workspace.standing = lambda: Standing({}, 0, 0.0, (), 2**20)
+        full = httpx.get(f"{url}/healthz")
+        assert (full.status_code, full.json()["status"]) == (200, "degraded")
+        assert full.json()["checks"]["disk"].startswith("1 MiB free")
+
+        def gone() -> Standing:
+            raise sa.exc.OperationalError("SELECT 1", {}, Exception("secret-host refused"))
+
+        workspace.standing = gone
+        time.sleep(1.1)
+        down = httpx.get(f"{url}/healthz")
+        assert (down.status_code, down.json()["status"]) == (503, "failing")
+        assert "secret-host" not in down.text
+        assert numbers(url)[("journeyman_database_up",)] == 0
+
+
+def test_a_database_that_hangs_holds_one_thread_and_no_client():
+    workspace, looks, let_go = Scripted(), [], threading.Event()
+
+    def hangs() -> Standing:
+        looks.append(1)
+        let_go.wait(20)
+        return Standing({}, 0, 0.0, (), 2**40)
+
+    workspace.standing = hangs
+    with serving(workspace) as url:
+        began_s = time.monotonic()
+        assert {httpx.get(f"{url}/healthz", timeout=10).status_code for _ in range(2)} == {503}
+        assert time.monotonic() - began_s < 9
+        assert len(looks) == 1
+        let_go.set()
+
+
+# ── /metrics ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_requests_are_counted_by_pattern_and_status(tmp_path, base):
+    with running(tmp_path / "home", base) as server:
+        for path in ("/v1/files/file-1", "/v1/files/file-2", "/v1/no/such/thing"):
+            httpx.get(f"{server.url}{path}")
+        httpx.request("BREW", f"{server.url}/v1/models")
+        queue_job(server.workspace, base, tmp_path)
+        found = numbers(server.url)
+    assert found[("journeyman_http_requests_total", "/v1/files/{file_id}", "404", "GET")] == 2
+    assert found[("journeyman_http_requests_total", "404", "GET", "unknown")] == 1
+    assert sum(n for key, n in found.items() if key[0] == "journeyman_http_requests_total" and "other" in key) == 1
+    assert found[("journeyman_http_request_seconds_count", "/v1/files/{file_id}")] == 2
+    assert found[("journeyman_http_requests_under_way",)] == 1, "the scrape itself"
+    assert found[("journeyman_jobs", "queued")] == found[("journeyman_jobs_waiting",)] == 1
+    assert found[("journeyman_workers", "idle")] == 0
+    assert found[("journeyman_disk_free_bytes",)] > 0
+    assert found[("process_resident_memory_bytes",)] > 0
+
+
+def test_metrics_are_for_the_owner(tmp_path, base):
+    with running(tmp_path / "home", base, keys=("sk-owner",)) as server:
+        _, theirs = server.workspace.keys.create("them", "theirs")
+        statuses = [
+            httpx.get(f"{server.url}/metrics", headers=headers).status_code
+            for headers in ({}, {"authorization": f"Bearer {theirs}"}, {"authorization": "Bearer sk-owner"})
+        ]
+    assert statuses == [401, 403, 200]
+
+
+# ── the log ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def lines():
+    """What is logged meanwhile, as JSON lines."""
+    stream, root = io.StringIO(), logging.getLogger()
+    handler, level = logging.StreamHandler(stream), root.level
+    handler.setFormatter(logs.JsonLines())
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+def test_a_line_of_the_log_names_the_request_and_the_job(tmp_path, base, lines):
+    with running(tmp_path / "home", base) as server:
+        rows = tmp_path / "rows.jsonl"
+        row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+        rows.write_text((json.dumps(row) + "\n") * 12)
+        client = server.client()
+        file = client.files.create(file=rows, purpose="fine-tune")
+        job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id, extra_query={"secret": "s3cret"})
+    created = [line for line in lines() if line["message"] == f"{job.id}: created"]
+    assert [(line["job_id"], line["request_id"]) for line in created] == [(job.id, job._request_id)]
+    asked = [line for line in lines() if line.get("request_id") == job._request_id and line["logger"] == "journeyman.access"]
+    assert [(line["method"], line["path"], line["status"], line["project"]) for line in asked] == [
+        ("POST", "/v1/fine_tuning/jobs", 200, "default")
+    ]
+    ours = [line for line in lines() if line["logger"].startswith("journeyman")]
+    assert not any("s3cret" in json.dumps(line) for line in ours)
+
+
+def test_an_exception_is_one_line_of_json():
+    try:
+        raise ValueError("a\nb")
+    except ValueError:
+        record = logging.getLogger("x").makeRecord("x", logging.ERROR, "f", 1, "failed: %s", ("ü",), sys.exc_info())
+    text = logs.JsonLines().format(record)
+    assert "\n" not in text
+    line = json.loads(text)
+    assert (line["level"], line["message"]) == ("error", "failed: ü")
+    assert line["exception"].endswith("ValueError: a\nb")
+    assert "request_id" not in line
+
+
+# ── SIGTERM ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_sigterm_lets_a_stream_end_and_hands_the_job_back(tmp_path, base):
+    home = tmp_path / "home"
+    workspace = Workspace(home)
+    rows = tmp_path / "rows.jsonl"
+    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    rows.write_text((json.dumps(row) + "\n") * 60)
+    job = workspace.submit(TrainRequest(str(rows), str(base), Wishes(epochs=50, batch_size=1, rank=4)))
+    environment = {**os.environ, "JOURNEYMAN_HOME": str(home), "JOURNEYMAN_LOG": "json"}
+    command = [sys.executable, "-m", "journeyman", "serve", "--port", "0", "--drain", "60"]
+    with (tmp_path / "log").open("w+") as log:
+        server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            line = server.stdout.readline()
+            url = line.split()[2]
+            deadline_s = time.monotonic() + 300
+            while not workspace.job(job.id).step:
+                assert time.monotonic() < deadline_s, (tmp_path / "log").read_text()
+                time.sleep(0.1)
+            body = {**CHAT, "stream": True, "max_tokens": 200, "logit_bias": {}, "temperature": 0}
+            frames = []
+            with httpx.stream("POST", f"{url}/chat/completions", json=body, timeout=120) as reply:
+                for frame in reply.iter_lines():
+                    if frame.startswith("data: "):
+                        frames.append(frame)
+                    if len(frames) == 2:
+                        server.send_signal(signal.SIGTERM)
+            assert frames[-1] == "data: [DONE]"
+            assert server.wait(60) == 0
+        finally:
+            server.kill()
+        said = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    left = workspace.job(job.id)
+    assert (left.status, left.lease_owner) == ("queued", None)
+    assert any((left.folder / "checkpoints").glob("step-*"))
+    assert not workspace.standing().workers
+    assert {"journeyman.access", "journeyman.jobs"} <= {line["logger"] for line in said}
+    assert [line["job_id"] for line in said if line["message"] == f"{job.id}: begun"] == [job.id]
