@@ -96,6 +96,7 @@ HIDDEN = {
     "models/export/llamacpp/write.py": {"gguf"},
     "database.py": {"alembic"},
     "plan/machine.py": {"numpy"},
+    "jobs/tracker.py": {"wandb"},
 }
 """Imports inside functions, each of a library that is slow to load and seldom needed."""
 MAY_HIDE_OUR_OWN = {"workspace", "cli", "api"}

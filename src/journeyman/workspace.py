@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from journeyman.storage.files import FileStore
     from journeyman.storage.keys import Keys
     from journeyman.storage.uploads import UploadStore
+    from journeyman.storage.webhooks import Webhooks
 
 ANY_USE = ToolUse()
 """Tools may be called, all of them, any number of times."""
@@ -510,23 +511,25 @@ class Workspace:
     ) -> tuple[Job, Version | None]:
         from journeyman.jobs.lease import Lease
         from journeyman.jobs.state import JobState
+        from journeyman.jobs.tracker import tracked
 
         with Lease(self._database, job.id, owner, lease_s=self.settings.lease_s, on_lost=on_lost) as lease:
             on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
             from journeyman.jobs import worker  # after the lease is renewed: torch takes seconds to load
 
-            version = worker.run(
-                job,
-                lease=lease,
-                store=self.jobs,
-                registry=self.registry,
-                materials=lambda journal: self._materials(job, journal),
-                machine=self.machine(),
-                org=self.settings.org,
-                on_event=on_event,
-                should_stop=should_stop,
-                when_stopped=when_stopped or JobState.PAUSED,
-            )
+            with tracked(job.id, job.folder, job.details or {}, on_event) as told:
+                version = worker.run(
+                    job,
+                    lease=lease,
+                    store=self.jobs,
+                    registry=self.registry,
+                    materials=lambda journal: self._materials(job, journal),
+                    machine=self.machine(),
+                    org=self.settings.org,
+                    on_event=told,
+                    should_stop=should_stop,
+                    when_stopped=when_stopped or JobState.PAUSED,
+                )
         return self.jobs.get(job.id), version
 
     def _materials(self, job: Job, on_event: OnEvent) -> tuple[Base, Dataset]:
@@ -603,6 +606,13 @@ class Workspace:
         from journeyman.storage.keys import Keys
 
         return Keys(self._database)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """The addresses that are told when jobs and eval runs end."""
+        from journeyman.storage.webhooks import Webhooks
+
+        return Webhooks(self._database)
 
     # ── what the API shows of jobs ────────────────────────────────────────────────────────────────────────────
 

@@ -38,6 +38,11 @@ class NoKeys:
         return None
 
 
+class NoWebhooks:
+    def claim(self) -> list[Any]:
+        return []
+
+
 class Scripted:
     """The part of a Workspace that the server calls."""
 
@@ -46,6 +51,7 @@ class Scripted:
         self.settings = Settings(Path("/nowhere"), "local", "sqlite://", keys)
         self.registry = NoRegistry()
         self.keys = NoKeys()
+        self.webhooks = NoWebhooks()
         self.asked: list[tuple[str, Sequence[Message], Any]] = []
         self.standing: Callable[[], Standing] = lambda: Standing({}, 0, 0.0, (), 2**40)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 import time
 
 import httpx
@@ -168,13 +170,55 @@ def test_a_bad_file_fails_the_job_and_says_where(it, client, content, code, told
         ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}}, "method.type"),
         ({"method": {"type": "reinforcement", "reinforcement": {"grader": {"type": "string_check"}}}}, "method.type"),
         ({"method": {"type": "magic"}}, "method.type"),
-        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations"),
     ],
 )
 def test_what_can_not_be_asked_is_refused_by_field(client, train, change, param):
     with pytest.raises(openai.BadRequestError) as caught:
         client.fine_tuning.jobs.create(**{"model": "tiny", "training_file": train, **change})
     assert caught.value.param.split(".constrained")[0] == param.split(".constrained")[0]
+
+
+WANDB = [{"type": "wandb", "wandb": {"project": "p", "tags": ["ours"]}}]
+
+
+def test_wandb_is_refused_with_the_mend_where_it_has_no_library_or_no_key(client, train, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    for told in ("WANDB_API_KEY", "journeyman[wandb]"):
+        with pytest.raises(openai.BadRequestError, match=re.escape(told)) as caught:
+            client.fine_tuning.jobs.create(model="tiny", training_file=train, integrations=WANDB)
+        assert caught.value.param == "integrations"
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+
+def test_wandb_is_told_every_step_under_the_jobs_id(it, client, train, monkeypatch):
+    pytest.importorskip("wandb")
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    job = client.fine_tuning.jobs.create(
+        model="tiny", training_file=train, integrations=WANDB, hyperparameters={"n_epochs": 1}
+    )
+    assert job.integrations[0].wandb.model_dump()["run_id"] == job.id
+    with working(it.workspace):
+        job = ended(client, job.id)
+    assert job.status == "succeeded", job.error
+    (path,) = it.workspace.job(job.id).folder.glob(f"wandb/offline-run-*/run-{job.id}.wandb")
+    store, steps = DataStore(), []
+    store.open_for_scan(str(path))
+    while data := store.scan_data():
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.HasField("run"):
+            config = {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            assert (record.run.run_id, record.run.project) == (job.id, "p")
+            assert config["training_file"] == train
+        keys = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+        if "train_loss" in keys:
+            steps.append(float(keys["train_loss"]))
+    told = [e["train_loss"] for e in it.workspace.history(it.workspace.job(job.id)) if e["type"] == "step"]
+    assert steps == pytest.approx(told)
 
 
 def test_an_unknown_job(it, client):

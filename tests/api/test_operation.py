@@ -40,11 +40,17 @@ def numbers(url: str, **headers: str) -> dict[tuple[str, ...], float]:
     }
 
 
+def write_rows(path: Path, count: int = 12) -> Path:
+    def row(i: int) -> str:
+        asked, answer = f"Where is parcel {i}?", f"Parcel {i} is on its way."
+        return json.dumps({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]})
+
+    path.write_text("".join(row(i) + "\n" for i in range(count)))
+    return path
+
+
 def queue_job(workspace: Workspace, base: Path, folder: Path) -> None:
-    rows = folder / "rows.jsonl"
-    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-    rows.write_text((json.dumps(row) + "\n") * 12)
-    workspace.submit(TrainRequest(str(rows), str(base)))
+    workspace.submit(TrainRequest(str(write_rows(folder / "rows.jsonl")), str(base)))
 
 
 # ── /healthz ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -149,9 +155,7 @@ def lines():
 
 def test_a_line_of_the_log_names_the_request_and_the_job(tmp_path, base, lines):
     with running(tmp_path / "home", base) as server:
-        rows = tmp_path / "rows.jsonl"
-        row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-        rows.write_text((json.dumps(row) + "\n") * 12)
+        rows = write_rows(tmp_path / "rows.jsonl")
         client = server.client()
         file = client.files.create(file=rows, purpose="fine-tune")
         job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id, extra_query={"secret": "s3cret"})
@@ -184,9 +188,7 @@ def test_an_exception_is_one_line_of_json():
 def test_sigterm_lets_a_stream_end_and_hands_the_job_back(tmp_path, base):
     home = tmp_path / "home"
     workspace = Workspace(home)
-    rows = tmp_path / "rows.jsonl"
-    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-    rows.write_text((json.dumps(row) + "\n") * 60)
+    rows = write_rows(tmp_path / "rows.jsonl", 60)
     job = workspace.submit(TrainRequest(str(rows), str(base), Wishes(epochs=50, batch_size=1, rank=4)))
     environment = {**os.environ, "JOURNEYMAN_HOME": str(home), "JOURNEYMAN_LOG": "json"}
     command = [sys.executable, "-m", "journeyman", "serve", "--port", "0", "--drain", "60"]
@@ -196,8 +198,8 @@ def test_sigterm_lets_a_stream_end_and_hands_the_job_back(tmp_path, base):
             line = server.stdout.readline()
             url = line.split()[2]
             deadline_s = time.monotonic() + 300
-            while not workspace.job(job.id).step:
-                assert time.monotonic() < deadline_s, (tmp_path / "log").read_text()
+            while not (now := workspace.job(job.id)).step:
+                assert not now.status.terminal and time.monotonic() < deadline_s, now
                 time.sleep(0.1)
             body = {**CHAT, "stream": True, "max_tokens": 200, "logit_bias": {}, "temperature": 0}
             frames = []

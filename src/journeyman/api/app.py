@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from journeyman import __version__
 from journeyman.api import chat, evals, files, graders, jobs, responses
+from journeyman.api.deliver import Deliverer
 from journeyman.api.errors import install
 from journeyman.api.eval_runs import Runner
 from journeyman.api.gate import MAX_BODY_BYTES, Gate, insist_on_owner
@@ -42,10 +43,13 @@ def create_app(
     catalogue = Catalogue(workspace, bases)
     runner = Runner(workspace, catalogue)
     metrics = Metrics(workspace)
+    deliverer = Deliverer(workspace)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        deliverer.start()
         yield
+        deliverer.close()
         decoder.close()
         runner.close()
 

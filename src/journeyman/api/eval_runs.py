@@ -136,7 +136,12 @@ class Runner:
             if changed is None:  # cancelled, or deleted
                 return
             run = changed
-        documents.change(run, {**tally.as_dict(), "status": "completed"}, only_if={"status": "in_progress"})
+        documents.change(
+            run,
+            {**tally.as_dict(), "status": "completed"},
+            only_if={"status": "in_progress"},
+            announced="eval.run.succeeded",
+        )
 
     def _rows(self, body: CreateRun, documents: Documents) -> Sequence[Row]:
         source = body.data_source.source
@@ -351,4 +356,5 @@ def _messages(asked: list[dict[str, Any]]) -> tuple[Message, ...]:
 
 def _fail(run: Document, documents: Documents, code: str, message: str) -> Document:
     changes = {"status": "failed", "error": {"code": code, "message": message}}
-    return documents.change(run, changes, only_if={"status": run.body["status"]}) or run
+    only_if = {"status": run.body["status"]}
+    return documents.change(run, changes, only_if=only_if, announced="eval.run.failed") or run

@@ -139,10 +139,13 @@ def _add_runs(routes: APIRouter, documents: Any, catalogue: Catalogue, runner: R
             raise RefusedError(
                 400, f"The run {run.id} is {run.body['status']} already", code="run_ended", where="run_id"
             )
-        store = documents(request)
-        return run_shown(
-            store.change(run, {"status": "canceled"}, only_if={"status": run.body["status"]}) or run
+        cancelled = documents(request).change(
+            run,
+            {"status": "canceled"},
+            only_if={"status": run.body["status"]},
+            announced="eval.run.canceled",
         )
+        return run_shown(cancelled or run)
 
     @routes.delete(path + "/{run_id}")
     def delete_run(eval_id: str, run_id: str, request: Request) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from journeyman.api.wire_jobs import (
     wire_events,
 )
 from journeyman.errors import JobNotFound, ModelNotFound, ObjectNotFound
+from journeyman.jobs.tracker import insist_on_wandb
 from journeyman.storage.documents import Document
 
 if TYPE_CHECKING:
@@ -219,13 +220,7 @@ def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project
             fix="use supervised",
         )
     if body.integrations:
-        raise RefusedError(
-            400,
-            "The integration wandb is not available on this server yet",
-            code="unsupported_parameter",
-            where="integrations",
-            fix="leave it out; the job's events and its result file hold the same numbers",
-        )
+        insist_on_wandb()
     try:
         model = catalogue.find(body.model)
     except ModelNotFound:
@@ -304,13 +299,18 @@ def _shown(workspace: Workspace, job: Job) -> WireJob:
         user_provided_suffix=details.get("suffix") or job.suffix or None,
         seed=int(details.get("seed") or job.wishes.seed or 0),
         estimated_finish=_estimated_finish(job, plan),
-        integrations=details.get("integrations") or [],
+        integrations=[_integration(job, i["wandb"]) for i in details.get("integrations") or ()],
         metadata=job.metadata,
         method={"type": "supervised", "supervised": {"hyperparameters": hyper}},
         learning_rate=choices["learning_rate"]["value"] if choices else None,
         choices=choices,
         progress={"step": job.step, "total_steps": job.steps},
     )
+
+
+def _integration(job: Job, wandb: Mapping[str, Any]) -> dict[str, Any]:
+    """As OpenAI shows it: with the run's id, which is the job's."""
+    return {"type": "wandb", "wandb": {**wandb, "run_id": job.id}}
 
 
 def _resolved(asked: Mapping[str, Any], choices: Mapping[str, Any] | None) -> dict[str, Any]:

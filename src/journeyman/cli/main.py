@@ -19,6 +19,7 @@ from journeyman.cli import (
     models,
     server,
     training,
+    webhooks,
     worker,
 )
 from journeyman.errors import JourneymanError
@@ -33,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _part in (demo, data, check, compare, training, chat, answering, jobs, models, keys, export, server, worker):
+for _part in (demo, data, check, compare, training, chat, answering, jobs, models, keys, webhooks, export, server, worker):
     _part.register(app)
 
 

@@ -25,6 +25,8 @@ import sqlalchemy as sa
 
 from journeyman import database
 from journeyman.errors import JobConflict, JobNotFound
+from journeyman.storage.documents import DEFAULT_PROJECT
+from journeyman.storage.webhooks import announce
 
 
 class JobState(StrEnum):
@@ -73,7 +75,7 @@ def is_free(engine: sa.Engine) -> sa.ColumnElement[bool]:
 def move(engine: sa.Engine, job_id: str, to: JobState, *, owner: str | None = None, **values: Any) -> None:
     """Change a job's state, and other columns of its row, in one statement that only fits an allowed state.
 
-    `owner` is the holder of the lease who moves the job out of its hands: the statement then fits only while the
+    The webhooks that are told of a job's end are so in the same transaction. `owner` is the holder of the lease who moves the job out of its hands: the statement then fits only while the
     lease is its own, gives it back, and raises LeaseLost otherwise. Raises JobNotFound for an unknown id and
     JobConflict where the present state does not allow it.
     """
@@ -88,6 +90,9 @@ def move(engine: sa.Engine, job_id: str, to: JobState, *, owner: str | None = No
         fits.append(table.c.lease_owner == owner)
     with engine.begin() as connection:
         if connection.execute(table.update().where(*fits).values(status=to, **values)).rowcount == 1:
+            if to.terminal:
+                project = connection.execute(sa.select(table.c.project).where(table.c.id == job_id)).scalar_one()
+                announce(connection, f"fine_tuning.job.{to}", project or DEFAULT_PROJECT, job_id)
             return
         row = connection.execute(
             sa.select(table.c.status, table.c.lease_owner).where(table.c.id == job_id)

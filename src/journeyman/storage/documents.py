@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from journeyman import database
 from journeyman.errors import ObjectNotFound, RequestError
+from journeyman.storage.webhooks import announce
 
 DEFAULT_PROJECT = "default"
 """Where everything belongs that is created without a key of a project."""
@@ -110,9 +111,17 @@ class Documents:
         return Page(found[:limit], limit is not None and len(found) > limit)
 
     def change(
-        self, document: Document, changes: Mapping[str, Any], *, only_if: Mapping[str, str] | None = None
+        self,
+        document: Document,
+        changes: Mapping[str, Any],
+        *,
+        only_if: Mapping[str, str] | None = None,
+        announced: str | None = None,
     ) -> Document | None:
-        """Set keys of the body; None, and nothing changed, where a text of `only_if` does not stand there (any more)."""
+        """Set keys of the body; None, and nothing changed, where a text of `only_if` does not stand there (any more).
+
+        `announced` is an event that the project's webhooks are told with it, in the same transaction.
+        """
         table = _TABLE
         body = {**document.body, **changes}
         statement = (
@@ -122,6 +131,8 @@ class Documents:
             statement = statement.where(table.c.body[(key,)].as_string() == text)
         with self._engine.begin() as connection:
             changed = connection.execute(statement).rowcount == 1
+            if changed and announced is not None:
+                announce(connection, announced, self.project, document.id)
         return replace(document, body=body) if changed else None
 
     def remove(self, kind: str, id: str, *, parent: str | None = None) -> Document:

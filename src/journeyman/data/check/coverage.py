@@ -70,7 +70,10 @@ class _Shown:
         # Words of the others have to count even where training has none of them: they are what makes a row far.
         texts = [*(rows.inputs[i] for i in self.known), *others]
         self._counted: Any = TfidfVectorizer(analyzer=_stems, sublinear_tf=True, dtype=np.float32)
-        vectors = self._counted.fit_transform(texts).tocsr()
+        if any(map(_stems, texts)):
+            vectors = self._counted.fit_transform(texts).tocsr()
+        else:  # scikit-learn refuses to count no word at all
+            vectors = self._counted.fit(["nothing"]).transform(texts).tocsr()
         self.vectors, self.of_others = vectors[: len(self.known)], vectors[len(self.known) :]
         groups = np.array(rows.input_groups, np.int64)[self.known]
         self.usual = np.concatenate(
