@@ -3,8 +3,8 @@
     python benchmarks/faults.py --out benchmarks/results/faults.jsonl
     python benchmarks/faults.py --out benchmarks/results/faults.jsonl --database postgresql://postgres@127.0.0.1/faults
 
-Two servers share one home, one queue and one database, each with a worker. Again and again a server, a worker, a job's
-process, or all of them are killed, and a dead server is begun again, while 16 clients upload, list, download and chat.
+Two servers share one home, one queue and one database, each with a worker. Again and again a server, a worker, both, a
+job's process, or everything is killed, and a dead server is begun again, while 16 clients upload, list, download and chat.
 Every job is to end once, with the bytes of an undisturbed run; every answer that came whole is to be right; no request is
 to hang. Base and rows are tiny and made here, so that processes are killed at work and not while they load.
 """
@@ -41,7 +41,9 @@ from journeyman.workspace import TrainRequest, Workspace
 
 WISHES = Wishes(epochs=12, batch_size=4, rank=4, seed=3, learning_rate=1e-3)
 LEASE_S = "5"
-KINDS = ("server", "worker", "job", "all")
+KINDS = {"server": 3, "worker": 3, "both": 2, "job": 1, "all": 1}
+"""What is killed, and how often of ten times: `both` is a server and a worker at once, `all` every process there is."""
+
 PORTS = (18431, 18432)
 HANGS_S = 120.0
 """A request that neither answered nor broke off after this long hangs: killed servers close their connections at once."""
@@ -97,9 +99,11 @@ def ours(home: Path) -> dict[str, list[psutil.Process]]:
 
 def kill(home: Path, kind: str, random_: random.Random) -> bool:
     there = ours(home)
-    chosen = [p for ps in there.values() for p in ps] if kind == "all" else there[kind][:]
-    if kind != "all" and chosen:
-        chosen = [random_.choice(chosen)]
+    if kind == "all":
+        chosen = [process for processes in there.values() for process in processes]
+    else:
+        kinds = ("server", "worker") if kind == "both" else (kind,)
+        chosen = [random_.choice(there[k]) for k in kinds if there[k]]
     for process in chosen:
         try:
             process.send_signal(signal.SIGKILL)
@@ -138,7 +142,7 @@ class Clients:
             for port in PORTS
         ]
         acts = [self._chat, self._stream, self._file, self._list]
-        while not self._ended.wait(random_.uniform(0, 0.3)):
+        while not self._ended.wait(random_.uniform(1, 3)):
             self._once(random_.choice(acts), random_.choice(clients))
 
     def _once(self, act: Callable[[openai.OpenAI], str], client: openai.OpenAI) -> None:
@@ -232,7 +236,7 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         while time.monotonic() - began_s < asked.limit:
             if sum(killed.values()) < asked.kills:
                 time.sleep(random_.uniform(*asked.between))
-                kind = random_.choice(KINDS)
+                (kind,) = random_.choices([*KINDS], [*KINDS.values()])
                 killed[kind] += kill(home, kind, random_)
                 if not left():  # more kills are asked for than these jobs had time for
                     more_jobs()
@@ -276,7 +280,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=5)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--database")
-    parser.add_argument("--between", type=float, nargs=2, default=(3.0, 12.0), help="seconds between kills")
+    parser.add_argument("--between", type=float, nargs=2, default=(4.0, 18.0), help="seconds between kills")
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds after which it gives up")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)

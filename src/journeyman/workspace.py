@@ -48,8 +48,10 @@ if TYPE_CHECKING:
     from journeyman.evaluate.report import Evaluation, Saving
     from journeyman.evaluate.run import Scores
     from journeyman.generate.engine import Engine, Piece
+    from journeyman.generate.loop import Load
     from journeyman.generate.sampling import Sampling
     from journeyman.jobs.checkpoints import Checkpoint
+    from journeyman.jobs.clean import Removable
     from journeyman.jobs.events import Event
     from journeyman.jobs.pool import Pool
     from journeyman.jobs.standing import Standing
@@ -614,6 +616,27 @@ class Workspace:
 
         return Webhooks(self._database)
 
+    def clean(
+        self, kinds: Sequence[str], *, older_than_days: float = 30.0, delete: bool = False
+    ) -> list[Removable]:
+        """What takes up room and nobody needs, the largest first, of these kinds (see `jobs/clean.py`); deleted on demand.
+
+        Raises RequestError for a kind that there is none of.
+        """
+        from journeyman.errors import RequestError
+        from journeyman.jobs.clean import KINDS, removable, remove
+
+        if unknown := [kind for kind in kinds if kind not in KINDS]:
+            raise RequestError(
+                f"nothing is called {', '.join(unknown)} here", where="--only", fix=f"name some of {', '.join(KINDS)}",
+                code="invalid_value",
+            )  # fmt: skip
+        found = removable(
+            self.settings, self.jobs, self.registry, self.files, self.documents.everywhere("file"),
+            older_than_s=older_than_days * 86_400,
+        )  # fmt: skip
+        return [item for item in found if item.kind in kinds and (not delete or remove(item, self.files))]
+
     # ── what the API shows of jobs ────────────────────────────────────────────────────────────────────────────
 
     def plan_of(self, job: Job) -> Mapping[str, Any] | None:
@@ -771,6 +794,10 @@ class Workspace:
                 precision = rules.precision(machine, "lora").value
                 self._engines[str(folder)] = Engine(folder, precision=precision, device=machine.device)
             return self._engines[str(folder)]
+
+    def loads(self) -> dict[str, Load]:
+        """What each loaded base is at and has done, by its folder."""
+        return {folder: engine.load for folder, engine in list(self._engines.items())}
 
     def stream(
         self,

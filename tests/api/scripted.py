@@ -10,6 +10,7 @@ from typing import Any
 
 from journeyman.api.server import prepare, url_of
 from journeyman.generate.engine import Piece
+from journeyman.generate.loop import Load
 from journeyman.jobs.standing import Standing
 from journeyman.records import Message, Usage
 from journeyman.settings import Settings
@@ -53,6 +54,7 @@ class Scripted:
         self.keys = NoKeys()
         self.webhooks = NoWebhooks()
         self.asked: list[tuple[str, Sequence[Message], Any]] = []
+        self.loads: Callable[[], dict[str, Load]] = dict
         self.standing: Callable[[], Standing] = lambda: Standing({}, 0, 0.0, (), 2**40)
 
     def stream(self, model: str, messages: Sequence[Message], sampling: Any, **tools: Any) -> Iterator[Piece]:

@@ -12,9 +12,12 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
+from journeyman.api.errors import RefusedError
+from journeyman.api.limits import Rates
 from journeyman.api.server import prepare
 from journeyman.cli.main import app
 from journeyman.errors import JourneymanError, RequestError
+from journeyman.storage.keys import Limits
 from journeyman.workspace import Workspace
 
 from .conftest import Running, running
@@ -112,3 +115,100 @@ def test_the_commands(tmp_path, monkeypatch):
     assert Workspace(tmp_path).keys.find(made["key"]) is None
     wrong = CliRunner().invoke(app, ["keys", "revoke", "key_nobody"])
     assert wrong.exit_code == 1 and "keys list" in str(wrong.exception.fix)
+
+
+# ── limits ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def limited(server: Running, project: str, **limits: int) -> openai.OpenAI:
+    _, text = server.workspace.keys.create("limited", project, Limits(**limits))
+    return server.client(text)
+
+
+def test_a_rate_fills_steadily_holds_a_minute_and_is_each_keys_own():
+    now_s = 0.0
+    rates = Rates(lambda: now_s)
+    for left in (1, 0):
+        assert rates.take("a", 2)["x-ratelimit-remaining-requests"] == str(left)
+    with pytest.raises(RefusedError) as caught:
+        rates.take("a", 2)
+    assert caught.value.headers["retry-after"] == "31" and caught.value.headers["x-ratelimit-reset-requests"] == "1m0s"
+    assert rates.take("b", 2)["x-ratelimit-limit-requests"] == "2"
+    now_s = 29.0
+    with pytest.raises(RefusedError):
+        rates.take("a", 2)
+    now_s = 30.0
+    assert rates.take("a", 2)["x-ratelimit-remaining-requests"] == "0"
+    now_s = 10_000.0
+    assert rates.take("a", 2)["x-ratelimit-remaining-requests"] == "1", "no more than a minute's worth is saved up"
+
+
+def test_too_many_requests_get_429_and_openais_headers(open_server: Running):
+    client = limited(open_server, "shop", requests_per_minute=2)
+    first = client.models.with_raw_response.list()
+    assert first.headers["x-ratelimit-limit-requests"] == "2"
+    assert first.headers["x-ratelimit-remaining-requests"] == "1"
+    client.models.list()
+    with pytest.raises(openai.RateLimitError) as caught:
+        client.models.list()
+    error, headers = caught.value, caught.value.response.headers
+    assert (error.code, error.type) == ("rate_limit_exceeded", "requests")
+    assert 1 <= int(headers["retry-after"]) <= 31
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+    free = limited(open_server, "shop").models.with_raw_response.list()
+    assert "x-ratelimit-limit-requests" not in free.headers
+
+
+def test_a_project_that_holds_its_bytes_takes_no_more_files(open_server: Running, tmp_path):
+    client = limited(open_server, "shop", storage_bytes=1000)
+    kept = client.files.create(file=("a.txt", b"x" * 600), purpose="user_data")
+    for too_much in (
+        lambda: client.files.create(file=("b.txt", b"x" * 401), purpose="user_data"),
+        lambda: client.uploads.create(bytes=401, filename="b.txt", mime_type="text/plain", purpose="assistants"),
+    ):
+        with pytest.raises(openai.RateLimitError) as caught:
+            too_much()
+        assert caught.value.code == "insufficient_quota" and "1,000 bytes" in caught.value.message
+        assert caught.value.response.headers["x-should-retry"] == "false"
+    begun = client.uploads.create(bytes=300, filename="b.txt", mime_type="text/plain", purpose="assistants")
+    with pytest.raises(openai.RateLimitError):
+        client.files.create(file=("c.txt", b"x" * 101), purpose="user_data")
+    client.uploads.parts.create(begun.id, data=b"x" * 300)
+    client.uploads.parts.create(begun.id, data=b"x" * 100)
+    with pytest.raises(openai.BadRequestError, match="may hold 600 bytes"):
+        client.uploads.parts.create(begun.id, data=b"x" * 201)
+    client.uploads.cancel(begun.id)
+    client.files.delete(kept.id)
+    client.files.create(file=("b.txt", b"x" * 1000), purpose="user_data")
+    with pytest.raises(openai.RateLimitError):
+        client.files.create(file=("c.txt", b"x"), purpose="user_data")
+    assert not [path for path in open_server.workspace.settings.files_folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_project_with_its_jobs_queued_takes_no_more(open_server: Running):
+    client = limited(open_server, "shop", jobs=1)
+    file = client.files.create(file=("a.jsonl", io.BytesIO(ROW * 12)), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(model="starter", training_file=file.id)
+    with pytest.raises(openai.RateLimitError) as caught:
+        client.fine_tuning.jobs.create(model="starter", training_file=file.id)
+    assert caught.value.code == "insufficient_quota" and "1 jobs" in caught.value.message
+    client.fine_tuning.jobs.pause(job.id)
+    other = client.fine_tuning.jobs.create(model="starter", training_file=file.id)
+    with pytest.raises(openai.RateLimitError):
+        client.fine_tuning.jobs.resume(job.id)
+    client.fine_tuning.jobs.cancel(other.id)
+    assert client.fine_tuning.jobs.resume(job.id).status == "queued"
+
+
+def test_limits_are_given_on_the_command_line_and_listed(tmp_path, monkeypatch):
+    monkeypatch.setenv("JOURNEYMAN_HOME", str(tmp_path))
+    run = CliRunner().invoke
+    asked = ["keys", "create", "ci", "--storage-mib", "10", "--jobs", "2", "--requests-per-minute", "60", "--json"]
+    made = json.loads(run(app, asked).stdout)
+    assert made["limits"] == {"storage_bytes": 10 * 2**20, "jobs": 2, "requests_per_minute": 60}
+    (listed,) = json.loads(run(app, ["keys", "list", "--json"]).stdout)["keys"]
+    assert listed["limits"] == made["limits"]
+    assert run(app, ["keys", "create", "ci", "--jobs", "0"]).exit_code == 2
+    with pytest.raises(RequestError) as caught:
+        Workspace(tmp_path).keys.create("", limits=Limits(jobs=0))
+    assert len(caught.value.problems) == 2

@@ -19,6 +19,8 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from journeyman import logs
+from journeyman.api.health import STUCK_S, Progress
+from journeyman.generate.loop import Load
 from journeyman.jobs.presence import Presence
 from journeyman.jobs.standing import Standing
 from journeyman.plan.plan import Wishes
@@ -64,7 +66,8 @@ def test_healthz_tells_of_jobs_that_wait_for_nobody(tmp_path, base):
         time.sleep(1.1)  # one look counts for a second
         report = httpx.get(f"{server.url}/healthz").json()
         assert report["status"] == "degraded"
-        assert report["checks"] == {"database": "ok", "disk": "ok", "workers": "1 jobs wait, and no worker lives"}
+        waits = "1 jobs wait, and no worker lives"
+        assert report["checks"] == {"database": "ok", "engine": "ok", "disk": "ok", "workers": waits}
         Presence(server.workspace.jobs.engine, 0).beat(None)
         time.sleep(1.1)
         assert httpx.get(f"{server.url}/healthz").json()["status"] == "ok"
@@ -106,6 +109,27 @@ def test_a_database_that_hangs_holds_one_thread_and_no_client():
         let_go.set()
 
 
+def test_an_engine_that_has_work_and_does_none_is_found_and_one_that_goes_on_is_not(monkeypatch):
+    now_s, load, progress = 1000.0, Load(), Progress()
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+
+    def look(after_s: float, **changes: int) -> str | None:
+        nonlocal now_s
+        now_s += after_s
+        for name, value in changes.items():
+            setattr(load, name, value)
+        return progress.stuck({"tiny": load})
+
+    assert look(0) is None
+    assert look(3600) is None, "it has no work"
+    assert look(1, running=2, waiting=1) is None
+    assert look(STUCK_S - 5) is None
+    assert look(1, passes=1) is None, "it got on"
+    assert look(STUCK_S - 5) is None
+    assert look(10) == "3 requests under way, and no pass of the model ended for 65 s"
+    assert look(1, running=0, waiting=0) is None
+
+
 # ── /metrics ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -115,11 +139,15 @@ def test_requests_are_counted_by_pattern_and_status(tmp_path, base):
             httpx.get(f"{server.url}{path}")
         httpx.request("BREW", f"{server.url}/v1/models")
         queue_job(server.workspace, base, tmp_path)
+        usage = server.client().chat.completions.create(**{**CHAT, "model": "tiny"}, max_tokens=5).usage
         found = numbers(server.url)
     assert found[("journeyman_http_requests_total", "/v1/files/{file_id}", "404", "GET")] == 2
     assert found[("journeyman_http_requests_total", "404", "GET", "unknown")] == 1
     assert sum(n for key, n in found.items() if key[0] == "journeyman_http_requests_total" and "other" in key) == 1
     assert found[("journeyman_http_request_seconds_count", "/v1/files/{file_id}")] == 2
+    assert found[("journeyman_engine_requests_total", "tiny")] == 1
+    assert found[("journeyman_engine_generated_tokens_total", "tiny")] == usage.completion_tokens
+    assert found[("journeyman_engine_prompt_tokens_total", "tiny")] == usage.prompt_tokens
     assert found[("journeyman_http_requests_under_way",)] == 1, "the scrape itself"
     assert found[("journeyman_jobs", "queued")] == found[("journeyman_jobs_waiting",)] == 1
     assert found[("journeyman_workers", "idle")] == 0
@@ -188,7 +216,7 @@ def test_an_exception_is_one_line_of_json():
 def test_sigterm_lets_a_stream_end_and_hands_the_job_back(tmp_path, base):
     home = tmp_path / "home"
     workspace = Workspace(home)
-    rows = write_rows(tmp_path / "rows.jsonl", 60)
+    rows = write_rows(tmp_path / "rows.jsonl", 600)
     job = workspace.submit(TrainRequest(str(rows), str(base), Wishes(epochs=50, batch_size=1, rank=4)))
     environment = {**os.environ, "JOURNEYMAN_HOME": str(home), "JOURNEYMAN_LOG": "json"}
     command = [sys.executable, "-m", "journeyman", "serve", "--port", "0", "--drain", "60"]

@@ -59,10 +59,18 @@ class RefusedError(RequestError):
     """A request that is refused with a status of its own; `where` names the field."""
 
     def __init__(
-        self, status: int, message: str, *, code: str, where: str | None = None, fix: str | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        where: str | None = None,
+        fix: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ):
         super().__init__(message, where=where, fix=fix, code=code)
         self.status = status
+        self.headers = headers or {}
 
 
 def status_of(error: JourneymanError) -> int:
@@ -104,8 +112,14 @@ def install(app: FastAPI) -> None:
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
-    headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, QueueFull) else None
-    return error_response(*envelope_of(error, request.state.request_id), headers)
+    return error_response(*envelope_of(error, request.state.request_id), headers_of(error))
+
+
+def headers_of(error: Exception) -> Mapping[str, str]:
+    """What the headers of a refusal say beside its body."""
+    if isinstance(error, QueueFull):
+        return {"retry-after": str(error.retry_after_s)}
+    return error.headers if isinstance(error, RefusedError) else {}
 
 
 async def _misfit(request: Request, error: Exception) -> JSONResponse:

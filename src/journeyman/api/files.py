@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from journeyman.api.gate import MAX_FILE_BYTES, MAX_PART_BYTES, project_of
+from journeyman.api.limits import limits_of, storage_left, storage_used_up
 from journeyman.api.multipart import Form, receive
 from journeyman.api.wire_files import (
     CompleteRequest,
@@ -46,7 +48,7 @@ def _add_files(routes: APIRouter, workspace: Workspace) -> None:
     async def create_file(request: Request) -> WireFile:
         """Keep a file, written to disk while it arrives."""
         store = await run_in_threadpool(files, request)
-        form = await receive(request, file_field="file", scratch=store.scratch(), max_bytes=MAX_FILE_BYTES)
+        form = await _received(workspace, request, store.scratch())
         return WireFile.of(await run_in_threadpool(_keep, store, form))
 
     @routes.get("/files")
@@ -80,6 +82,15 @@ def _add_files(routes: APIRouter, workspace: Workspace) -> None:
         return FileResponse(store.path(store.get(file_id)), media_type="application/octet-stream")
 
 
+async def _received(workspace: Workspace, request: Request, scratch: Path) -> Form:
+    """A form whose file is within the server's limit and the key's. Raises RefusedError."""
+    left = await run_in_threadpool(storage_left, workspace, request)
+    if left is None or left >= MAX_FILE_BYTES:
+        return await receive(request, file_field="file", scratch=scratch, max_bytes=MAX_FILE_BYTES)
+    over = storage_used_up(limits_of(request).storage_bytes or 0)
+    return await receive(request, file_field="file", scratch=scratch, max_bytes=left, over=over)
+
+
 def _keep(store: FileStore, form: Form) -> Document:
     """Make a form's file an object. Raises RequestValidationError or RequestError where the fields do not fit."""
     try:
@@ -105,6 +116,9 @@ def _add_uploads(routes: APIRouter, workspace: Workspace) -> None:
         """Begin a file that is sent in parts."""
         expires_s = body.expires_after.seconds if body.expires_after else None
         uploads = workspace.uploads.of(project_of(request))
+        left = storage_left(workspace, request)
+        if left is not None and body.bytes > left:
+            raise storage_used_up(limits_of(request).storage_bytes or 0)
         return shown(
             uploads.create(body.filename, body.purpose, body.bytes, body.mime_type, expires_s), request
         )

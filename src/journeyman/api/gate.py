@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
@@ -16,13 +16,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from journeyman.api.errors import RefusedError, envelope_of, error_response
+from journeyman.api.errors import RefusedError, envelope_of, error_response, headers_of
+from journeyman.api.limits import Rates
 from journeyman.logs import request_id
 from journeyman.storage.documents import DEFAULT_PROJECT
+from journeyman.storage.keys import Limits
 
 if TYPE_CHECKING:
     from journeyman.api.metrics import Metrics
-    from journeyman.storage.keys import Keys
+    from journeyman.storage.keys import Key, Keys
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """A chat request above this is refused: it would not fit any context."""
@@ -38,6 +40,8 @@ FORM_BYTES = 1024 * 1024
 
 GUARDED = ("/v1", "/metrics")
 """Where a key is asked for. What else there is (/healthz, the API's description) tells nothing of anybody's."""
+
+BEARER = {"www-authenticate": "Bearer"}
 
 CUT = 499
 """What is counted for an answer that its client did not wait for: no status of HTTP, and the one nginx writes."""
@@ -83,6 +87,7 @@ class Gate:
         self._owner_keys = tuple(key.encode() for key in owner_keys)
         self._keys = keys
         self._metrics = metrics
+        self._rates = Rates()
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,7 +97,7 @@ class Gate:
             return
         reply = _Reply(send, f"req_{uuid.uuid4().hex}")
         request_id.set(reply.request_id)
-        scope.setdefault("state", {}).update(request_id=reply.request_id, project=DEFAULT_PROJECT)
+        scope.setdefault("state", {}).update(request_id=reply.request_id, project=DEFAULT_PROJECT, limits=Limits())
         self._metrics.under_way.inc()
         try:
             await self._answer(scope, receive, reply)
@@ -103,7 +108,11 @@ class Gate:
     async def _answer(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
         max_bytes = self._limit_of(scope)
         try:
-            scope["state"]["project"] = await self._admit(scope)
+            key = await self._admit(scope)
+            if key is not None:
+                scope["state"].update(project=key.project, limits=key.limits)
+                if key.limits.requests_per_minute is not None:
+                    reply.headers = self._rates.take(key.id, key.limits.requests_per_minute)
             _check_length(scope, max_bytes)
             await self._app(scope, _limited(receive, max_bytes), reply.send)
         except Exception as error:
@@ -112,8 +121,7 @@ class Gate:
             if reply.started:
                 return  # the connection is cut, and the client sees an answer that did not end
             status, body = envelope_of(error, reply.request_id)
-            headers = {"www-authenticate": "Bearer"} if status == 401 else None
-            await error_response(status, body, headers)(scope, receive, reply.send)
+            await error_response(status, body, headers_of(error))(scope, receive, reply.send)
 
     def _note(self, scope: Scope, reply: _Reply) -> None:
         """Count the request, and log it without its query, which may hold what is not for a log."""
@@ -137,13 +145,13 @@ class Gate:
             return MAX_PART_BYTES + FORM_BYTES
         return self._max_body_bytes
 
-    async def _admit(self, scope: Scope) -> str:
-        """The project of the request's key. Raises RefusedError."""
+    async def _admit(self, scope: Scope) -> Key | None:
+        """The request's key, None where it is the owner's or none is asked for. Raises RefusedError."""
         headers = Headers(scope=scope)
         if bool(self._owner_keys) or await run_in_threadpool(self._keys.any):
             if not scope["path"].startswith(GUARDED):
-                return DEFAULT_PROJECT
-            return await self._project_of_key(headers.get("authorization", ""))
+                return None
+            return await self._known(headers.get("authorization", ""))
         if not is_local(_hostname(headers.get("host", ""))):
             # A web page can let its own name point to 127.0.0.1; without a key, the name is what tells it apart.
             raise RefusedError(
@@ -152,9 +160,9 @@ class Gate:
                 code="host_not_allowed",
                 fix="make a key with `journeyman keys create`, or call it as http://127.0.0.1",
             )
-        return DEFAULT_PROJECT
+        return None
 
-    async def _project_of_key(self, authorization: str) -> str:
+    async def _known(self, authorization: str) -> Key | None:
         scheme, _, given = authorization.partition(" ")
         given = given.strip()
         if scheme.lower() != "bearer" or not given:
@@ -162,15 +170,16 @@ class Gate:
                 401,
                 "You didn't provide an API key. Send it as a header: Authorization: Bearer YOUR_KEY",
                 code="invalid_api_key",
+                headers=BEARER,
             )
         # All keys are compared, so that the time taken does not tell which one was near.
         matches = [hmac.compare_digest(given.encode(), key) for key in self._owner_keys]
         if any(matches):
-            return DEFAULT_PROJECT
+            return None
         found = await run_in_threadpool(self._keys.find, given)
         if found is None:
-            raise RefusedError(401, "Incorrect API key provided.", code="invalid_api_key")
-        return found.project
+            raise RefusedError(401, "Incorrect API key provided.", code="invalid_api_key", headers=BEARER)
+        return found
 
 
 class _Reply:
@@ -182,6 +191,7 @@ class _Reply:
         self.request_id = request_id
         self.started = False
         self.status = CUT
+        self.headers: Mapping[str, str] = {}
 
     @property
     def seconds(self) -> float:
@@ -193,6 +203,7 @@ class _Reply:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
+            headers.update(self.headers)
             headers["openai-processing-ms"] = str(round(self.seconds * 1000))
         await self._send(message)
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 
 from journeyman.api.errors import RefusedError
 from journeyman.api.gate import project_of
+from journeyman.api.limits import insist_on_a_job
 from journeyman.api.models import Catalogue
 from journeyman.api.wire_jobs import (
     CheckpointList,
@@ -51,6 +52,7 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
     @routes.post("/jobs")
     def create_job(body: CreateJob, request: Request) -> WireJob:
         """Queue a training. What its rows are worth is found when its turn comes."""
+        insist_on_a_job(workspace, request)
         return _shown(workspace, _submit(workspace, catalogue, body, project_of(request)))
 
     @routes.get("/jobs")
@@ -93,6 +95,7 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
     @routes.post("/jobs/{job_id}/resume")
     def resume_job(job_id: str, request: Request) -> WireJob:
         """Put a paused job back into the queue; it goes on from its checkpoint."""
+        insist_on_a_job(workspace, request)
         return _shown(workspace, workspace.requeue(_job(workspace, job_id, project_of(request)).id))
 
 

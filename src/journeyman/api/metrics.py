@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Metrics:
             "journeyman_http_requests_under_way", "Requests being answered.", registry=self._registry
         )
         ProcessCollector(registry=self._registry)
+        self._registry.register(_Engines(workspace))
         self._registry.register(_Standing(workspace))
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -53,6 +54,37 @@ class Metrics:
     def text(self) -> bytes:
         """All numbers as Prometheus reads them."""
         return generate_latest(self._registry)
+
+
+class _Engines(Collector):
+    """What the engines are at and have done, a base each."""
+
+    GAUGES: ClassVar = {"running": "Requests in the passes of the model.", "waiting": "Requests that wait for a row."}
+    COUNTERS: ClassVar = {
+        "requests": "Requests taken in.",
+        "refused": "Requests refused because the queue was full.",
+        "prompt_tokens": "Tokens of prompts that were computed.",
+        "cached_tokens": "Tokens of prompts that were in the cache.",
+        "generated_tokens": "Tokens generated.",
+        "passes": "Passes of the model.",
+        "preempted": "Answers that had to make room, and began again.",
+    }
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def collect(self) -> Iterator[Metric]:
+        loads = {folder.rpartition("/")[2]: load for folder, load in self._workspace.loads().items()}
+        for kind, numbers in ((GaugeMetricFamily, self.GAUGES), (CounterMetricFamily, self.COUNTERS)):
+            for name, told in numbers.items():
+                family = kind(f"journeyman_engine_{name}", told, labels=("base",))
+                for base, load in loads.items():
+                    family.add_metric((base,), getattr(load, name))
+                yield family
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing, as below."""
+        return iter(())
 
 
 class _Standing(Collector):

@@ -36,10 +36,13 @@ class Form:
     size_bytes: int = 0
 
 
-async def receive(request: Request, *, file_field: str, scratch: Path, max_bytes: int) -> Form:
+async def receive(
+    request: Request, *, file_field: str, scratch: Path, max_bytes: int, over: RefusedError | None = None
+) -> Form:
     """Read a form whose field `file_field` is a file, which is written to `scratch`.
 
-    Raises RefusedError for a body that is no such form or a file above `max_bytes`; `scratch` is then deleted.
+    Raises RefusedError for a body that is no such form, or a file above `max_bytes` (`over`, where that is not the
+    server's own limit); `scratch` is then deleted.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
@@ -47,7 +50,7 @@ async def receive(request: Request, *, file_field: str, scratch: Path, max_bytes
         raise _bad("the body is not multipart/form-data with a boundary", "send the file as a form")
     try:
         with scratch.open("xb") as file:
-            reader = _Reader(file_field, max_bytes, Form(scratch))
+            reader = _Reader(file_field, max_bytes, Form(scratch), over)
             parser = MultipartParser(boundary, reader.callbacks())
             async for chunk in request.stream():
                 parser.write(chunk)
@@ -90,8 +93,9 @@ def _bad(message: str, fix: str) -> RefusedError:
 class _Reader:
     """Takes the parser's callbacks and sorts what they bring."""
 
-    def __init__(self, file_field: str, max_bytes: int, form: Form) -> None:
+    def __init__(self, file_field: str, max_bytes: int, form: Form, over: RefusedError | None) -> None:
         self.form = form
+        self._over = over
         self.waiting = bytearray()
         self.ended = False
         self._file_field = file_field
@@ -155,7 +159,7 @@ class _Reader:
         if self._name == self._file_field:
             self.form.size_bytes += end - start
             if self.form.size_bytes > self._max_bytes:
-                raise RefusedError(
+                raise self._over or RefusedError(
                     413,
                     f"The file is larger than {self._max_bytes} bytes.",
                     code="request_too_large",

@@ -10,6 +10,7 @@ from journeyman.cli import (
     answering,
     chat,
     check,
+    clean,
     compare,
     data,
     demo,
@@ -34,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _part in (demo, data, check, compare, training, chat, answering, jobs, models, keys, webhooks, export, server, worker):
+for _part in (demo, data, check, compare, training, chat, answering, jobs, models, keys, webhooks, export, server, worker, clean):
     _part.register(app)
 
 

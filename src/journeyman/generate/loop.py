@@ -117,6 +117,7 @@ class Loop:
         with self._changed:
             deadline = time.monotonic() + IDLE_S
             while not self._waiting and not self._running:
+                self.load.running = self.load.waiting = 0
                 if not self._changed.wait(deadline - time.monotonic()):
                     self._thread = None
                     return False

@@ -136,6 +136,15 @@ class JobStore:
                 found.append(job)
         return found, False
 
+    def count_live(self, project: str) -> int:
+        """How many jobs of a project are queued or running."""
+        table = database.jobs
+        query = sa.select(sa.func.count()).where(
+            table.c.project == project, table.c.status.in_([JobState.QUEUED, JobState.RUNNING])
+        )
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def list(self) -> list[Job]:
         """All jobs, newest first."""
         return self.page(limit=None)[0]

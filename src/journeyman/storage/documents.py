@@ -146,6 +146,12 @@ class Documents:
             connection.execute(_TABLE.delete().where(_TABLE.c.id == id))
         return document
 
+    def everywhere(self, kind: str) -> list[Document]:
+        """Documents of a kind in all projects, in the order they were added."""
+        query = sa.select(_TABLE).where(_TABLE.c.kind == kind).order_by(_TABLE.c.number)
+        with self._engine.connect() as connection:
+            return [_document(row) for row in connection.execute(query)]
+
     def count(self, kind: str, *, parent: str | None = None) -> int:
         """How many there are of a kind."""
         query = sa.select(sa.func.count()).select_from(self._select(kind, parent).subquery())

@@ -70,9 +70,13 @@ class FileStore:
             raise not_found("file", file_id)
         return document
 
+    def stored_name(self, document: Document) -> str:
+        """What a file is called in the folder."""
+        return f"{document.id}{_suffix(document.body['filename'])}"
+
     def path(self, document: Document) -> Path:
         """Where a file's bytes are. Raises ObjectNotFound where they are gone."""
-        path = self.folder / f"{document.id}{_suffix(document.body['filename'])}"
+        path = self.folder / self.stored_name(document)
         if not path.is_file():
             raise not_found("file", document.id)
         return path
@@ -90,7 +94,7 @@ class FileStore:
     def remove(self, file_id: str) -> Document:
         """Delete a file. Raises ObjectNotFound."""
         document = self.documents.remove("file", file_id)
-        (self.folder / f"{document.id}{_suffix(document.body['filename'])}").unlink(missing_ok=True)
+        (self.folder / self.stored_name(document)).unlink(missing_ok=True)
         return document
 
     def stored_bytes(self) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
@@ -22,6 +22,19 @@ _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a key may use; None is without a limit.
+
+    `storage_bytes` is what the key's project may hold in files and uploads for the key to add more, `jobs` how many of
+    its project's may be queued or running for the key to create another.
+    """
+
+    storage_bytes: int | None = None
+    jobs: int | None = None
+    requests_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
     """A key as it is kept: without its text, of which `hint` is the end."""
 
@@ -31,6 +44,7 @@ class Key:
     project: str
     created_at: float
     revoked_at: float | None
+    limits: Limits = Limits()
 
 
 class Keys:
@@ -39,22 +53,28 @@ class Keys:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def create(self, name: str, project: str = DEFAULT_PROJECT) -> tuple[Key, str]:
+    def create(
+        self, name: str, project: str = DEFAULT_PROJECT, limits: Limits = Limits()
+    ) -> tuple[Key, str]:
         """A new key of a project, and its text, which is not kept. Raises RequestError for a name that can't be one."""
         problems = []
         if not 1 <= len(name) <= 128 or not name.isprintable():
             problems.append(f"the name {name[:50]!r} is not 1 to 128 printable characters")
         if not _PROJECT.fullmatch(project):
             problems.append(f"the project {project[:50]!r} is not 1 to 64 letters, digits, - or _")
+        problems += [
+            f"the limit {name} is {value}, which is less than 1"
+            for name, value in asdict(limits).items()
+            if value is not None and value < 1
+        ]
         if problems:
             raise RequestError(
-                "no key was made", fix="choose other words", code="invalid_value", problems=problems
+                "no key was made", fix="choose other values", code="invalid_value", problems=problems
             )
         text = PREFIX + secrets.token_urlsafe(32)
-        key = Key(f"key_{secrets.token_hex(8)}", name, text[-4:], project, time.time(), None)
-        row = {field: getattr(key, field) for field in key.__slots__}
+        key = Key(f"key_{secrets.token_hex(8)}", name, text[-4:], project, time.time(), None, limits)
         with self._engine.begin() as connection:
-            connection.execute(_TABLE.insert().values(**row, hash=_hash(text), limits={}))
+            connection.execute(_TABLE.insert().values(**asdict(key), hash=_hash(text)))
         return key, text
 
     def list(self) -> list[Key]:
@@ -103,4 +123,5 @@ def _hash(text: str) -> str:
 
 
 def _key(row: sa.Row[tuple[object, ...]]) -> Key:
-    return Key(**row._mapping)
+    values = dict(row._mapping)
+    return Key(**{**values, "limits": Limits(**values["limits"])})

@@ -20,6 +20,10 @@ MAX_BYTES = 8 * 1024**3
 """OpenAI's limit for a file that was sent in parts."""
 
 
+SENT_AGAIN = 2
+"""Parts may be sent again, so that all parts together hold more than the file; up to this many times its size."""
+
+
 @dataclass(frozen=True, slots=True)
 class UploadStore:
     """The uploads of one project; `folder` holds the parts of each in a folder of its own."""
@@ -35,6 +39,16 @@ class UploadStore:
     def of(self, project: str) -> UploadStore:
         """The uploads of another project."""
         return UploadStore(self.files.of(project), self.folder)
+
+    def stored_bytes(self) -> int:
+        """What the project's files hold, and its uploads will or do, whichever is more."""
+        pending = self.documents.page("upload", limit=None, where={("status",): "pending"}).items
+        live = [upload for upload in pending if upload.body["expires_at"] > time.time()]
+        return self.files.stored_bytes() + sum(max(_bytes(u), self._parts_bytes(u)) for u in live)
+
+    def _parts_bytes(self, upload: Document) -> int:
+        parts = self.documents.page("upload.part", parent=upload.id, limit=None).items
+        return sum(map(_bytes, parts))
 
     def create(
         self, filename: str, purpose: str, size_bytes: int, mime_type: str, expires_s: int | None
@@ -63,9 +77,15 @@ class UploadStore:
         return upload
 
     def add_part(self, upload_id: str, scratch: Path) -> Document:
-        """Take over a part that has arrived. Raises RequestError where the upload has ended."""
+        """Take over a part that has arrived. Raises RequestError where the upload has ended, or its parts are too many."""
         upload = self._pending(upload_id)
-        part = self.documents.add("upload.part", {"bytes": scratch.stat().st_size}, parent=upload.id)
+        size_bytes, most_bytes = scratch.stat().st_size, SENT_AGAIN * _bytes(upload)
+        if self._parts_bytes(upload) + size_bytes > most_bytes:
+            raise RequestError(
+                f"the parts of an upload of {_bytes(upload)} bytes may hold {most_bytes} bytes together, sent again ones among them",
+                where="data", fix="begin an upload with the true size", code="invalid_upload_size",
+            )  # fmt: skip
+        part = self.documents.add("upload.part", {"bytes": size_bytes}, parent=upload.id)
         place = self.folder / upload.id / part.id
         place.parent.mkdir(parents=True, exist_ok=True)
         scratch.replace(place)
@@ -142,3 +162,7 @@ class UploadStore:
         ended = self.documents.change(upload, {"status": status}, only_if={"status": "pending"})
         shutil.rmtree(self.folder / upload.id, ignore_errors=True)
         return ended
+
+
+def _bytes(document: Document) -> int:
+    return int(document.body["bytes"])

@@ -121,6 +121,7 @@ def test_of_more_rows_than_are_drawn_none_is_forgotten(monkeypatch: pytest.Monke
     assert len(ALIKE) not in named and len(ALIKE) + 1 in named
 
 
-def test_rows_without_a_telling_word_are_no_finding_and_no_failure() -> None:
+def test_rows_without_a_telling_word_are_no_failure() -> None:
     rows = _rows(["a", "?!"] * 20, held_out=["the"])
-    assert not [finding for rule in coverage.RULES for finding in rule.find(rows)]
+    found = {finding.code for rule in coverage.RULES for finding in rule.find(rows)}
+    assert found <= {"thin_subjects"}
