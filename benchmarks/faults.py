@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,9 @@ from journeyman.workspace import TrainRequest, Workspace
 
 WISHES = Wishes(epochs=12, batch_size=4, rank=4, seed=3, learning_rate=1e-3)
 LEASE_S = "5"
-KINDS = {"server": 3, "worker": 3, "both": 2, "job": 1, "all": 1}
-"""What is killed, and how often of ten times: `both` is a server and a worker at once, `all` every process there is."""
+KINDS = {"server": 6, "worker": 6, "both": 6, "job": 1, "all": 1}
+"""What is killed, and how often of twenty times: `both` is a server and a worker at once, `all` every process there is."""
 
-PORTS = (18431, 18432)
 HANGS_S = 120.0
 """A request that neither answered nor broke off after this long hangs: killed servers close their connections at once."""
 
@@ -115,7 +114,8 @@ def kill(home: Path, kind: str, random_: random.Random) -> bool:
 class Clients:
     """Clients that ask without pause, and what became of each request."""
 
-    def __init__(self, count: int, base: str) -> None:
+    def __init__(self, count: int, base: str, ports: Sequence[int]) -> None:
+        self._ports = ports
         self.outcomes: Counter[str] = Counter()
         self.longest_s = 0.0
         self.wrong: list[str] = []
@@ -139,7 +139,7 @@ class Clients:
         random_ = random.Random(number)
         clients = [
             openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0, timeout=HANGS_S)
-            for port in PORTS
+            for port in self._ports
         ]
         acts = [self._chat, self._stream, self._file, self._list]
         while not self._ended.wait(random_.uniform(1, 3)):
@@ -219,20 +219,21 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         os.environ["JOURNEYMAN_DATABASE_URL"] = asked.database
     workspace = Workspace()
     random_ = random.Random(asked.seed)
+    ports = (asked.port, asked.port + 1)
     jobs: list[str] = []
 
     def more_jobs() -> None:
         jobs.extend(workspace.submit(request).id for _ in range(asked.jobs))
 
     more_jobs()
-    servers = {port: serve(port, base, folder / "server.log") for port in PORTS}
+    servers = {port: serve(port, base, folder / "server.log") for port in ports}
     killed = dict.fromkeys(KINDS, 0)
     began_s = time.monotonic()
 
     def left() -> list[str]:
         return [j for j in jobs if not workspace.job(j).status.terminal]
 
-    with Clients(asked.clients, base.name) as clients:
+    with Clients(asked.clients, base.name, ports) as clients:
         while time.monotonic() - began_s < asked.limit:
             if sum(killed.values()) < asked.kills:
                 time.sleep(random_.uniform(*asked.between))
@@ -280,7 +281,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=5)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--database")
-    parser.add_argument("--between", type=float, nargs=2, default=(4.0, 18.0), help="seconds between kills")
+    parser.add_argument("--port", type=int, default=18431, help="the first of two")
+    parser.add_argument("--between", type=float, nargs=2, default=(6.0, 20.0), help="seconds between kills")
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds after which it gives up")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
