@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 from plant import LABELS, answer, asked, plant, rows_for
+from planted import keep
 
 from journeyman.data.check.classify import judge
-from journeyman.data.check.labels import UNLIKELY
+from journeyman.data.check.labels import WORTH_A_LOOK
 
-OUT = Path(__file__).parents[1] / "results" / "mislabelled_peers.jsonl"
 FILTERS = ("prune_by_noise_rate", "prune_by_class", "both", "confident_learning", "predicted_neq_given", "low_normalized_margin", "low_self_confidence")
+KINDS = ("regression", "the check's")
+RUN = ("set", "fault", "share", "seed", "rows", "filter", "probabilities")
 LEARNED = 0.6
 FAULTS = ("random_flips", "confusable_flips")
 
@@ -54,8 +56,8 @@ def measured(found: set[int], faulty: set[int]) -> dict[str, float]:
     return {"precision": round(precision, 4), "recall": round(recall, 4), "f1": round(2 * right / (len(found) + len(faulty)), 4)}
 
 
-def results(bench: Path, name: str, fault: str, share: float, seed: int, rows: int | None) -> Iterator[dict[str, Any]]:
-    """The check, and each filter on both kinds of probabilities."""
+def results(bench: Path, name: str, fault: str, share: float, seed: int, rows: int | None, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The check, and each filter on each kind of probabilities."""
     from cleanlab.filter import find_label_issues
 
     train, _ = rows_for(fault, bench, name, seed)
@@ -65,8 +67,9 @@ def results(bench: Path, name: str, fault: str, share: float, seed: int, rows: i
     inputs, labels = [asked(row) for row in made], [answer(row) for row in made]
     judged = judge(inputs, labels)
     run = {"set": name, "fault": fault, "share": share, "seed": seed, "rows": len(made)}
-    yield {**run, "filter": "`mislabelled_rows`", "probabilities": "its own", **measured(set(np.flatnonzero(judged.margin > UNLIKELY).tolist()), faulty)}
-    for kind, probable_NK in (("regression", plain_probabilities(inputs, judged.given_N)), ("the check's", judged.probable_NK)):
+    yield {**run, "filter": "`mislabelled_rows`", "probabilities": "its own", **measured(set(np.flatnonzero(judged.wrong_N > WORTH_A_LOOK).tolist()), faulty)}
+    for kind in kinds:
+        probable_NK = judged.probable_NK if kind == "the check's" else plain_probabilities(inputs, judged.given_N)
         for filter_by in FILTERS:
             found = np.flatnonzero(find_label_issues(judged.given_N, probable_NK, filter_by=filter_by, n_jobs=1))
             yield {**run, "filter": f"cleanlab {filter_by}", "probabilities": kind, **measured(set(found.tolist()), faulty)}
@@ -80,12 +83,11 @@ if __name__ == "__main__":
     parser.add_argument("--sets", choices=LABELS, nargs="+", default=LABELS)
     parser.add_argument("--faults", choices=FAULTS, nargs="+", default=FAULTS)
     parser.add_argument("--rows", type=int, help="only the first so many")
+    parser.add_argument("--probabilities", choices=KINDS, nargs="+", default=KINDS, help="the regression takes long on all rows")
     wanted = parser.parse_args()
-    OUT.unlink(missing_ok=True)
     for set_name in wanted.sets:
         for planted_fault in wanted.faults:
             for seed in wanted.seeds:
-                for result in results(wanted.bench, set_name, planted_fault, wanted.share, seed, wanted.rows):
-                    with OUT.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(result) + "\n")
+                for result in results(wanted.bench, set_name, planted_fault, wanted.share, seed, wanted.rows, wanted.probabilities):
+                    keep("mislabelled_peers.jsonl", result, RUN)
                     print(result, file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
 """What label each input would be given by models that have not seen it: the basis for finding wrong ones.
 
-Confident learning (Northcutt, Jiang, Chuang 2021) in four steps. Naive Bayes over words and character n-grams and a
-logistic regression over their latent semantic analysis each predict every row from the other folds; their average is
-calibrated; the rows that look wrong are left out and both predict once more; all four predictions together judge.
+Naive Bayes over words and character n-grams and a logistic regression over their latent semantic analysis each predict every row
+from the other folds, and `noise.py` weighs the given labels by their average. Where labels seem to be given for certain others, the models
+have learned that too: the rows that look wrong are left out, both predict once more, and all four predictions together judge.
 Of the cheap classifiers tried on BANKING77 and CLINC150 with planted faults these two complement each other best.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Matrix = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
+from journeyman.data.check.noise import Labels, Matrix, Noise, noise, softmax
+
 Mask = npt.NDArray[np.bool_]
 
 FOLDS = 5
@@ -30,8 +30,8 @@ CHARACTERS = 200
 
 WORDS_CHARACTERS = 2_000
 
-DOUBTFUL = 1.0
-"""A row whose label's log-probability is so much below the best other's teaches nothing in the second round."""
+DOUBTFUL = 0.2
+"""A row whose label is wrong with so high a probability teaches nothing in the second round."""
 
 FLOOR = 1e-9
 
@@ -43,25 +43,28 @@ class Judged:
     labels: list[str]
     given_N: Labels
     probable_NK: Matrix
-    noise_N: Matrix
-    """The probability that the row's label was drawn at random, given how often that seems to happen."""
+    true_NK: Matrix
+    """The same where the given label is known, with what is known of how labels go wrong here."""
 
-    noise_share: float
-    """The estimated share of labels that were."""
+    random_share: float
+    """The estimated share of labels that were drawn at random."""
+
+    confused: bool
+    """Whether labels seem to be given for certain others."""
 
     def given(self, row: int) -> str:
         """The label that the row has."""
         return self.labels[int(self.given_N[row])]
 
     @property
-    def margin(self) -> Matrix:
-        """By how much the best other label is more probable than the given one: a difference of log-probabilities."""
-        return margins(self.probable_NK, self.given_N)
+    def wrong_N(self) -> Matrix:
+        """The probability that the row's label is wrong."""
+        return wrong(self.true_NK, self.given_N)
 
     @property
-    def best_other(self) -> Labels:
-        """The most probable label that is not the given one."""
-        others_NK = self.probable_NK.copy()
+    def best_other_N(self) -> Labels:
+        """The label that is the true one most probably, if the given one is not."""
+        others_NK = self.true_NK.copy()
         others_NK[np.arange(len(others_NK)), self.given_N] = -1
         return np.asarray(others_NK.argmax(axis=1), np.int64)
 
@@ -73,26 +76,27 @@ def judge(inputs: Sequence[str], labels: Sequence[str]) -> Judged:
     given_N = np.array([number[label] for label in labels], np.int64)
     folds_N = _folds(given_N)
     words, latent = _features(inputs)
-    rounds = []
-    kept_N = np.ones(len(given_N), np.bool_)
-    for _ in range(2):
+    everything = np.ones(len(given_N), np.bool_)
+
+    def predicted(kept_N: Mask) -> list[Matrix]:
         by_words = _predict(_naive_bayes, words, given_N, folds_N, kept_N, len(names))
         by_meaning = _predict(_regression, latent, given_N, folds_N, kept_N, len(names))
-        rounds += [_calibrated(scores, given_N, kept_N) for scores in (by_words, by_meaning)]
-        kept_N = margins(_calibrated(_mean_log(rounds), given_N, kept_N), given_N) < DOUBTFUL
-    scores_NK = _mean_log(rounds)
-    everything = np.ones(len(given_N), np.bool_)
-    noise_N, share = _noise(scores_NK, given_N)
-    return Judged(names, given_N, _calibrated(scores_NK, given_N, everything), noise_N, share)
+        return [_calibrated(scores, given_N) for scores in (by_words, by_meaning)]
+
+    def weighed(probable: Sequence[Matrix]) -> tuple[Matrix, Noise]:
+        scores_NK = _mean_log(probable)
+        return scores_NK, noise(scores_NK, given_N, _evenly(np.arange(len(given_N))))
+
+    first = predicted(everything)
+    scores_NK, found = weighed(first)
+    if found.confused:
+        scores_NK, found = weighed([*first, *predicted(wrong(found.true_NK, given_N) < DOUBTFUL)])
+    return Judged(names, given_N, _calibrated(scores_NK, given_N), found.true_NK, found.random_share, found.confused)
 
 
-def margins(probable_NK: Matrix, given_N: Labels) -> Matrix:
-    """The best other label's log-probability over the given one's."""
-    rows = np.arange(len(given_N))
-    others_NK = probable_NK.copy()
-    others_NK[rows, given_N] = 0
-    best = np.log(others_NK.max(axis=1) + FLOOR)
-    return np.asarray(best - np.log(probable_NK[rows, given_N] + FLOOR), np.float32)
+def wrong(true_NK: Matrix, given_N: Labels) -> Matrix:
+    """The probability that the row's label is wrong, from each label's probability to be the true one."""
+    return np.asarray(1 - true_NK[np.arange(len(given_N)), given_N], np.float32)
 
 
 def _folds(given_N: Labels) -> Labels:
@@ -184,40 +188,12 @@ def _mean_log(probable: Sequence[Matrix]) -> Matrix:
     return np.asarray(sum(np.log(one + FLOOR) for one in probable) / len(probable), np.float32)
 
 
-def _softmax(scores_NK: Matrix, sharpness: float) -> Matrix:
-    shifted = (scores_NK - scores_NK.max(axis=1, keepdims=True)) * sharpness
-    powers = np.exp(shifted)
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
-
-
-def _calibrated(scores_NK: Matrix, given_N: Labels, by_N: Mask) -> Matrix:
-    """Probabilities whose sharpness fits the given labels of the rows `by_N` best (temperature scaling, Guo et al. 2017)."""
-    some = _evenly(np.flatnonzero(by_N))
-    if not len(some):
-        return _softmax(scores_NK, 1.0)
+def _calibrated(scores_NK: Matrix, given_N: Labels) -> Matrix:
+    """Probabilities whose sharpness fits the given labels best (temperature scaling, Guo et al. 2017)."""
+    some = _evenly(np.arange(len(given_N)))
 
     def surprise(sharpness: float) -> float:
-        chosen = _softmax(scores_NK[some], sharpness)[np.arange(len(some)), given_N[some]]
+        chosen = softmax(scores_NK[some], sharpness)[np.arange(len(some)), given_N[some]]
         return float(-np.log(chosen + FLOOR).mean())
 
-    return _softmax(scores_NK, min(np.geomspace(0.05, 20, 50).tolist(), key=surprise))
-
-
-def _noise(scores_NK: Matrix, given_N: Labels) -> tuple[Matrix, float]:
-    """How likely each label was drawn at random, and the share of those.
-
-    The given labels are taken for a mixture: most follow the models' (sharpened) probabilities, a share is drawn from
-    all labels alike. Sharpness and share are those under which the given labels are most likely.
-    """
-    some = _evenly(np.arange(len(given_N)))
-    labels = scores_NK.shape[1]
-    best = (math.inf, 1.0, 0.0)
-    for sharpness in np.geomspace(0.3, 6, 40):
-        chosen = _softmax(scores_NK[some], sharpness)[np.arange(len(some)), given_N[some]]
-        for share in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3):
-            surprise = float(-np.log((1 - share) * chosen + share / labels + FLOOR).mean())
-            best = min(best, (surprise, float(sharpness), share))
-    _, sharpness, share = best
-    chosen_N = _softmax(scores_NK, sharpness)[np.arange(len(given_N)), given_N]
-    drawn = share / labels
-    return np.asarray(drawn / ((1 - share) * chosen_N + drawn), np.float32), share
+    return softmax(scores_NK, min(np.geomspace(0.05, 20, 50).tolist(), key=surprise))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from journeyman.data.check.disagree import disagreement
+from journeyman.data.check.disagree import Wording, disagreement
 from journeyman.data.check.finding import Finding, FoundRow, Mend, SetOutput, Severity
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
 from journeyman.data.refused import quoted
@@ -30,11 +30,11 @@ def _same_inputs(rows: Rows) -> list[list[int]]:
 
 
 def _contradictions(rows: Rows) -> Iterator[Finding]:
-    common = _lower_case_words(rows)
+    wording = _wording(rows)
     found: list[FoundRow] = []
     torn: list[tuple[int, int, str]] = []
     for group in _same_inputs(rows):
-        at_odds = _at_odds(rows, group, common)
+        at_odds = _at_odds(rows, group, wording)
         if at_odds:
             torn.append(next(iter(at_odds.values())))
         mends = _majority(rows, list(at_odds))
@@ -52,16 +52,16 @@ def _contradictions(rows: Rows) -> Iterator[Finding]:
         yield Finding("contradictory_outputs", severity, message, tuple(found), fix, numbers)
 
 
-def _lower_case_words(rows: Rows) -> frozenset[str]:
-    """The words that some text of the dataset writes in lower case."""
+def _wording(rows: Rows) -> Wording:
+    """How the dataset's texts write words."""
     words: set[str] = set()
     for texts in (rows.inputs, rows.outputs):
         for text in texts:
             words.update(word for word in text.split() if word.islower())
-    return frozenset(word.strip(".,;:!?()\"'") for word in words)
+    return Wording(frozenset(word.strip(".,;:!?()\"'") for word in words), rows.inputs)
 
 
-def _at_odds(rows: Rows, group: Sequence[int], common: frozenset[str]) -> dict[int, tuple[int, int, str]]:
+def _at_odds(rows: Rows, group: Sequence[int], wording: Wording) -> dict[int, tuple[int, int, str]]:
     """For each row of a group that contradicts another: the two rows, and what they disagree in."""
     by_output: dict[str, list[int]] = defaultdict(list)
     for index in group:
@@ -70,16 +70,16 @@ def _at_odds(rows: Rows, group: Sequence[int], common: frozenset[str]) -> dict[i
     out: dict[int, tuple[int, int, str]] = {}
     for place, one in enumerate(different):
         for other in different[max(0, place - COMPARED) : place]:
-            what = _disagreement(rows, other[0], one[0], common)
+            what = _disagreement(rows, other[0], one[0], wording)
             for index in (*other, *one) if what else ():
                 out.setdefault(index, (other[0], one[0], what or ""))
     return out
 
 
-def _disagreement(rows: Rows, a: int, b: int, common: frozenset[str]) -> str | None:
+def _disagreement(rows: Rows, a: int, b: int, wording: Wording) -> str | None:
     if rows.labels is not None:
         return f"{quoted(rows.labels[a])} / {quoted(rows.labels[b])}"
-    return disagreement(rows.outputs[a], rows.outputs[b], rows.inputs[a], common)
+    return disagreement(rows.outputs[a], rows.outputs[b], rows.inputs[a], wording)
 
 
 def _majority(rows: Rows, at_odds: Sequence[int]) -> dict[int, Mend]:
@@ -98,8 +98,8 @@ def _several(rows: Rows) -> Iterator[Finding]:
     """The same input answered in several ways that do not contradict each other."""
     if rows.labels is not None:
         return
-    common = _lower_case_words(rows)
-    groups = [g for g in _same_inputs(rows) if not _at_odds(rows, g, common)]
+    wording = _wording(rows)
+    groups = [g for g in _same_inputs(rows) if not _at_odds(rows, g, wording)]
     if groups:
         found = tuple(rows.found(i) for group in groups for i in group)
         message = f"{len(groups)} input(s) are answered in several ways, such as {rows.shown(groups[0][0])} and {rows.all[groups[0][1]].place}"

@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 from journeyman.data.refused import quoted
@@ -16,6 +17,12 @@ SHORT_WORDS = 3
 
 MIDDLE_WORDS, SAME_WORDS = 3, 2
 """Two texts are otherwise the same where they differ in one place of so many words, and share so many times as many."""
+
+VALUE_INPUTS = 5
+"""Words that so many inputs have may be the value of something that is asked about."""
+
+LOOKED_AT = 2_000
+"""Of more inputs so many, evenly drawn, tell which words are values."""
 
 MANY_CAPITALS = 0.25
 """In a language that capitalises so many words (German), a capital does not make a name."""
@@ -75,12 +82,37 @@ _OPPOSITES = tuple(
 _FILLERS = frozenset("a an the is are be been to of in on at it its this that we you i they he she have has do does".split())
 
 
-def disagreement(a: str, b: str, asked: str, common: Set[str]) -> str | None:
+@dataclass(frozen=True)
+class Wording:
+    """What a dataset's texts say of a word."""
+
+    lower: Set[str]
+    """The words that some text writes in lower case: a capital does not make a name of them."""
+
+    inputs: Sequence[str]
+    _known: dict[str, frozenset[int]] = field(default_factory=dict, repr=False)
+
+    def exclude(self, one: str, other: str) -> bool:
+        """Whether both are things that inputs speak of, and none of both: two areas, two ways to pay. Synonyms may look so too."""
+        left, right = self._having(one), self._having(other)
+        return min(len(left), len(right)) >= VALUE_INPUTS and not left & right
+
+    def _having(self, phrase: str) -> frozenset[int]:
+        """The inputs, of those looked at, that have the words."""
+        if phrase not in self._known:
+            step = -(-len(self.inputs) // LOOKED_AT) or 1
+            stands = re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.I)
+            self._known[phrase] = frozenset(i for i, text in enumerate(self.inputs[::step]) if stands.search(text))
+        return self._known[phrase]
+
+
+def disagreement(a: str, b: str, asked: str, wording: Wording) -> str | None:
     """What `a` and `b` say differently of the same thing, such as `3 / 5`; None where they may both be right.
 
-    `asked` is the input: of what it says itself, an answer may mention one part and another answer another. `common` holds the words that the dataset also writes in lower case: a capital does not make a name of them.
-    JSON is compared value by value. Texts disagree in a number, a name, a negation or a pair of opposites; that
-    they are worded differently, or that one says more, is no disagreement.
+    `asked` is the input: of what it says itself, an answer may mention one part and another answer another.
+    JSON is compared value by value. Texts disagree in a number, a name, a negation, a pair of opposites, or where the one says what
+    is asked about and the other what other inputs ask about in its place; that they are worded differently, or that one says more, is
+    no disagreement.
     """
     one, other = _json(a), _json(b)
     if one is not None and other is not None:
@@ -90,10 +122,10 @@ def disagreement(a: str, b: str, asked: str, common: Set[str]) -> str | None:
     return (
         _numbers_differ(a, b, asked)
         or _yes_and_no(a, b)
-        or _names_differ(a, b, asked, common)
+        or _names_differ(a, b, asked, wording.lower)
         or _opposites(a, b)
         or _negated(a, b)
-        or _but_for(a, b)
+        or _but_for(a, b, asked, wording)
         or _short(a, b)
     )
 
@@ -260,8 +292,8 @@ def _telling(text: str) -> set[str]:
     return {word for word in _WORD.findall(text) if word not in _FILLERS}
 
 
-def _but_for(a: str, b: str) -> str | None:
-    """What stands in one place of two texts that are otherwise the same, where that is a number, a name or a negation."""
+def _but_for(a: str, b: str, asked: str, wording: Wording) -> str | None:
+    """What stands in one place of two texts that are otherwise the same, where that is a number, a name, a negation or a value."""
     one, other = a.split(), b.split()
     most = min(len(one), len(other))
     before = next((n for n in range(most) if one[n] != other[n]), most)
@@ -278,7 +310,23 @@ def _but_for(a: str, b: str) -> str | None:
         return shown
     if before and _are_names(left) and _are_names(right) and normalised(said) != normalised(meant):
         return shown
-    return shown if _are_opposite(_words(said), _words(meant)) else None
+    opposite = _are_opposite(_words(said), _words(meant)) or _other_value(said, meant, asked, wording)
+    return shown if opposite else None
+
+
+def _other_value(said: str, meant: str, asked: str, wording: Wording) -> bool:
+    """Whether the input has the one, and other inputs have the other in its place."""
+    one, other = (_bare(text) for text in (said, meant))
+    stands = [bool(text) and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", asked, re.I) is not None for text in (one, other)]
+    return stands[0] != stands[1] and wording.exclude(one, other)
+
+
+def _bare(text: str) -> str:
+    """The text without marks around it, and without the small words before it."""
+    words = [word.strip(".,;:!?()\"'").casefold() for word in text.split()]
+    while words and words[0] in _FILLERS:
+        words = words[1:]
+    return " ".join(words)
 
 
 def _without_negation(text: str) -> str:

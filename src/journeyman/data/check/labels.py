@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -11,13 +10,11 @@ from journeyman.data.check.finding import Finding, FoundRow, Mend, SetOutput
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
 from journeyman.data.refused import quoted
 
-UNLIKELY = math.log(30)
-"""A label is doubted where another is 30 times as probable. On BANKING77 and CLINC150 with 5% of the labels flipped
-(benchmarks/check) this finds what was flipped at random with few false alarms, and most of what was flipped to the
-label that is most like the right one."""
+WORTH_A_LOOK = 0.15
+"""A row is named where its label is wrong with so high a probability: a wrong label that stays costs several looks."""
 
 SURE = 0.5
-"""A label that was more probably drawn at random than not is mended."""
+"""A label that is more probably the true one than all others together is put in the place of a wrong one."""
 
 FEW_ROWS = 10
 """A label with fewer rows can hardly be learned, nor its score be measured."""
@@ -33,11 +30,11 @@ def _mislabelled(rows: Rows) -> Iterator[Finding]:
     judged = rows.judged
     if judged is None:
         return
-    margin, other = judged.margin, judged.best_other
+    wrong, other = judged.wrong_N, judged.best_other_N
     lone = {label for label, meant in rows.strays.items() if meant is None}
-    doubted = [i for i in (-margin).argsort(kind="stable").tolist() if margin[i] > UNLIKELY and judged.given(i) not in lone]
+    doubted = [i for i in (-wrong).argsort(kind="stable").tolist() if wrong[i] > WORTH_A_LOOK and judged.given(i) not in lone]
     if doubted:
-        found = [_doubted(rows, judged, i, judged.labels[other[i]]) for i in doubted]
+        found = [_doubted(rows, judged, i, int(other[i])) for i in doubted]
         share = len(found) / len(rows.all)
         first = doubted[0]
         message = (
@@ -47,15 +44,17 @@ def _mislabelled(rows: Rows) -> Iterator[Finding]:
         numbers = {
             "rows": len(found),
             "share": round(share, 4),
-            "random_share": judged.noise_share,
+            "wrong_share": round(float(wrong.mean()), 4),
+            "random_share": judged.random_share,
             "sure": sum(row.mend is not None for row in found),
         }
         fix = "look through the list, the worst first: about one in three may be right after all"
         yield Finding("mislabelled_rows", "warning", message, tuple(found), fix, numbers)
 
 
-def _doubted(rows: Rows, judged: Judged, index: int, suggested: str) -> FoundRow:
-    mend: Mend | None = SetOutput(suggested) if judged.noise_N[index] > SURE else None
+def _doubted(rows: Rows, judged: Judged, index: int, other: int) -> FoundRow:
+    suggested = judged.labels[other]
+    mend: Mend | None = SetOutput(suggested) if judged.true_NK[index, other] > SURE else None
     return rows.found(index, f"{quoted(judged.given(index))}, rather {quoted(suggested)}", mend)
 
 
@@ -67,6 +66,7 @@ def _confused(rows: Rows) -> Iterator[Finding]:
     preferred: Counter[tuple[int, int]] = Counter()
     for given, probable in zip(judged.given_N.tolist(), judged.probable_NK, strict=True):
         preferred.update((given, int(label)) for label in (probable > probable[given]).nonzero()[0])
+    best = judged.probable_NK.argmax(axis=1).tolist()
     pairs = []
     for (a, b), wrong in preferred.items():
         if min(counts[a], counts[b]) >= FEW_ROWS and (a < b or (b, a) not in preferred):
@@ -75,7 +75,7 @@ def _confused(rows: Rows) -> Iterator[Finding]:
                 pairs.append((share, judged.labels[min(a, b)], judged.labels[max(a, b)]))
     for share, one, other in sorted(pairs, reverse=True):
         found = [i for i, label in enumerate(judged.given_N.tolist()) if judged.labels[label] in (one, other)]
-        wrong_way = [i for i in found if judged.labels[judged.best_other[i]] in (one, other) and judged.margin[i] > 0]
+        wrong_way = [i for i in found if judged.labels[best[i]] in (one, other) and best[i] != judged.given_N[i]]
         yield Finding(
             "confused_labels",
             "info",
