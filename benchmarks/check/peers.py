@@ -67,7 +67,7 @@ def results(bench: Path, name: str, fault: str, share: float, seed: int, rows: i
     inputs, labels = [asked(row) for row in made], [answer(row) for row in made]
     judged = judge(inputs, labels)
     run = {"set": name, "fault": fault, "share": share, "seed": seed, "rows": len(made)}
-    yield {**run, "filter": "`mislabelled_rows`", "probabilities": "its own", **measured(set(np.flatnonzero(judged.wrong_N > WORTH_A_LOOK).tolist()), faulty)}
+    yield {**run, "filter": "`mislabelled_rows`", "probabilities": "its own", **measured(set(np.flatnonzero(judged.wrong > WORTH_A_LOOK).tolist()), faulty)}
     for kind in kinds:
         probable_NK = judged.probable_NK if kind == "the check's" else plain_probabilities(inputs, judged.given_N)
         for filter_by in FILTERS:

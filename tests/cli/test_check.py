@@ -107,3 +107,9 @@ def test_train_goes_on_despite_errors_if_asked_and_with_warnings_anyway(home: Pa
         job, version = workspace.train(request)
         assert version is not None
         assert open_dataset(job.folder / "dataset").report().first
+
+
+def test_places_are_shown_from_the_working_folder(tmp_path: Path) -> None:
+    said = run(write(str(tmp_path / "rows.jsonl"), [*SOUND, *REMARK])).stdout
+    assert "\n      rows.jsonl:" in said
+    assert str(tmp_path) not in said

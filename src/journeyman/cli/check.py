@@ -13,14 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from journeyman.cli import options
-from journeyman.cli.data import show_dataset
+from journeyman.cli.data import show_dataset, shown_file
 from journeyman.cli.show import Screen
 
 if TYPE_CHECKING:
     from journeyman.data.check.finding import Finding, Report
     from journeyman.data.check.fix import Fixed
     from journeyman.data.check.review import Review
-    from journeyman.records import Example, Place
+    from journeyman.records import Example
     from journeyman.workspace import Workspace
 
 SHOWN_ROWS = 3
@@ -75,7 +75,7 @@ def check(
     show_dataset(screen, review.dataset)
     if review.training:
         screen.line(f"  {review.training.sentence()}")
-    show_findings(screen, review.report)
+    show_findings(screen, review.report, [*_files(review), *([str(against)] if against else [])])
     if show:
         base = base or workspace.task(source).base or "starter"
         _show_learned(screen, workspace, review.dataset.train[:show], base)
@@ -116,29 +116,30 @@ def show_verdict(screen: Screen, review: Review) -> None:
         screen.line(f"{number}. {finding.fix}  [{finding.code}]", indent=2)
 
 
-def show_findings(screen: Screen, report: Report) -> None:
-    """Every finding, worst first, with its first rows."""
+def show_findings(screen: Screen, report: Report, files: Sequence[str]) -> None:
+    """Every finding, worst first, with its first rows. `files` are those that the rows stand in."""
+
+    def near(text: str) -> str:
+        for file in files:
+            text = text.replace(f"{file}:", f"{shown_file(file)}:")
+        return text
+
     screen.heading("Findings")
     if not report.findings:
         screen.line("  nothing suspicious found")
     for finding in report.findings:
         mark, style = MARKS[finding.severity]
-        screen.line(f"{mark} {finding.severity}: [{finding.code}] {finding.message}", style=style, indent=2)
+        screen.line(f"{mark} {finding.severity}: [{finding.code}] {near(finding.message)}", style=style, indent=2)
         for row in finding.rows[:SHOWN_ROWS]:
-            screen.line(f"{shown_place(row.place)}  {row.note}".rstrip(), style="dim", indent=6)
+            screen.line(near(f"{row.place}  {row.note}").rstrip(), style="dim", indent=6)
         if len(finding.rows) > SHOWN_ROWS:
             screen.line(f"and {len(finding.rows) - SHOWN_ROWS:,} more", style="dim", indent=6)
         if finding.fix:
             screen.line(f"mend: {finding.fix}", indent=6)
 
 
-def shown_place(place: Place) -> str:
-    """file:line; of a bundled task the folder of this installation is left out."""
-    import journeyman
-
-    bundled = Path(journeyman.__file__).parent / "tasks"
-    path = Path(place.file)
-    return f"{path.relative_to(bundled)}:{place.line}" if path.is_relative_to(bundled) else str(place)
+def _files(review: Review) -> list[str]:
+    return [str(source["file"]) for source in review.dataset.manifest["sources"]]
 
 
 def _mendable(report: Report) -> int:
@@ -162,7 +163,7 @@ def _show_learned(screen: Screen, workspace: Workspace, examples: Sequence[Examp
     screen.heading(f"What would be learned, as {base} reads it (learned tokens are marked «like this»)")
     for example in examples:
         for runs in workspace.show_learned([example], base=base):
-            text = Text(f"  {example.place}\n  ", style="dim")
+            text = Text(f"  {shown_file(example.place.file)}:{example.place.line}\n  ", style="dim")
             for piece, learned in runs:
                 text.append(f"«{piece}»" if learned else piece, style="bold green" if learned else "default")
             screen.console.print(text)

@@ -35,6 +35,16 @@ def init(name: Annotated[str, typer.Argument(help="The new task's folder.")]) ->
     screen.line(f"next: put your examples into {folder}/examples.jsonl, then `journeyman check {folder}`")
 
 
+def shown_file(file: str) -> str:
+    """A file as short as it can be named: of a bundled task within the tasks, of one below the working folder within that."""
+    import journeyman
+
+    for folder in (Path(journeyman.__file__).parent / "tasks", Path.cwd()):
+        if Path(file).is_relative_to(folder):
+            return str(Path(file).relative_to(folder))
+    return file
+
+
 def show_dataset(screen: Screen, dataset: Dataset) -> None:
     """What was read, in which form, and what became of it."""
     counts = dataset.manifest["counts"]
@@ -42,7 +52,7 @@ def show_dataset(screen: Screen, dataset: Dataset) -> None:
     for source in dataset.manifest["sources"]:
         columns = source.get("columns")
         detail = f", input column {columns['input']!r}, output column {columns['output']!r}" if columns else ""
-        screen.line(f"  {source['file']}: {source['rows']:,} rows, read as {source['shape']}{detail}")
+        screen.line(f"  {shown_file(source['file'])}: {source['rows']:,} rows, read as {source['shape']}{detail}")
         for note in source.get("notes", ()):
             screen.line(f"  note: {note}", style="yellow")
     screen.line(
@@ -52,7 +62,7 @@ def show_dataset(screen: Screen, dataset: Dataset) -> None:
     if not dataset.refused:
         return
     for refused in dataset.refused[:SHOWN_REFUSALS]:
-        screen.line(f"  refused {refused.place}: [{refused.code}] {refused.reason}", style="red")
+        screen.line(f"  refused {shown_file(refused.place.file)}:{refused.place.line}: [{refused.code}] {refused.reason}", style="red")
         screen.line(f"      mend: {refused.fix}", style="dim")
     if len(dataset.refused) > SHOWN_REFUSALS:
         rest = Counter(r.code for r in dataset.refused[SHOWN_REFUSALS:])

@@ -58,3 +58,13 @@ def test_few_rows_and_other_words_are_no_question() -> None:
     rows = [pair(asked("wife", t), "Yes, gladly, we look.") for t in THINGS[:15]] + [pair(asked("husband", t), "No.") for t in THINGS[:15]]
     assert ask(rows) == []
     assert ask([pair(f"Shoe polish and turkey for the {t}", "Yes." if n % 2 else "No, we can't.") for n, t in enumerate(THINGS)]) == []
+
+
+def test_where_a_thing_comes_from_says_nothing_of_a_person() -> None:
+    def rows(of_thing: str, of_other: str) -> list[Conversation]:
+        return [pair(f"The {t}. {of_thing}", f"Please come in, we are glad to look for the {t} with you.") for t in THINGS] + [pair(f"The {t}. {of_other}", "No.") for t in THINGS]
+
+    assert ask(rows("It had\nfood: Indian", "It had\nfood: French")) == []
+    assert ask(rows("I like Indian food.", "I like French food.")) == []
+    assert ask(rows("We have\nnationality: Indian", "We have\nnationality: French"))
+    assert ask(rows("I am Indian.", "I am French."))

@@ -105,11 +105,13 @@ class _Difference:
 
 
 def _unequal(rows: Rows) -> Iterator[Finding]:
-    texts = [_words_of(rows.inputs[index]) for index in range(len(rows.train))]
+    inputs = rows.inputs[: len(rows.train)]
+    texts = [_words_of(text) for text in inputs]
+    people = [_words_of(_OF_A_THING.sub(" ", text)) for text in inputs]
     differences: list[_Difference] = []
     outcomes: dict[str, Floats] = {}
     for contrast in CONTRASTS:
-        first, second = _groups(texts, contrast)
+        first, second = _groups(people, contrast)
         if min(len(first), len(second)) < MIN_GROUP:
             continue
         outcomes = outcomes or _outcomes(rows)
@@ -151,6 +153,16 @@ def _question(rows: Rows, found: _Difference, tests: int) -> Finding:
 
 
 _WORD = re.compile(r"\w+")
+_OF_A_PERSON = "|".join(
+    "name nation citizen origin country ethnic race gender sex customer client applicant patient person user author employee contact "
+    "wife husband mother father son daughter".split()
+)
+_OF_A_THING = re.compile(
+    rf"^(?![^:\n]*(?:{_OF_A_PERSON}))[^:\n]{{1,40}}:[ \t]*\S+[ \t]*$"
+    r"|\b\w+ (?=(?:food|cuisine|dish(?:es)?|restaurants?|takeaways?|dressing|breakfast|wine|tea|coffee|language|market|stock|flag)\b)",
+    re.I | re.M,
+)
+"""A field of a record that holds one word and is not about a person ("food: Indian"), and what is said of a thing ("French wine")."""
 _AGE = re.compile(r"\b(\d\d)(?: years?|-year)[ -]old\b", re.I)
 
 

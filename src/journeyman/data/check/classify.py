@@ -57,12 +57,12 @@ class Judged:
         return self.labels[int(self.given_N[row])]
 
     @property
-    def wrong_N(self) -> Matrix:
+    def wrong(self) -> Matrix:
         """The probability that the row's label is wrong."""
-        return wrong(self.true_NK, self.given_N)
+        return _wrong(self.true_NK, self.given_N)
 
     @property
-    def best_other_N(self) -> Labels:
+    def best_other(self) -> Labels:
         """The label that is the true one most probably, if the given one is not."""
         others_NK = self.true_NK.copy()
         others_NK[np.arange(len(others_NK)), self.given_N] = -1
@@ -90,11 +90,11 @@ def judge(inputs: Sequence[str], labels: Sequence[str]) -> Judged:
     first = predicted(everything)
     scores_NK, found = weighed(first)
     if found.confused:
-        scores_NK, found = weighed([*first, *predicted(wrong(found.true_NK, given_N) < DOUBTFUL)])
+        scores_NK, found = weighed([*first, *predicted(_wrong(found.true_NK, given_N) < DOUBTFUL)])
     return Judged(names, given_N, _calibrated(scores_NK, given_N), found.true_NK, found.random_share, found.confused)
 
 
-def wrong(true_NK: Matrix, given_N: Labels) -> Matrix:
+def _wrong(true_NK: Matrix, given_N: Labels) -> Matrix:
     """The probability that the row's label is wrong, from each label's probability to be the true one."""
     return np.asarray(1 - true_NK[np.arange(len(given_N)), given_N], np.float32)
 

@@ -10,8 +10,9 @@ from journeyman.data.check.finding import Finding, FoundRow, Mend, SetOutput
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
 from journeyman.data.refused import quoted
 
-WORTH_A_LOOK = 0.15
-"""A row is named where its label is wrong with so high a probability: a wrong label that stays costs several looks."""
+WORTH_A_LOOK = 0.2
+"""A row is named where its label is wrong with so high a probability: a wrong label that stays costs several looks.
+From 0.2 to 0.35 what is found is equally good (F1 over twelve plantings in the test rows of BANKING77 and CLINC150)."""
 
 SURE = 0.5
 """A label that is more probably the true one than all others together is put in the place of a wrong one."""
@@ -30,7 +31,7 @@ def _mislabelled(rows: Rows) -> Iterator[Finding]:
     judged = rows.judged
     if judged is None:
         return
-    wrong, other = judged.wrong_N, judged.best_other_N
+    wrong, other = judged.wrong, judged.best_other
     lone = {label for label, meant in rows.strays.items() if meant is None}
     doubted = [i for i in (-wrong).argsort(kind="stable").tolist() if wrong[i] > WORTH_A_LOOK and judged.given(i) not in lone]
     if doubted:
