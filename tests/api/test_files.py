@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import openai
@@ -168,3 +170,38 @@ def test_an_upload_that_was_cancelled_takes_nothing_more(client):
         client.uploads.parts.create(upload.id, data=b"x")
     with pytest.raises(openai.NotFoundError):
         client.uploads.cancel("upload_nope")
+
+
+@contextmanager
+def files_up_to(size_bytes: int) -> Iterator[None]:
+    """A limit on the size of files stands for a full disk: the system refuses what is written beyond it."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fills_up_during_an_upload_keeps_nothing_and_loses_nothing(tmp_path, base):
+    part = b"x" * 1_500_000
+    with running(tmp_path, base) as server:
+        client, files = server.client(), tmp_path / "files"
+        kept = client.files.create(file=("a.txt", b"kept"), purpose="user_data")
+        begun = client.uploads.create(bytes=3_000_000, filename="b.txt", mime_type="text/plain", purpose="user_data")
+        parts = [client.uploads.parts.create(begun.id, data=part).id for _ in range(2)]
+        with files_up_to(2 * 2**20):
+            for full in (
+                lambda: client.files.create(file=("c.txt", part * 2), purpose="user_data"),
+                lambda: client.uploads.complete(begun.id, part_ids=parts),
+            ):
+                with pytest.raises(openai.InternalServerError, match="disk is full") as caught:
+                    full()
+                assert (caught.value.status_code, caught.value.code) == (507, "disk_full")
+                assert caught.value.response.headers["x-should-retry"] == "false"
+            assert client.files.content(kept.id).read() == b"kept"
+        assert [path.name for path in files.iterdir()] == [f"{kept.id}.txt"]
+        assert [file.id for file in client.files.list()] == [kept.id]
+        done = client.uploads.complete(begun.id, part_ids=parts)
+        assert client.files.content(done.file.id).read() == part * 2

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from journeyman.api.wire import ErrorEnvelope, WireError
@@ -32,6 +33,7 @@ from journeyman.errors import (
     RequestError,
     TaskError,
 )
+from journeyman.files import NO_ROOM
 
 # Conflicts are 400, not 409: OpenAI's SDKs send a 409 again, twice.
 _STATUS: tuple[tuple[type[JourneymanError], int], ...] = (
@@ -89,11 +91,21 @@ def envelope(message: str, *, status: int, code: str, param: str | None = None) 
 
 def envelope_of(error: Exception, request_id: str) -> tuple[int, ErrorEnvelope]:
     """The status and envelope of any exception; a bug's words stay on the server."""
+    if _no_room(error):
+        message = "The server's disk is full. Nothing of this request was kept; send it again once there is room."
+        return 507, envelope(message, status=507, code="disk_full")
     if isinstance(error, JourneymanError):
         status = status_of(error)
         return status, envelope(_message(error), status=status, code=error.code, param=_param(error))
     message = f"The server had an error while processing your request. Its log names it by the request id {request_id}."
     return 500, envelope(message, status=500, code="internal_error")
+
+
+def _no_room(error: Exception) -> bool:
+    """Whether a file or SQLite's own could not be written for want of room."""
+    if isinstance(error, OSError):
+        return error.errno in NO_ROOM
+    return isinstance(error, OperationalError) and "database or disk is full" in str(error.orig)
 
 
 def error_response(

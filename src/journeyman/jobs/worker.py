@@ -16,7 +16,6 @@ Each part is on disk before the next begins, so that a run that died goes on whe
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,7 +28,7 @@ from safetensors import SafetensorError
 from journeyman.data.dataset import Dataset
 from journeyman.database import UNREACHABLE
 from journeyman.errors import CheckpointError, DiskFull, JobConflict, JourneymanError, TrainingError
-from journeyman.files import read_json, read_jsonl, write_jsonl
+from journeyman.files import NO_ROOM, read_json, read_jsonl, write_jsonl
 from journeyman.generate.engine import Engine
 from journeyman.generate.rehearsal import encoded, rehearsal
 from journeyman.jobs import events
@@ -142,9 +141,6 @@ def _ended_by(error: Exception, job: Job, store: JobStore, lease: Lease, journal
         if not full:  # the database may be on the same full disk: the lease then runs out, and the job waits for room
             raise
     return raised
-
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def disk_full(error: BaseException, job: Job) -> DiskFull | None:
