@@ -1,0 +1,160 @@
+"""Ask a server without pause, and see whether its memory grows.
+
+    python benchmarks/soak.py --minutes 4 --out benchmarks/results/soak.jsonl
+
+Clients chat (plain and streaming, with answers of every length), upload, download and delete files, list, ask for what is
+not there, and go away in the middle of a stream. Every second the server's resident memory is read. The first third warms
+up (the model is loaded, caches fill); over the rest a line is fitted by least squares. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+
+WARM_SHARE = 1 / 3
+
+
+class Clients:
+    """Threads that ask until they are told to end, and what they were answered."""
+
+    def __init__(self, count: int, url: str, prompts: int) -> None:
+        self._prompts = prompts
+        self.statuses: Counter[str] = Counter()
+        self._url = url
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._go_on, args=(i,)) for i in range(count)]
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _go_on(self, number: int) -> None:
+        random_ = random.Random(number)
+        acts = [self._chat, self._stream, self._leave, self._file, self._file, self._look, self._look, self._miss]
+        with httpx.Client(base_url=self._url, timeout=120) as client:
+            while not self._ended.is_set():
+                try:
+                    status = str(random_.choice(acts)(client, random_))
+                except httpx.HTTPError as error:
+                    status = type(error).__name__
+                with self._lock:
+                    self.statuses[status] += 1
+
+    def _body(self, random_: random.Random, **more: Any) -> dict[str, Any]:
+        asked = f"Tell me of {random_.randrange(self._prompts)} things."
+        messages = [{"role": "user", "content": asked}]
+        most = random_.randint(1, 24)
+        return {"model": "starter", "messages": messages, "max_tokens": most, "temperature": 0, **more}
+
+    def _chat(self, client: httpx.Client, random_: random.Random) -> int:
+        return client.post("/chat/completions", json=self._body(random_)).status_code
+
+    def _stream(self, client: httpx.Client, random_: random.Random) -> int:
+        with client.stream("POST", "/chat/completions", json=self._body(random_, stream=True)) as reply:
+            for _ in reply.iter_lines():
+                pass
+        return reply.status_code
+
+    def _leave(self, client: httpx.Client, random_: random.Random) -> str:
+        with client.stream("POST", "/chat/completions", json=self._body(random_, stream=True)) as reply:
+            next(reply.iter_lines())
+        return "left in the middle"
+
+    def _file(self, client: httpx.Client, random_: random.Random) -> int:
+        content = random_.randbytes(random_.randrange(1, 300_000))
+        made = client.post("/files", data={"purpose": "user_data"}, files={"file": ("x.bin", content)}).json()
+        same = client.get(f"/files/{made['id']}/content").content == content
+        assert same, f"{made['id']} came back with other bytes"
+        return client.delete(f"/files/{made['id']}").status_code
+
+    def _look(self, client: httpx.Client, random_: random.Random) -> int:
+        return client.get(random_.choice(["/models", "/files", "/fine_tuning/jobs"])).status_code
+
+    def _miss(self, client: httpx.Client, random_: random.Random) -> int:
+        return client.get(f"/files/file-{random_.randrange(10**9)}").status_code
+
+
+def measured(process: psutil.Process, seconds: float) -> list[tuple[float, int]]:
+    """Seconds since the start, and the resident bytes then."""
+    began_s, found = time.monotonic(), []
+    while (at_s := time.monotonic() - began_s) < seconds:
+        found.append((at_s, process.memory_info().rss))
+        time.sleep(1)
+    return found
+
+
+def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The whole measurement."""
+    environment = {**os.environ, "JOURNEYMAN_HOME": str(folder)}
+    command = [sys.executable, "-m", "journeyman", "serve", "--port", "0", "--workers", "0"]
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().split()[2]
+        process = psutil.Process(server.pid)
+        with Clients(asked.clients, url, asked.prompts) as clients:
+            found = measured(process, asked.minutes * 60)
+        threads, files = process.num_threads(), process.num_fds()
+    finally:
+        server.terminate()
+        server.wait()
+    warm = [(at_s, rss) for at_s, rss in found if at_s >= asked.minutes * 60 * WARM_SHARE]
+    at_S, rss_S = np.array(warm, np.float64).T
+    slope, _ = np.polyfit(at_S, rss_S, 1)
+    requests = sum(clients.statuses.values())
+    return {
+        "minutes": asked.minutes,
+        "clients": asked.clients,
+        "prompts": asked.prompts,
+        "requests": requests,
+        "answers": dict(sorted(clients.statuses.items())),
+        "rss_mib_warm": round(rss_S[0] / 2**20, 1),
+        "rss_mib_end": round(rss_S[-1] / 2**20, 1),
+        "rss_mib_most": round(max(rss for _, rss in found) / 2**20, 1),
+        "slope_kib_s": round(slope / 2**10, 2),
+        "slope_bytes_per_request": round(slope * asked.minutes * 60 / requests, 1),
+        "threads_end": threads,
+        "files_end": files,
+        "rss_mib": [round(rss / 2**20, 1) for _, rss in found[:: max(1, len(found) // 60)]],
+    }
+
+
+def main() -> None:
+    """Parse, run, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--prompts", type=int, default=20, help="different ones; each new one fills the cache of the engine further")
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="journeyman-soak-") as folder:
+        result = run(asked, Path(folder))
+    with asked.out.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result) + "\n")
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
