@@ -38,7 +38,7 @@ _TOP: Mapping[str, tuple[type, ...]] = {
     "graders": (list,),
 }
 _TABLES: Mapping[str, Mapping[str, tuple[type, ...]]] = {
-    "files": dict.fromkeys(("examples", "held_out", "validation", "instructions", "documents"), (str,)),
+    "files": dict.fromkeys(("examples", "held_out", "validation", "instructions", "documents", "marked"), (str,)),
     "columns": dict.fromkeys(("input", "output", "system"), (str,)),
     "train": {
         "epochs": (int,),
@@ -69,6 +69,9 @@ class Task:
     held_out: Path | None = None
     validation: Path | None = None
     documents: Path | None = None
+    marked: Path | None = None
+    """Answers that a person has marked, to hold judge models against."""
+
     instructions: str = ""
     base: str | None = None
     held_out_share: float = HELD_OUT_SHARE
@@ -136,6 +139,7 @@ def _open_folder(folder: Path) -> Task:
         held_out=paths.get("held_out"),
         validation=paths.get("validation"),
         documents=paths.get("documents"),
+        marked=paths.get("marked"),
         instructions=_read_text(instructions).strip() if instructions else "",
         base=table.get("base"),
         held_out_share=table.get("held_out_share", HELD_OUT_SHARE),

@@ -34,6 +34,7 @@ from journeyman.task import Task, bundled
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from journeyman.answer.judges import Judges
     from journeyman.data.check.finding import Finding, Report
     from journeyman.data.check.review import Review, Training
     from journeyman.data.check.rule import Asked
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from journeyman.generate.engine import Engine, Piece
     from journeyman.generate.loop import Load
     from journeyman.generate.sampling import Sampling
+    from journeyman.grade.score import Grader
     from journeyman.jobs.checkpoints import Checkpoint
     from journeyman.jobs.clean import Removable
     from journeyman.jobs.events import Event
@@ -676,6 +678,24 @@ class Workspace:
                 return job, folder
         raise ModelNotFound(f"The model `{name[:200]}` does not exist or you do not have access to it.", where="model")
 
+    def graders(self, task: Task) -> tuple[Grader, ...]:
+        """A task's graders, those that ask a judge model with one to ask. Raises GraderError that names every problem."""
+        from journeyman.grade.parse import parse
+
+        return parse(task.graders, self.judge)
+
+    @cached_property
+    def judge(self) -> Judges:
+        """Asks judge models: those of this home by their id, others by the URL and key that a grader names."""
+        from journeyman.answer.judges import Judges
+        from journeyman.answer.local import LocalModel
+
+        def local(model: str) -> LocalModel:
+            served = self.served(model)
+            return LocalModel(served.engine, served.adapter, served.id)
+
+        return Judges(local, settings_module.secret)
+
     def machine(self) -> Machine:
         """What this computer has."""
         from journeyman.plan.machine import probe
@@ -871,6 +891,7 @@ class Workspace:
         """
         from functools import partial
 
+        from journeyman.evaluate.agreement import agreement, read_marked
         from journeyman.evaluate.card import card
         from journeyman.evaluate.forgetting import BUDGET, forgetting
         from journeyman.evaluate.markdown import markdown
@@ -880,6 +901,7 @@ class Workspace:
 
         version = self.registry.get(model)
         items = self._probes(version, probes, other_tasks)
+        graders = self.graders(self.task(source or self.jobs.get(version.job).source))
         scores = [
             self.score(name, version, source, on_progress=on_progress, limit=limit)
             for name in (version.base_source, version.id)
@@ -897,6 +919,7 @@ class Workspace:
             measures=replace(measures(*scores), loss=loss_pair(*losses)),
             consistency=self._consistency(version, task, rows[:consistency_rows], on_progress),
             saving=self._saving(version, task, rows, price),
+            judges=agreement(graders, read_marked(task.marked) if task.marked else ()),
         )
         folder = self._evaluation_folder(version, task)
         subject = replace(self._subject(version, task, source), compare=compared)
@@ -910,7 +933,6 @@ class Workspace:
         """The general probe set, the user's own, and other tasks' held-out rows."""
         from journeyman.evaluate.probing import OTHER_TASK_ROWS, bundled_probes, own_probes, task_probes
         from journeyman.evaluate.run import answer_room
-        from journeyman.grade.parse import parse
 
         items = [*bundled_probes(), *own_probes(files)]
         for source in tasks:
@@ -919,7 +941,7 @@ class Workspace:
             if not rows:
                 raise _no_held_out(source)
             room = answer_room(rows, self.served(version.base_source).engine.chat)
-            items += task_probes(task.name, rows, parse(task.graders), room)
+            items += task_probes(task.name, rows, self.graders(task), room)
         return items
 
     def _general_skills(self, items: Sequence[Probe], on_progress: OnProgress, model: str) -> Measured:
@@ -941,10 +963,9 @@ class Workspace:
         from journeyman.answer.local import LocalModel
         from journeyman.evaluate.course import CheckpointScore
         from journeyman.evaluate.run import answer_room, score
-        from journeyman.grade.parse import parse
 
         job = self.jobs.get(version.job)
-        rows, graders = open_dataset(job.folder / "dataset").validation, parse(task.graders)
+        rows, graders = open_dataset(job.folder / "dataset").validation, self.graders(task)
         out = []
         for kept in reversed(self.checkpoints(job.id)):
             name = self.checkpoint_name(job, kept.step)
@@ -990,7 +1011,6 @@ class Workspace:
         from journeyman.answer.remote import RemoteModel
         from journeyman.evaluate import comparison, prompt_search
         from journeyman.evaluate.run import answer_room
-        from journeyman.grade.parse import parse
 
         _check_comparison(request)
         task, base = self._task_and_base(request.train)
@@ -1011,7 +1031,7 @@ class Workspace:
             validation=dataset.validation,
             rows=comparison.first_rows(dataset.held_out, request.rows, seed),
             held_out_rows=len(dataset.held_out),
-            graders=parse(task.graders),
+            graders=self.graders(task),
             base=base_model,
             folder=folder,
             max_tokens=answer_room([*dataset.train, *dataset.validation], base_model.engine.chat),
@@ -1096,7 +1116,6 @@ class Workspace:
 
         from journeyman.answer.local import LocalModel
         from journeyman.evaluate.run import answer_room, score
-        from journeyman.grade.parse import parse
 
         task = self.task(source or self.jobs.get(version.job).source)
         rows = self._rows_to_measure(version, source)
@@ -1104,7 +1123,7 @@ class Workspace:
         return score(
             LocalModel(served.engine, served.adapter, served.id),
             rows[:limit],
-            parse(task.graders),
+            self.graders(task),
             max_tokens=answer_room(rows, served.engine.chat),
             on_progress=partial(on_progress, served.id),
             folder=self._evaluation_folder(version, task) / _file_name(served.id),
@@ -1134,7 +1153,6 @@ class Workspace:
         from journeyman.answer.prompt import Prompt, Prompted
         from journeyman.evaluate.consistency import ask_again, consistency
         from journeyman.evaluate.run import answer_room
-        from journeyman.grade.parse import parse
 
         if not rows:
             return None
@@ -1142,7 +1160,7 @@ class Workspace:
         bare = LocalModel(base.engine, base.adapter, base.id)
         prompted = Prompted(bare, Prompt(task.instructions), f"{base.id} + instructions")
         answerers = (prompted, LocalModel(tuned.engine, tuned.adapter, tuned.id))
-        room, graders = answer_room(rows, base.engine.chat), parse(task.graders)
+        room, graders = answer_room(rows, base.engine.chat), self.graders(task)
         asked = [
             ask_again(a, rows, graders, max_tokens=room, on_progress=partial(on_progress, f"{a.name}: asked again"))
             for a in answerers

@@ -104,3 +104,10 @@ def test_a_reply_without_usage_is_refused_rather_than_counted_as_none():
     server = Server((200, {"choices": completion("x")["choices"]}))
     with pytest.raises(JourneymanError, match="no chat completion"):
         remote(server).answers(QUESTION, Sampling())
+
+
+def test_a_schema_that_the_answer_must_fit_is_asked_for_as_openai_has_it():
+    server = Server((200, completion('{"result": 1}')))
+    remote(server).answers(QUESTION, Sampling(json_schema='{"type": "object"}'))
+    form = json.loads(server.seen[0].content)["response_format"]
+    assert form == {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": True}}

@@ -101,3 +101,26 @@ def test_checkpoints_your_own_probes_and_another_task_are_measured_too(model, tm
     assert all(c["passed"]["total"] > 0 for c in value["checkpoints"])
     page = (Path(value["folder"]) / "report.html").read_text(encoding="utf-8")
     assert "The checkpoints" in page and "task other" in page
+
+
+def test_a_judge_is_asked_and_held_against_a_persons_marks(model, tmp_path: Path, monkeypatch) -> None:
+    home, name = model
+    monkeypatch.setenv("JOURNEYMAN_HOME", str(home))
+    judge = """[files]
+marked = "marked.jsonl"
+[[graders]]
+type = "score_model"
+name = "care"
+model = "starter"
+input = [{ role = "user", content = "How good is this? {{ sample.output_text }}" }]
+pass_threshold = 0.5
+"""
+    (tmp_path / "task.toml").write_text(f'name = "judged"\n{judge}')
+    rows = [{"messages": [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"{i} it is."}]} for i in range(60)]
+    (tmp_path / "examples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "marked.jsonl").write_text('{"output": "3 it is.", "passed": true}\n{"output": "no", "passed": false}\n')
+    value = json.loads(run("evaluate", name, "--task", str(tmp_path), "--consistency", "0", "--limit", "2", "--json").stdout)
+    (grader,), (against,) = value["task"]["graders"], value["judges"]
+    assert grader["name"] == "care" and grader["passed_after"]["total"] == 2, "the judge gave a number for every row"
+    assert against["agreed"]["total"] == 2 and "marked answers" in against["sentence"]
+    assert "marked answers" in (Path(value["folder"]) / "report.html").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,9 @@ class RemoteModel:
             body["seed"] = sampling.seed
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        if sampling.json_schema is not None:
+            wanted = {"name": "answer", "schema": json.loads(sampling.json_schema), "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": wanted}
         response, took_s = self._post(body)
         return self._read(response, took_s)
 

@@ -61,7 +61,7 @@ def create_app(
     _add_chat(app, workspace, catalogue, decoder)
     app.include_router(files.router(workspace))
     app.include_router(jobs.router(workspace, catalogue))
-    app.include_router(graders.router())
+    app.include_router(graders.router(graders.ServedJudge(workspace, catalogue)))
     app.include_router(responses.router(workspace, catalogue, decoder))
     app.include_router(evals.router(workspace, catalogue, runner))
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from journeyman.api.chat import sampling_of
 from journeyman.api.errors import RefusedError, misfit_envelope
-from journeyman.api.graders import parsed
+from journeyman.api.graders import ServedJudge, parsed
 from journeyman.api.models import Catalogue
 from journeyman.api.wire import ChatRequest
 from journeyman.api.wire_evals import CreateRun, DataSource, Row, SamplingParams, sample_shown
@@ -117,7 +117,8 @@ class Runner:
             return
         run = begun
         criteria = of.body["testing_criteria"]
-        graders = [parsed({k: v for k, v in criterion.items() if k != "id"}) for criterion in criteria]
+        judge = ServedJudge(self._workspace, self._catalogue)
+        graders = [parsed({k: v for k, v in c.items() if k != "id"}, judge=judge) for c in criteria]
         rows = self._rows(body, documents)
         tally = _Tally(criteria, len(rows), body.data_source.model)
         for number, row in enumerate(rows):

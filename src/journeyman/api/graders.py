@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
@@ -16,13 +17,18 @@ from journeyman.api.wire_graders import (
     ValidatedGrader,
     ValidateGrader,
 )
-from journeyman.errors import GraderError
+from journeyman.errors import GraderError, JourneymanError
+from journeyman.grade.judged import Judge, Question, no_judge
 from journeyman.grade.parse import parse
-from journeyman.grade.score import Grader, Sample, Score
+from journeyman.grade.score import Grader, NotMeasurableError, Sample, Score
+
+if TYPE_CHECKING:
+    from journeyman.api.models import Catalogue
+    from journeyman.workspace import Workspace
 
 
-def router() -> APIRouter:
-    """The routes of graders."""
+def router(judge: Judge) -> APIRouter:
+    """The routes of graders; `judge` asks the models that a grader names."""
     routes = APIRouter(prefix="/v1/fine_tuning/alpha/graders")
 
     @routes.post("/validate")
@@ -34,15 +40,35 @@ def router() -> APIRouter:
     @routes.post("/run")
     def run_grader(body: RunGrader) -> GraderRun:
         """Grade one sample."""
-        return run(parsed(body.grader), body)
+        return run(parsed(body.grader, judge=judge), body)
 
     return routes
 
 
-def parsed(value: dict[str, Any], where: str = "grader") -> Grader:
+class ServedJudge:
+    """Asks a judge among the models that this server's clients can call, and no other: no URL, no folder of the machine.
+
+    Raises NotMeasurableError for any other, and where the model can't answer.
+    """
+
+    def __init__(self, workspace: Workspace, catalogue: Catalogue) -> None:
+        self._workspace = workspace
+        self._catalogue = catalogue
+
+    def __call__(self, question: Question) -> str:
+        """The judge's answer."""
+        if question.url:
+            raise NotMeasurableError("url: this server asks no judge elsewhere; name one of its own models")
+        try:
+            return self._workspace.judge(replace(question, model=self._catalogue.find(question.model).source))
+        except JourneymanError as error:
+            raise NotMeasurableError(f"the judge {question.model} can't be asked: {error.message}") from error
+
+
+def parsed(value: dict[str, Any], where: str = "grader", *, judge: Judge = no_judge) -> Grader:
     """A grader from its object. Raises RefusedError naming every problem."""
     try:
-        return parse([value])[0]
+        return parse([value], judge)[0]
     except GraderError as error:
         raise RefusedError(
             400, " ".join([error.message + ":", *error.problems]), code="invalid_grader", where=where

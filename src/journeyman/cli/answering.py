@@ -128,6 +128,8 @@ def show_evaluation(screen: Screen, evaluation: Evaluation, *, examples: int = 0
         right=(1, 2),
     )
     screen.line(f"  {evaluation.verdict.sentence}", style="bold")
+    for judge in evaluation.judges:
+        screen.line(f"  judge {judge.sentence}")
     if evaluation.measures is not None:
         screen.line()
         show_measures(screen, evaluation.measures)

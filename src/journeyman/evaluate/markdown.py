@@ -45,6 +45,8 @@ def markdown(evaluation: Evaluation, *, title: str, examples: int = 5) -> str:
             [_grader(line) for line in evaluation.graders],
         ),
     ]
+    if evaluation.judges:
+        blocks += ["## Judges", "\n".join(f"- {one.sentence}" for one in evaluation.judges)]
     if evaluation.labels is not None:
         blocks += ["## Labels", _labels(*evaluation.labels, before, after)]
     if evaluation.forgetting is not None:

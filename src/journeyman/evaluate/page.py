@@ -84,6 +84,7 @@ def page(evaluation: Evaluation, subject: Subject) -> str:
         cost=_cost(evaluation),
         graders=_graders(evaluation),
         measures=_measures(evaluation),
+        judges=evaluation.judges,
         forest=_forest(evaluation),
         labels=_labels(evaluation.labels),
         forgetting=_forgetting(evaluation),

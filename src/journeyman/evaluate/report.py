@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from journeyman.evaluate.agreement import Agreement
 from journeyman.evaluate.consistency import Consistency
 from journeyman.evaluate.course import CheckpointScore
 from journeyman.evaluate.forgetting import Forgetting
@@ -83,6 +84,7 @@ class Evaluation:
     consistency: Consistency | None = None
     saving: Saving | None = None
     course: tuple[CheckpointScore, ...] = ()
+    judges: tuple[Agreement, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The evaluation as JSON, part by part; a missing number is {"missing": why}."""
@@ -91,6 +93,7 @@ class Evaluation:
             "forgetting": None if self.forgetting is None else self.forgetting.as_dict(),
             "measures": as_json(self.measures),
             "consistency": as_json(self.consistency),
+            "judges": [{**as_json(one), "sentence": one.sentence} for one in self.judges],
             "checkpoints": [_checkpoint_json(one) for one in self.course],
             "saving": None if self.saving is None else {**as_json(self.saving), "tokens_per_1000_requests": self.saving.tokens, "money_per_1000_requests": self.saving.money},
         }

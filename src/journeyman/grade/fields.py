@@ -71,7 +71,7 @@ class Fields:
         value = self.raw(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not _is_number(value):
             self.problem(key, _missing_or(value, "a number"), f"write {key} = 0.8, for example")
             return None
         return float(value)
@@ -87,6 +87,25 @@ class Fields:
             )
             return default
         return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts, one at least."""
+        value = self.raw(key)
+        if not isinstance(value, list) or not value or not all(isinstance(text, str) and text for text in value):
+            self.problem(key, _missing_or(value, "a list of texts"), f'write {key} = ["good", "bad"], for example')
+            return ()
+        return tuple(value)
+
+    def span(self, key: str, default: tuple[float, float]) -> tuple[float, float]:
+        """Two finite numbers, the lower first."""
+        value = self.raw(key)
+        if value is None:
+            return default
+        numbers = value if isinstance(value, list) else []
+        if len(numbers) == 2 and all(_is_number(n) for n in numbers) and numbers[0] < numbers[1]:
+            return float(numbers[0]), float(numbers[1])
+        self.problem(key, f"{value!r} is not two numbers, the lower first", f"write {key} = [0, 1], for example")
+        return default
 
     def mapping(self, key: str) -> Mapping[str, Any]:
         """An object with text keys."""
@@ -107,6 +126,10 @@ class Fields:
                     "is not a field of this grader",
                     f"did you mean {close[0]}?" if close else f"it has {known}",
                 )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _missing_or(value: object, wanted: str) -> str:

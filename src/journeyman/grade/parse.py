@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from journeyman.errors import GraderError
-from journeyman.grade import json_checks, text_checks
+from journeyman.grade import json_checks, judged, text_checks
 from journeyman.grade.fields import Fields
 from journeyman.grade.formula import Formula
+from journeyman.grade.judged import Judge, no_judge
 from journeyman.grade.score import Grader, Item, Measure, Measured, NotMeasurableError, Sample
 from journeyman.grade.similarity import METRICS
 
 LATER = {
-    "label_model": "it needs a judge model",
-    "score_model": "it needs a judge model",
     "python": "it needs a sandbox for its source",
 }
 """OpenAI's types that are known and not available yet, and what they wait for."""
@@ -25,13 +24,13 @@ _METRICS_LATER = {
 }
 
 
-def parse(objects: Sequence[Mapping[str, Any]]) -> tuple[Grader, ...]:
-    """Read grader objects, OpenAI's and ours.
+def parse(objects: Sequence[Mapping[str, Any]], judge: Judge = no_judge) -> tuple[Grader, ...]:
+    """Read grader objects, OpenAI's and ours. `judge` asks the models that some of them name; without, they measure nothing.
 
     Raises GraderError with all problems at once: each names the grader, the field, and the mend.
     """
     problems: list[str] = []
-    graders = [_grader(value, f"grader {number}", problems) for number, value in enumerate(objects, 1)]
+    graders = [_grader(value, f"grader {number}", problems, judge) for number, value in enumerate(objects, 1)]
     names = [grader.name for grader in graders if grader is not None and grader.name]
     for name in dict.fromkeys(n for n in names if names.count(n) > 1):
         problems.append(
@@ -47,7 +46,7 @@ def parse(objects: Sequence[Mapping[str, Any]]) -> tuple[Grader, ...]:
     return tuple(grader for grader in graders if grader is not None)
 
 
-def _grader(value: object, place: str, problems: list[str], *, nested: bool = False) -> Grader | None:
+def _grader(value: object, place: str, problems: list[str], judge: Judge, *, nested: bool = False) -> Grader | None:
     if not isinstance(value, Mapping):
         problems.append(
             f"{place}: {value!r} is not an object; mend: write a grader object with type and name"
@@ -69,7 +68,7 @@ def _grader(value: object, place: str, problems: list[str], *, nested: bool = Fa
             "type", "a multi grader can't stand inside another", "put its graders into the outer one"
         )
         return None
-    build = TYPES.get(kind) if isinstance(kind, str) else None
+    build = _builders(judge).get(kind) if isinstance(kind, str) else None
     if build is None:
         message = "is missing" if kind is None else f"{kind!r} is not known"
         fields.problem("type", message, f"write one of {', '.join(TYPES)}")
@@ -100,7 +99,7 @@ def _metric(fields: Fields) -> str:
     return fields.choice("evaluation_metric", tuple(METRICS))
 
 
-def _multi(fields: Fields) -> Measure:
+def _multi(fields: Fields, judge: Judge) -> Measure:
     """OpenAI's multi: a formula over the values of its graders; `pass_threshold` is ours."""
     graders: dict[str, Grader] = {}
     objects = fields.mapping("graders")
@@ -111,7 +110,7 @@ def _multi(fields: Fields) -> Measure:
     for key, value in objects.items():
         if not key.isidentifier():
             fields.problem("graders", f"{key!r} can't stand in a formula", "use letters, digits and _")
-        grader = _grader(value, f"{fields.where}, graders.{key}", fields.problems, nested=True)
+        grader = _grader(value, f"{fields.where}, graders.{key}", fields.problems, judge, nested=True)
         if grader is not None:
             graders[key] = grader
     text = fields.text("calculate_output")
@@ -141,13 +140,23 @@ def _against(threshold: float | None, value: float) -> Measured:
     return Measured(value, None if threshold is None else value >= threshold)
 
 
-TYPES: dict[str, Callable[[Fields], Measure]] = {
+def _builders(judge: Judge) -> dict[str, Callable[[Fields], Measure]]:
+    """What reads each type of grader."""
+    return _PLAIN | {kind: lambda fields, build=build: build(fields, judge) for kind, build in _JUDGED.items()}
+
+
+_PLAIN: dict[str, Callable[[Fields], Measure]] = {
     "string_check": text_checks.string_check,
     "text_similarity": _text_similarity,
-    "multi": _multi,
     "regex": text_checks.regex,
     "length": text_checks.length,
     "json_schema": json_checks.json_schema,
     "json_equal": json_checks.json_equal,
 }
-"""What can be graded with: OpenAI's first, then ours."""
+_JUDGED: dict[str, Callable[[Fields, Judge], Measure]] = {
+    "multi": _multi,
+    "label_model": judged.label_model,
+    "score_model": judged.score_model,
+}
+TYPES = (*_PLAIN, *_JUDGED)
+"""What can be graded with."""
