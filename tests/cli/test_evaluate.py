@@ -84,43 +84,44 @@ def test_a_broken_budget_that_was_given_ends_with_exit_code_1(model, monkeypatch
     assert "--rehearsal" in result.output
 
 
-def test_checkpoints_your_own_probes_and_another_task_are_measured_too(model, tmp_path: Path, monkeypatch) -> None:
+def test_all_that_can_be_asked_for_is_measured_in_one_run(model, tmp_path: Path, monkeypatch) -> None:
+    """A judge held against a person's marks, probes of one's own, another task, and every kept checkpoint."""
     home, name = model
     monkeypatch.setenv("JOURNEYMAN_HOME", str(home))
+    rows = [{"messages": [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"{i} it is."}]} for i in range(60)]
+    judged = tmp_path / "judged"
+    judged.mkdir()
+    (judged / "task.toml").write_text(JUDGED)
+    (judged / "examples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (judged / "marked.jsonl").write_text('{"output": "3 it is.", "passed": true}\n{"output": "no", "passed": false}\n')
     probes, other = tmp_path / "house.jsonl", tmp_path / "other.jsonl"
     probes.write_text('{"context": "The lamp is", "right": " on", "wrong": [" zq"]}\n')
-    rows = [{"messages": [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"{i} it is."}]} for i in range(60)]
     other.write_text("\n".join(map(json.dumps, rows)))
-    words = ("--probes", str(probes), "--other-task", str(other), "--checkpoints", "--consistency", "0", "--limit", "2", "--json")
-    value = json.loads(run("evaluate", name, *words).stdout)
+    words = ("--task", str(judged), "--probes", str(probes), "--other-task", str(other), "--checkpoints", "--consistency", "0")
+    value = json.loads(run("evaluate", name, *words, "--limit", "2", "--json").stdout)
+    page = (Path(value["folder"]) / "report.html").read_text(encoding="utf-8")
+
+    (grader,), (against,) = value["task"]["graders"], value["judges"]
+    assert grader["name"] == "kind" and grader["passed_after"]["total"] == 2, "the judge had a word on every row"
+    assert against["agreed"]["total"] == 2 and "marked answers" in against["sentence"] and "marked answers" in page
+
     skills = {s["name"]: s["items"] for s in value["forgetting"]["skills"]}
-    assert skills["house"] == 1 and skills["task other"] > 0
+    assert skills["house"] == 1 and skills["task other"] > 0 and "task other" in page
+
     kept = Workspace(home).checkpoints(Workspace(home).registry.get(name).job)
     assert [c["step"] for c in value["checkpoints"]] == sorted(c.step for c in kept)
     assert [c["published"] for c in value["checkpoints"]].count(True) == 1
-    assert all(c["passed"]["total"] > 0 for c in value["checkpoints"])
-    page = (Path(value["folder"]) / "report.html").read_text(encoding="utf-8")
-    assert "The checkpoints" in page and "task other" in page
+    assert all(c["passed"]["total"] > 0 for c in value["checkpoints"]) and "The checkpoints" in page
 
 
-def test_a_judge_is_asked_and_held_against_a_persons_marks(model, tmp_path: Path, monkeypatch) -> None:
-    home, name = model
-    monkeypatch.setenv("JOURNEYMAN_HOME", str(home))
-    judge = """[files]
+JUDGED = """name = "judged"
+[files]
 marked = "marked.jsonl"
 [[graders]]
-type = "score_model"
-name = "care"
+type = "label_model"
+name = "kind"
 model = "starter"
-input = [{ role = "user", content = "How good is this? {{ sample.output_text }}" }]
-pass_threshold = 0.5
+input = [{ role = "user", content = "Is this kind? {{ sample.output_text }}" }]
+labels = ["kind", "unkind"]
+passing_labels = ["kind"]
 """
-    (tmp_path / "task.toml").write_text(f'name = "judged"\n{judge}')
-    rows = [{"messages": [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"{i} it is."}]} for i in range(60)]
-    (tmp_path / "examples.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "marked.jsonl").write_text('{"output": "3 it is.", "passed": true}\n{"output": "no", "passed": false}\n')
-    value = json.loads(run("evaluate", name, "--task", str(tmp_path), "--consistency", "0", "--limit", "2", "--json").stdout)
-    (grader,), (against,) = value["task"]["graders"], value["judges"]
-    assert grader["name"] == "care" and grader["passed_after"]["total"] == 2, "the judge gave a number for every row"
-    assert against["agreed"]["total"] == 2 and "marked answers" in against["sentence"]
-    assert "marked answers" in (Path(value["folder"]) / "report.html").read_text(encoding="utf-8")
