@@ -581,7 +581,7 @@ class Workspace:
         """The fine-tuned models of this workspace."""
         from journeyman.models.registry import Registry
 
-        return Registry(self._database)
+        return Registry(self._database, self.settings.jobs_folder)
 
     @cached_property
     def documents(self) -> Documents:

@@ -11,10 +11,12 @@ import pytest
 
 from journeyman.errors import JobConflict
 from journeyman.files import hash_file
+from journeyman.generate.sampling import Sampling
 from journeyman.jobs.state import JobState
 from journeyman.jobs.worker import read_events
 from journeyman.models.registry import Registry
 from journeyman.plan.plan import Wishes
+from journeyman.records import Message
 from journeyman.train.lora import ADAPTER_FILE
 from journeyman.workspace import TrainRequest, Workspace
 
@@ -117,10 +119,21 @@ def test_a_failed_job_says_why(bases, tmp_path):
     assert (job.status, job.error["code"]) == (JobState.FAILED, "invalid_n_examples")
 
 
+def test_a_home_that_was_moved_answers_and_shows_its_jobs_as_before(request_, tmp_path):
+    """A backup put back elsewhere, or a container that mounts the home at another place."""
+    _, version = Workspace(tmp_path / "home").train(request_)
+    question = [Message("user", "a b")]
+    before = Workspace(tmp_path / "home").answer(version.id, question, Sampling(max_tokens=5))
+    (tmp_path / "home").rename(tmp_path / "moved")
+    moved = Workspace(tmp_path / "moved")
+    assert moved.answer(version.id, question, Sampling(max_tokens=5)).text == before.text
+    assert moved.jobs.get(version.job).folder.is_relative_to(tmp_path / "moved")
+
+
 def test_the_registry_is_whole_after_a_second_registration(request_, tmp_path):
     """A process that dies between registering and finishing registers again; the first entry counts."""
     workspace = Workspace(tmp_path)
     _, version = workspace.train(request_)
-    again = Registry(workspace.registry._engine).add(version)
+    again = Registry(workspace.registry._engine, workspace.settings.jobs_folder).add(version)
     assert again == workspace.registry.get(version.id)
     assert len(workspace.registry.list()) == 1

@@ -29,7 +29,7 @@ def sqlite(folder: Path) -> str:
 
 @pytest.fixture
 def registry(tmp_path) -> Registry:
-    return Registry(database.open_database(sqlite(tmp_path)))
+    return Registry(database.open_database(sqlite(tmp_path)), tmp_path)
 
 
 def version(key: str = "Ab12Cd34", job: str = "ftjob-1", at: float = 1.0) -> Version:
@@ -59,8 +59,8 @@ def test_the_newest_migration_is_the_head():
 
 
 def test_a_database_that_is_there_is_opened_as_it_is(tmp_path):
-    Registry(database.open_database(sqlite(tmp_path))).add(version())
-    again = Registry(database.open_database(sqlite(tmp_path)))
+    Registry(database.open_database(sqlite(tmp_path)), tmp_path).add(version())
+    again = Registry(database.open_database(sqlite(tmp_path)), tmp_path)
     assert [v.id for v in again.list()] == [version().id]
 
 
@@ -87,7 +87,7 @@ def test_several_processes_may_open_a_fresh_database_at_once(tmp_path):
         pathlib.Path({str(tmp_path)!r}, "ready-" + sys.argv[1]).touch()
         while not pathlib.Path({str(go)!r}).exists():
             time.sleep(0.001)
-        registry = Registry(database.open_database({sqlite(tmp_path)!r}))
+        registry = Registry(database.open_database({sqlite(tmp_path)!r}), pathlib.Path({str(tmp_path)!r}))
         registry.add(version("Ab12Cd3" + sys.argv[1], "ftjob-" + sys.argv[1]))
     """
     processes = [
@@ -99,7 +99,7 @@ def test_several_processes_may_open_a_fresh_database_at_once(tmp_path):
     go.touch()
     errors = [process.communicate(timeout=60)[1] for process in processes]
     assert [p.returncode for p in processes] == [0] * 5, errors
-    assert len(Registry(database.open_database(sqlite(tmp_path))).list()) == 5
+    assert len(Registry(database.open_database(sqlite(tmp_path)), tmp_path).list()) == 5
 
 
 # ── ids ───────────────────────────────────────────────────────────────────────────────────────────────────────────

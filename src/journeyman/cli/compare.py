@@ -48,6 +48,8 @@ def compare(
     suffix: options.Suffix = "",
     seed: options.Seed = None,
     max_tokens: options.MaxTokens = None,
+    rehearsal: options.Rehearsal = None,
+    select: options.Select = None,
     input_column: options.InputColumn = None,
     output_column: options.OutputColumn = None,
     despite_errors: options.DespiteErrors = False,

@@ -86,7 +86,7 @@ class JobStore:
             job_id, JobState.QUEUED, base, source, suffix, wishes, folder, time.time(),
             project=project, request=request, metadata=metadata or None, details=details, lease_owner=owner,
         )  # fmt: skip
-        row: dict[str, Any] = {**asdict(job), "folder": str(folder)}
+        row: dict[str, Any] = {**asdict(job), "folder": job_id}  # below the home, so that a home can be moved
         if owner is not None:
             row["lease_expires"] = database.clock(self.engine) + lease_s
         with self.engine.begin() as connection:
@@ -101,7 +101,7 @@ class JobStore:
             ).one_or_none()
         if row is None:
             raise JobNotFound(f"no job {job_id!r}", where="job", fix="`journeyman jobs` lists them")
-        return _job(row)
+        return self._job(row)
 
     def page(
         self,
@@ -127,7 +127,7 @@ class JobStore:
         found: list[Job] = []
         with self.engine.connect() as connection:
             for row in connection.execute(query):
-                job = _job(row)
+                job = self._job(row)
                 labels = job.metadata or {}
                 if (unlabelled and labels) or (metadata and not metadata.items() <= labels.items()):
                     continue
@@ -161,10 +161,9 @@ class JobStore:
         with self.engine.begin() as connection:
             connection.execute(database.jobs.update().where(database.jobs.c.id == job_id).values(**values))
 
-
-def _job(row: Any) -> Job:
-    values = dict(row._mapping)
-    values["status"] = JobState(values["status"])
-    values["wishes"] = Wishes(**values["wishes"])
-    values["folder"] = Path(values["folder"])
-    return Job(**values)
+    def _job(self, row: Any) -> Job:
+        values = dict(row._mapping)
+        values["status"] = JobState(values["status"])
+        values["wishes"] = Wishes(**values["wishes"])
+        values["folder"] = self._folder / values["folder"]
+        return Job(**values)

@@ -39,10 +39,11 @@ class Version:
 
 
 class Registry:
-    """The models of one JOURNEYMAN_HOME."""
+    """The models of one JOURNEYMAN_HOME, their files below `folder`: kept relative to it, so that a home can be moved."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, folder: Path) -> None:
         self._engine = engine
+        self._folder = folder
 
     def add(self, version: Version) -> Version:
         """Register a model. A job that is registered already (its process died right after) keeps its first entry."""
@@ -51,9 +52,11 @@ class Registry:
                 sa.select(database.models).where(database.models.c.job == version.job)
             ).one_or_none()
             if known is not None:
-                return _version(known)
+                return self._version(known)
             row = {name: getattr(version, name) for name in version.__slots__}
-            connection.execute(database.models.insert().values({**row, "folder": str(version.folder)}))
+            inside = version.folder.is_relative_to(self._folder)
+            folder = version.folder.relative_to(self._folder) if inside else version.folder
+            connection.execute(database.models.insert().values({**row, "folder": str(folder)}))
         return version
 
     def get(self, name: str) -> Version:
@@ -71,7 +74,7 @@ class Registry:
                 where="model",
                 fix="`journeyman models` lists them" + (": " + ", ".join(known) if known else ""),
             )
-        return _version(row)
+        return self._version(row)
 
     def by_id(self, model_id: str) -> Version:
         """A model by its own id, for what must not reach it by another name. Raises ModelNotFound, and ModelConflict for an alias."""
@@ -89,7 +92,7 @@ class Registry:
         """All models, newest first."""
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(database.models).order_by(database.models.c.created_at.desc())).all()
-        return [_version(row) for row in rows]
+        return [self._version(row) for row in rows]
 
     def remove(self, model_id: str) -> Version:
         """Forget a model and the aliases that point to it; its files are the caller's to delete. Raises as `by_id`."""
@@ -129,7 +132,6 @@ class Registry:
             rows = connection.execute(sa.select(database.aliases).order_by(database.aliases.c.name)).all()
         return {row.name: row.model for row in rows}
 
-
-def _version(row: Any) -> Version:
-    values = dict(row._mapping)
-    return Version(**{**values, "folder": Path(values["folder"])})
+    def _version(self, row: Any) -> Version:
+        values = dict(row._mapping)
+        return Version(**{**values, "folder": self._folder / values["folder"]})
