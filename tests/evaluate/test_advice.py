@@ -26,6 +26,9 @@ def contender(role, passed, *, title=None, offset=0):
         ("both", {"prompt": 60, "retrieval": 100, "tuned": 110, "both": 170}),
         ("classifier", {"prompt": 60, "tuned": 150, "outsider": 190}),
         ("classifier", {"prompt": 60, "tuned": 150, "outsider": 150}),
+        ("none", {"prompt": 0, "tuned": 3}),
+        ("none", {"prompt": 2, "retrieval": 1, "tuned": 2, "outsider": 5}),
+        ("fine_tune", {"prompt": 0, "tuned": 30}),
         ("not_enough_rows", {"prompt": 60}),
         ("not_enough_rows", {"tuned": 60}),
     ],
@@ -45,6 +48,12 @@ def test_the_reason_has_the_numbers_of_the_best_prompt():
     )
     assert "tuned (80.0%) is better than the best prompt, few-shot (30.0%) (+50.0 points, 95% interval" in advice.reason
     assert any("evaluate" in remark for remark in advice.remarks)
+
+
+def test_where_nothing_works_no_contender_is_praised():
+    advice = advise([contender("prompt", 0), contender("tuned", 3)])
+    assert "the best of all scores 1.5%" in advice.reason.lower() and "larger base" in advice.reason
+    assert advice.remarks == ()
 
 
 def test_too_few_rows_say_how_many_more():

@@ -10,7 +10,8 @@ holds gives the verdict:
 4. `classifier`: fine-tuning is better than the prompt, and a plain classifier is as good as it or better.
 5. `fine_tune`: fine-tuning is better than the best prompt.
 6. `not_enough_rows`: the rows could have missed a difference that is worth having.
-7. `prompt`: none of these; the prompt is the cheapest.
+7. `none`: no contender does the task at all (HOPELESS).
+8. `prompt`: none of these; the prompt is the cheapest.
 
 The best prompt is the one that scores highest on these very rows. That flatters the prompt a little, so that
 advice to fine-tune is the harder to earn.
@@ -35,15 +36,19 @@ from journeyman.evaluate.judgement import (
 )
 from journeyman.evaluate.statistics import Interval, Missing, rows_needed
 
-AdviceVerdict = Literal["prompt", "retrieval", "fine_tune", "both", "classifier", "not_enough_rows"]
+AdviceVerdict = Literal["prompt", "retrieval", "fine_tune", "both", "classifier", "none", "not_enough_rows"]
 IN_WORDS: dict[AdviceVerdict, str] = {
     "prompt": "stay with the prompt",
     "retrieval": "use retrieval",
     "fine_tune": "fine-tune",
     "both": "fine-tune, and use retrieval with it",
     "classifier": "use a plain classifier",
+    "none": "none of these does the task",
     "not_enough_rows": "not enough rows to tell",
 }
+
+HOPELESS = 0.05
+"""Where even the best scores below this, the cheapest is no advice: it would be kept for nothing."""
 
 POOR = 0.5
 """A winner that scores below this is said to be poor: better is not yet good."""
@@ -194,7 +199,18 @@ def _decide(field: _Field) -> tuple[AdviceVerdict, str, int | None]:
         return _tune_or_classify(field, tuned)
     if tuned.outcome == "not_enough_rows":
         return "not_enough_rows", *_too_few(field, tuned)
+    if max(field.best_scores) < HOPELESS:
+        return "none", _none(field), None
     return "prompt", _stay(field, tuned), None
+
+
+def _none(field: _Field) -> str:
+    best = max(field.best_scores)
+    shown = f"{best:.1%}" if field.pass_or_fail else f"{best:.3f}"
+    return (
+        f"The best of all scores {shown}: this base does not do the task by prompt, and did not learn it from these rows. Try a "
+        "larger base or more rows, or ask for less in one answer."
+    )
 
 
 def _tune_or_classify(field: _Field, tuned: Judgement) -> tuple[AdviceVerdict, str, None]:
@@ -247,7 +263,7 @@ def _stay(field: _Field, tuned: Judgement) -> str:
 def _remarks(field: _Field, verdict: AdviceVerdict, facts: Facts | None) -> list[str]:
     out = []
     scores = field.best_scores
-    if scores and max(scores) < POOR:
+    if scores and max(scores) < POOR and verdict != "none":
         best = f"{max(scores):.1%}" if field.pass_or_fail else f"{max(scores):.3f}"
         out.append(
             f"Better is not yet good: the best of all scores {best}. A larger base or more rows come before any of this."
