@@ -1,8 +1,8 @@
-"""Write the tables of docs/results.md from the files that results.py, sweep.py and forgetting.py wrote.
+"""Write the tables of docs/results.md and docs/performance.md from the files that the other scripts wrote.
 
     python benchmarks/tables.py
 
-Each table stands between `<!-- NAME -->` and `<!-- end -->` in the page; the text around them is written by hand.
+Each table stands between `<!-- NAME -->` and `<!-- end -->` in its page; the text around them is written by hand.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from journeyman.files import read_jsonl
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "results.md"
+DOCS = HERE.parent / "docs"
 Row = dict[str, Any]
 
 
@@ -142,6 +142,7 @@ def compared(found: list[Row]) -> str:
     return table(["task", "contender", "seeds", "rows passed", "interval, first seed", "advice"], body)
 
 
+<<<<<<< HEAD
 def faults(found: list[Row]) -> str:
     """A line a run: what was killed, and what became of jobs and requests."""
     body = []
@@ -171,9 +172,43 @@ def soak(found: list[Row]) -> str:
     return table(head, body)
 
 
+=======
+def raced(found: list[Row], workload: str) -> str:
+    """A line a contender and setting of the workload's newest series: medians of its runs, and ours in ratio to it."""
+    mine = [row for row in found if row["workload"] == workload]
+    runs: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in mine:
+        if row["series"] == mine[-1]["series"]:
+            runs[row["contender"], row["setting"]].append(row)
+    done = {name: kept for name, rows in runs.items() if (kept := [row for row in rows if "failed" not in row])}
+    ours = next((rows for (contender, _), rows in done.items() if contender == "ours"), None)
+    body = []
+    for (contender, setting), rows in sorted(done.items(), key=lambda item: -_median(item[1], "tokens_per_cpu_s")):
+        speeds = [row["tokens_per_s"] for row in rows]
+        share = statistics.median(
+            row["needed_flops"] / row["tokens"] * row["tokens_per_cpu_s"] / row["peak_flops_cpu_s"] for row in rows
+        )
+        ratio = [f"{_median(ours, key) / _median(rows, key):.2f}" if ours else "" for key in ("tokens_per_s", "tokens_per_cpu_s")]
+        body.append(
+            [f"{contender}, {setting}", str(len(rows)), f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})",
+             f"{_median(rows, 'tokens_per_cpu_s'):,.0f}", *ratio, f"{share:.0%}", f"{_median(rows, 'peak_bytes') / 2**20:,.0f}",
+             f"{_median(rows, 'end_to_end_s'):,.0f}", f"{_median(rows, 'held_out_loss'):.4f}"]
+        )  # fmt: skip
+    body += [[f"{c}, {s}", "0", rows[0]["failed"], *[""] * 7] for (c, s), rows in runs.items() if (c, s) not in done]
+    head = ["contender", "runs", "tokens/s (least to most)", "tokens a processor second", "ours: times as fast", "by processor time",
+            "share of peak", "peak MiB", "whole run, s", "held-out loss"]  # fmt: skip
+    return table(head, body)
+
+
+def _median(rows: list[Row], key: str) -> float:
+    return statistics.median(row[key] for row in rows)
+
+
+>>>>>>> edf1425 (Training beside its peers: harness, the last layer cut to what is learned, memory from the largest step)
 def main() -> None:
-    """Fill the page."""
+    """Fill the pages."""
     results = rows("results.jsonl")
+<<<<<<< HEAD
     made = {
         "tasks": tasks(results),
         **{f"graders {task}": graders(results, task) for task in ("support", "catalog")},
@@ -187,13 +222,35 @@ def main() -> None:
         "soak": soak(rows("soak.jsonl")),
     }
     text = PAGE.read_text(encoding="utf-8")
+=======
+    fill(
+        DOCS / "results.md",
+        {
+            "tasks": tasks(results),
+            **{f"graders {task}": graders(results, task) for task in ("support", "catalog")},
+            "pretraining": pretraining(results, rows("random.jsonl")),
+            "simulation": simulation(rows("simulation.jsonl")),
+            "compared": compared(rows("compare.jsonl")),
+            "lora": tasks(rows("lora.jsonl")),
+            "sweep": sweep(rows("sweep.jsonl")),
+            "forgetting": forgetting(rows("forgetting.jsonl")),
+        },
+    )
+    trained = rows("train.jsonl")
+    fill(DOCS / "performance.md", {name: raced(trained, name) for name in dict.fromkeys(row["workload"] for row in trained)})
+
+
+def fill(page: Path, made: Mapping[str, str]) -> None:
+    """Put each table into its place."""
+    text = page.read_text(encoding="utf-8")
+>>>>>>> edf1425 (Training beside its peers: harness, the last layer cut to what is learned, memory from the largest step)
     for name, content in made.items():
         text, count = re.subn(
             rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, c=content: f"{m[1]}\n{c}\n\n{m[2]}", text, flags=re.DOTALL
         )
         if count != 1:
-            raise SystemExit(f"{PAGE}: there is no place for <!-- {name} -->")
-    PAGE.write_text(text, encoding="utf-8")
+            raise SystemExit(f"{page}: there is no place for <!-- {name} -->")
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

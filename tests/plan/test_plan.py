@@ -114,6 +114,25 @@ def test_the_micro_batch_holds_the_longest_row_and_fits_the_memory():
         assert made.memory_bytes <= free
 
 
+def of_steps(step_tokens, **wishes):
+    return make_plan(
+        base="b", base_hash="", dataset_hash="", facts=FACTS, shape=SHAPE, machine=tiny.MACHINE, wishes=Wishes(**wishes),
+        step_tokens=step_tokens,
+    )  # fmt: skip
+
+
+def test_memory_is_that_of_the_largest_step_where_a_micro_batch_would_hold_more():
+    small = of_steps(lambda batch_size: [200 * batch_size] * (500 // batch_size), batch_size=2)
+    assert small.micro_batch_tokens.value == plan(batch_size=2).micro_batch_tokens.value
+    assert small.memory_bytes < plan(batch_size=2).memory_bytes
+
+
+def test_a_shared_beginning_is_not_cut_into_small_micro_batches():
+    apart = of_steps(lambda batch_size: [200 * batch_size] * (500 // batch_size), batch_size=16)
+    shared = of_steps(lambda batch_size: [60 * batch_size] * (500 // batch_size), batch_size=16)
+    assert apart.micro_batch_tokens.value < shared.micro_batch_tokens.value
+
+
 def test_a_gpus_own_memory_counts():
     gpu = replace(tiny.MACHINE, gpu="NVIDIA H200", gpu_memory_bytes=140 * 2**30, gpu_free_bytes=130 * 2**30,
                   free_memory_bytes=2**20)  # fmt: skip
@@ -167,19 +186,17 @@ def test_openais_hyperparameters_are_wishes():
     assert from_hyperparameters({}) == Wishes()
 
 
-BASE = {"method": "lora", "rank": 16, "bytes_per_weight": 4, "micro_batch_tokens": 1024, "learned_share": 0.3}
+BASE = {"method": "lora", "rank": 16, "bytes_per_weight": 4, "micro_batch_tokens": 1024}
 
 
 @given(
     st.sampled_from(["lora", "full"]),
     st.integers(1, 256),
     st.integers(1, 8192),
-    st.floats(0, 1),
-    st.sampled_from(["rank", "bytes_per_weight", "micro_batch_tokens", "learned_share", "layers", "params", "vocab"]),
+    st.sampled_from(["rank", "bytes_per_weight", "micro_batch_tokens", "layers", "params", "vocab"]),
 )
-def test_more_of_anything_never_needs_less_memory(method, rank, tokens, share, what):
-    asked = {**BASE, "method": method, "rank": rank, "micro_batch_tokens": tokens, "learned_share": share,
-             "bytes_per_weight": 2}  # fmt: skip
+def test_more_of_anything_never_needs_less_memory(method, rank, tokens, what):
+    asked = {**BASE, "method": method, "rank": rank, "micro_batch_tokens": tokens, "bytes_per_weight": 2}
     before = memory.estimate(SHAPE, **asked).total_bytes
     if what in {f.name for f in fields(ModelShape)}:
         after = memory.estimate(replace(SHAPE, **{what: 2 * getattr(SHAPE, what)}), **asked)

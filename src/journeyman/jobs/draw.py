@@ -41,13 +41,13 @@ class Encodings:
             truncated_rows=sum(e.cut_tokens > 0 for e in self.train),
         )
 
-    def computed_tokens(self, batch_size: int) -> int:
-        """The training tokens of an epoch, counting once a step what several of its rows begin with.
+    def step_tokens(self, batch_size: int) -> list[int]:
+        """The training tokens of each step of an epoch, counting once a step what several of its rows begin with.
 
         Counted on the first epoch of seed 0: which rows meet in a step hardly changes the sum.
         """
         steps = epoch_steps(len(self.train), batch_size, seed=0, epoch=0)
-        return sum(computed_tokens([self.train[i] for i in step]) for step in steps)
+        return [computed_tokens([self.train[i] for i in step]) for step in steps]
 
 
 def encode_dataset(dataset: Dataset, chat: ChatFormat, *, max_tokens: int) -> Encodings:
@@ -104,7 +104,7 @@ def draw_plan(base: Base, dataset: Dataset, machine: Machine, wishes: Wishes) ->
         shape=shape,
         machine=machine,
         wishes=wishes,
-        computed_tokens=encodings.computed_tokens,
+        step_tokens=encodings.step_tokens,
     )
     return plan, encodings
 

@@ -1,4 +1,4 @@
-"""How many bytes a training needs, term by term. An estimate, not yet compared with measured peaks."""
+"""How many bytes a training needs, term by term; benchmarks/memory.py and benchmarks/train hold it against measured peaks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import Literal
 
 from journeyman.plan.shape import ModelShape
 
-RUNTIME_BYTES = 450 * 2**20
-"""What a Python process with torch and transformers imported occupies before a model is loaded (measured)."""
+RUNTIME_BYTES = 500 * 2**20
+"""What a Python process with torch and transformers occupies besides what is counted below: the libraries, and the buffers
+of their matrix products (measured)."""
+
+TILE_LOGITS, TILE_ROWS = 2**21, 64
+"""Logits that train/loss.py:TiledLoss computes at a time: 8 MiB in fp32, which stays in a CPU's cache; and the rows of a
+tile at least, for the products' sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class Memory:
 
     @property
     def total_bytes(self) -> int:
-        """All terms together: they are alive at the same time at the end of the forward pass."""
+        """All terms together: they are alive at the same time when the backward pass begins."""
         return (
             self.runtime_bytes
             + self.weights_bytes
@@ -40,25 +45,28 @@ def estimate(
     rank: int,
     bytes_per_weight: int,
     micro_batch_tokens: int,
-    learned_share: float,
 ) -> Memory:
     """Peak memory of one training step without recomputation.
 
-    Trained parameters cost 16 bytes each: fp32 value, gradient and AdamW's two moments. Activations a token and
-    layer follow what eager autograd keeps of a Llama block: inputs of norms and linears, attention's q, k, v and
-    output, gate, up and their product, in fp32 or the weights' precision. Logits exist only for learned tokens,
-    in fp32, three copies (logits, log-softmax, gradient).
+    Trained parameters cost 16 bytes each: fp32 value, gradient and AdamW's two moments. Activations a token and layer
+    are what backward keeps of a Llama block: each norm's input and output (and the normed value before its trained
+    weight), attention's q, k, v and output, gate, silu(gate), up and their product; and once, in the layer where backward
+    is, as much again in gradients. Logits exist for one tile of learned tokens, four times (logits, log-softmax, their two
+    gradients); where the head is trained, its gradient is summed beside that of the tile.
     """
     trained = shape.params if method == "full" else rank * shape.lora_width
-    token_width = 8 * shape.hidden + 3 * shape.kv_width + 5 * shape.intermediate
+    token_width = (8 if method == "full" else 6) * shape.hidden + 2 * shape.kv_width + 4 * shape.intermediate
     if method == "lora":
         token_width += 7 * rank
-    activations = micro_batch_tokens * shape.layers * token_width * max(bytes_per_weight, 2)
-    learned = int(micro_batch_tokens * learned_share) + 1
+    bytes_per_value = max(bytes_per_weight, 2)
+    tile_rows = max(TILE_ROWS, TILE_LOGITS // shape.vocab)
+    logits = 4 * 4 * tile_rows * shape.vocab
+    if method == "full":
+        logits += 2 * 4 * shape.head_params
     return Memory(
         runtime_bytes=RUNTIME_BYTES,
         weights_bytes=shape.params * bytes_per_weight if method == "lora" else 0,
         trained_bytes=16 * trained,
-        activations_bytes=activations,
-        logits_bytes=3 * 4 * learned * shape.vocab,
+        activations_bytes=micro_batch_tokens * (shape.layers + 1) * token_width * bytes_per_value,
+        logits_bytes=logits,
     )

@@ -157,11 +157,11 @@ def make_plan(
     shape: ModelShape,
     machine: Machine,
     wishes: Wishes,
-    computed_tokens: Callable[[int], int] | None = None,
+    step_tokens: Callable[[int], Sequence[int]] | None = None,
 ) -> Plan:
     """Decide everything. Raises PlanError with all problems at once where wishes, data or machine don't fit.
 
-    `computed_tokens` counts an epoch's tokens for a batch size, shared beginnings once a step.
+    `step_tokens` counts the tokens of an epoch's steps for a batch size, shared beginnings once a step.
     """
     refuse_wishes(wishes, shape, [*_wrong_facts(facts), *_wrong_select(wishes, facts)])
     method: Literal["lora", "full"] = "full" if wishes.full else "lora"
@@ -169,8 +169,11 @@ def make_plan(
     own_tokens = facts.tokens
     facts = _with_rehearsal(facts, wishes.rehearsal or 0.0)
     batch_size = _wish(wishes.batch_size, rules.batch_size(facts.rows, epochs.value))
-    if computed_tokens:
-        facts = replace(facts, computed_tokens=facts.tokens - own_tokens + computed_tokens(batch_size.value))
+    largest_step_tokens = batch_size.value * facts.longest_row_tokens
+    if step_tokens:
+        counted = step_tokens(batch_size.value)
+        facts = replace(facts, computed_tokens=facts.tokens - own_tokens + sum(counted))
+        largest_step_tokens = max(counted)
     layout = rules.layout(shape, machine, facts.tokens, facts.computed_tokens)
     steps_per_epoch = -(-facts.rows // batch_size.value)
     steps = steps_per_epoch * epochs.value
@@ -179,7 +182,7 @@ def make_plan(
     precision = rules.precision(machine, method)
     max_tokens = _wish(wishes.max_tokens, rules.max_tokens(facts.longest_row_tokens, shape))
     bytes_per_weight = 2 if precision.value == "bf16" else 4
-    micro, need = _micro_batch(shape, machine, method, rank.value, bytes_per_weight, max_tokens.value, facts)
+    micro, need = _micro_batch(shape, machine, method, rank.value, bytes_per_weight, max_tokens.value, largest_step_tokens, _most_tokens(machine, facts))
     evaluate_every = rules.evaluate_every(steps_per_epoch)
     shared = layout.value == "packed" and facts.computed_tokens is not None
     time_s = _time_s(shape, facts, (facts.computed_tokens or 0) if shared else facts.tokens, epochs.value, steps, evaluate_every.value, method, precision.value, machine)
@@ -267,6 +270,17 @@ def _checkpoint_every(steps: int, time_s: float) -> Choice[int]:
     return Choice(value, "about every 20 seconds: a crash loses no more", "Journeyman's default")
 
 
+MOST_TOKENS, MOST_TOKENS_CPU = 4096, 1024
+"""Of a micro-batch. On a CPU 2,048 or 4,096 tokens are no quicker than 1,024 (measured on 2 cores, LoRA and full), and their
+activations need that much more memory."""
+
+
+def _most_tokens(machine: Machine, facts: DataFacts) -> int:
+    """The larger number where rows share beginnings too, since these are computed once a micro-batch."""
+    shared = facts.computed_tokens is not None and facts.computed_tokens < 0.95 * facts.tokens
+    return MOST_TOKENS if machine.gpu or shared else MOST_TOKENS_CPU
+
+
 def _micro_batch(
     shape: ModelShape,
     machine: Machine,
@@ -274,11 +288,11 @@ def _micro_batch(
     rank: int,
     bytes_per_weight: int,
     max_tokens: int,
-    facts: DataFacts,
+    largest_step_tokens: int,
+    most_tokens: int,
 ) -> tuple[Choice[int], int]:
-    """The largest micro-batch up to 4,096 tokens that the memory holds; at least one longest row must fit."""
+    """The largest micro-batch up to `most_tokens` that the memory holds; at least one longest row must fit."""
     free = machine.gpu_free_bytes if machine.gpu else machine.free_memory_bytes
-    share = facts.learned_tokens / max(1, facts.tokens)
 
     def need(tokens: int) -> int:
         return memory.estimate(
@@ -286,11 +300,10 @@ def _micro_batch(
             method=method,
             rank=rank,
             bytes_per_weight=bytes_per_weight,
-            micro_batch_tokens=tokens,
-            learned_share=share,
+            micro_batch_tokens=min(tokens, max(max_tokens, largest_step_tokens)),
         ).total_bytes
 
-    tokens = 4096
+    tokens = most_tokens
     while tokens > max_tokens and need(tokens) > 0.8 * free:
         tokens //= 2
     tokens = max(tokens, max_tokens)

@@ -7,7 +7,7 @@ hidden states in each of them, and is computed once: same loss, and by the chain
 Sorted rows are a tree: a *segment* is a stretch of tokens that the same rows share, and it sees the segments before it
 in its rows. Everything here is a pure function of its arguments.
 
-Shapes: N places in the sequence, M predictions, B segments of T queries with S keys.
+Shapes: N places in the sequence, M predictions made at K of them, B segments of T queries with S keys.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Block:
 class SharedBatch:
     """One sequence of `ids_N` at `positions_N`; the last place is a filler that no other place sees.
 
+    All predictions are made at the places `needed_K` (a few more fill their number up to a multiple of `STEP`).
     Prediction m is made at place `sources_M[m]`, of token `targets_M[m]`, and counts for `counts_M[m]` rows. Learned
     token l of all `rows` is prediction `predictions_L[l]` and belongs to row `owners_L[l]`.
     """
@@ -53,6 +54,7 @@ class SharedBatch:
     ids_N: Indexes
     positions_N: Indexes
     blocks: tuple[Block, ...]
+    needed_K: Indexes
     sources_M: Indexes
     targets_M: Indexes
     counts_M: npt.NDArray[np.float32]
@@ -153,13 +155,24 @@ def _lay_out(rows: Sequence[Encoded], share: bool) -> SharedBatch:
         used += length
     filling = STEP - used % STEP
     filler = used + filling - 1
+    sources_M, *predictions = _predictions(rows, places)
     return SharedBatch(
         np.concatenate([*ids, np.zeros(filling, dtype=np.int64)]).astype(np.int64),
         np.concatenate([*positions, np.zeros(filling, dtype=np.int64)]),
         _blocks(segments, places, filler),
-        *_predictions(rows, places),
+        _needed(sources_M, filler + 1),
+        sources_M,
+        *predictions,
         rows,
     )
+
+
+def _needed(sources_M: Indexes, places: int) -> Indexes:
+    """The sources, each once, and as many other places as make their number a multiple of `STEP`."""
+    needed = np.zeros(places, dtype=bool)
+    needed[sources_M] = True
+    needed[np.flatnonzero(~needed)[: -np.count_nonzero(needed) % STEP]] = True
+    return np.flatnonzero(needed)
 
 
 def _blocks(segments: Sequence[_Segment], places: Sequence[Indexes], filler: int) -> tuple[Block, ...]:

@@ -112,10 +112,12 @@ def _probabilities(
     """Probabilities of queries `first`, `first` + 1, … over all keys given: B K (H/K T) S."""
     T, S = q.shape[2], k.shape[2]
     scores = _by_key_head(q * scaling, k.shape[1]) @ k.transpose(-1, -2)
-    unseen_TS = torch.ones(T, S, dtype=torch.bool, device=q.device).triu_(first + 1)
+    scores_BHTS = scores.view(*q.shape[:3], S)
+    later = torch.ones(T, S - first, dtype=torch.bool, device=q.device).triu_(1)
+    scores_BHTS[..., first:].masked_fill_(later, float("-inf"))
     if window is not None and window < S:
-        unseen_TS |= torch.ones(T, S, dtype=torch.bool, device=q.device).tril_(first - window)
-    scores.view(*q.shape[:3], S).masked_fill_(unseen_TS, float("-inf"))
+        too_early = torch.ones(T, S, dtype=torch.bool, device=q.device).tril_(first - window)
+        scores_BHTS.masked_fill_(too_early, float("-inf"))
     return torch.softmax(scores, -1)
 
 
