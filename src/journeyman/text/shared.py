@@ -155,14 +155,17 @@ def _lay_out(rows: Sequence[Encoded], share: bool) -> SharedBatch:
         used += length
     filling = STEP - used % STEP
     filler = used + filling - 1
-    sources_M, *predictions = _predictions(rows, places)
+    sources_M, targets_M, counts_M, predictions_L, owners_L = _predictions(rows, places)
     return SharedBatch(
         np.concatenate([*ids, np.zeros(filling, dtype=np.int64)]).astype(np.int64),
         np.concatenate([*positions, np.zeros(filling, dtype=np.int64)]),
         _blocks(segments, places, filler),
         _needed(sources_M, filler + 1),
         sources_M,
-        *predictions,
+        targets_M,
+        counts_M,
+        predictions_L,
+        owners_L,
         rows,
     )
 
