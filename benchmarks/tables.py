@@ -142,7 +142,6 @@ def compared(found: list[Row]) -> str:
     return table(["task", "contender", "seeds", "rows passed", "interval, first seed", "advice"], body)
 
 
-<<<<<<< HEAD
 def faults(found: list[Row]) -> str:
     """A line a run: what was killed, and what became of jobs and requests."""
     body = []
@@ -172,7 +171,6 @@ def soak(found: list[Row]) -> str:
     return table(head, body)
 
 
-=======
 def raced(found: list[Row], workload: str) -> str:
     """A line a contender and setting of the workload's newest series: medians of its runs, and ours in ratio to it."""
     mine = [row for row in found if row["workload"] == workload]
@@ -204,25 +202,9 @@ def _median(rows: list[Row], key: str) -> float:
     return statistics.median(row[key] for row in rows)
 
 
->>>>>>> edf1425 (Training beside its peers: harness, the last layer cut to what is learned, memory from the largest step)
 def main() -> None:
     """Fill the pages."""
     results = rows("results.jsonl")
-<<<<<<< HEAD
-    made = {
-        "tasks": tasks(results),
-        **{f"graders {task}": graders(results, task) for task in ("support", "catalog")},
-        "pretraining": pretraining(results, rows("random.jsonl")),
-        "simulation": simulation(rows("simulation.jsonl")),
-        "compared": compared(rows("compare.jsonl")),
-        "lora": tasks(rows("lora.jsonl")),
-        "sweep": sweep(rows("sweep.jsonl")),
-        "forgetting": forgetting(rows("forgetting.jsonl")),
-        "faults": faults(rows("faults.jsonl")),
-        "soak": soak(rows("soak.jsonl")),
-    }
-    text = PAGE.read_text(encoding="utf-8")
-=======
     fill(
         DOCS / "results.md",
         {
@@ -234,6 +216,8 @@ def main() -> None:
             "lora": tasks(rows("lora.jsonl")),
             "sweep": sweep(rows("sweep.jsonl")),
             "forgetting": forgetting(rows("forgetting.jsonl")),
+            "faults": faults(rows("faults.jsonl")),
+            "soak": soak(rows("soak.jsonl")),
         },
     )
     trained = rows("train.jsonl")
@@ -243,7 +227,6 @@ def main() -> None:
 def fill(page: Path, made: Mapping[str, str]) -> None:
     """Put each table into its place."""
     text = page.read_text(encoding="utf-8")
->>>>>>> edf1425 (Training beside its peers: harness, the last layer cut to what is learned, memory from the largest step)
     for name, content in made.items():
         text, count = re.subn(
             rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, c=content: f"{m[1]}\n{c}\n\n{m[2]}", text, flags=re.DOTALL

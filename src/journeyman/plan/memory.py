@@ -7,9 +7,13 @@ from typing import Literal
 
 from journeyman.plan.shape import ModelShape
 
-RUNTIME_BYTES = 500 * 2**20
+RUNTIME_BYTES = 400 * 2**20
 """What a Python process with torch and transformers occupies besides what is counted below: the libraries, and the buffers
 of their matrix products (measured)."""
+
+HELD = 1.9
+"""Bytes of activations that a process holds for each that backward keeps: copies within eager operations, gathered queries
+and keys, and what the allocator can't use between them (fitted to benchmarks/results/scaling.jsonl, in fp32)."""
 
 TILE_LOGITS, TILE_ROWS = 2**21, 64
 """Logits that train/loss.py:TiledLoss computes at a time: 8 MiB in fp32, which stays in a CPU's cache; and the rows of a
@@ -50,8 +54,8 @@ def estimate(
 
     Trained parameters cost 16 bytes each: fp32 value, gradient and AdamW's two moments. Activations a token and layer
     are what backward keeps of a Llama block: each norm's input and output (and the normed value before its trained
-    weight), attention's q, k, v and output, gate, silu(gate), up and their product; and once, in the layer where backward
-    is, as much again in gradients. Logits exist for one tile of learned tokens, four times (logits, log-softmax, their two
+    weight), attention's q, k, v and output, gate, silu(gate), up and their product; `HELD` times
+    that is in use. Logits exist for one tile of learned tokens, four times (logits, log-softmax, their two
     gradients); where the head is trained, its gradient is summed beside that of the tile.
     """
     trained = shape.params if method == "full" else rank * shape.lora_width
@@ -67,6 +71,6 @@ def estimate(
         runtime_bytes=RUNTIME_BYTES,
         weights_bytes=shape.params * bytes_per_weight if method == "lora" else 0,
         trained_bytes=16 * trained,
-        activations_bytes=micro_batch_tokens * (shape.layers + 1) * token_width * bytes_per_value,
+        activations_bytes=int(HELD * micro_batch_tokens * shape.layers * token_width * bytes_per_value),
         logits_bytes=logits,
     )
