@@ -827,8 +827,11 @@ class Workspace:
         *,
         tools: Sequence[Mapping[str, Any]] = (),
         use: ToolUse = ANY_USE,
+        patient: bool = False,
     ) -> Iterator[Piece]:
         """Answer one conversation, piece by piece. With `tools`, calls of them are taken out of the text.
+
+        Who is `patient` waits where the engine's queue is full; else that raises QueueFull.
 
         Raises RequestError where the model's chat template has no tool calls that can be read back, or a call that
         `use` or a strict tool asks for can't be held to its schema.
@@ -855,7 +858,7 @@ class Workspace:
             grammar = call_grammar.call_grammar(reader.form, tools, use, sampling.json_schema)
             sampling = replace(sampling, grammar=grammar)
         request = Request(tuple(chat.prompt_ids(messages, tools)), served.adapter, sampling)
-        pieces = served.engine.stream([request])
+        pieces = served.engine.stream([request], patient=patient)
         return pieces if reader is None else with_calls(pieces, reader, most=use.most)
 
     def answer(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Answer:

@@ -47,7 +47,6 @@ def http(server: Running):
 # ── bodies ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 UNSUPPORTED = {
-    "tool_choice": "required",
     "functions": [{"name": "f"}],
     "function_call": {"name": "f"},
     "modalities": ["text", "audio"],

@@ -175,6 +175,7 @@ class Runner:
             sampling_of(chat),
             tools=chat.offered_tools(),
             use=chat.tool_use(),
+            patient=True,
         )
         return asked, _collected(pieces)
 
