@@ -104,7 +104,6 @@ def test_what_is_not_here_yet_is_refused_by_name(server: Running, field):
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}}, "response_format.json_schema.name", "invalid_value"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "objec"}}}}, "response_format.json_schema.schema", "invalid_json_schema"),
         ({"response_format": {"type": "json_object", "json_schema": {"name": "x", "schema": {}}}}, "response_format.json_schema", "invalid_parameter_combination"),
-        ({"response_format": {"type": "json_object"}, "tools": [{"type": "function", "function": {"name": "f"}}]}, "response_format", "unsupported_parameter"),
         ({"temprature": 1}, "temprature", "unknown_parameter"),
         ({"model": None}, "model", "invalid_type"),
         ({"model": "x\ud800"}, "model", "invalid_type"),
