@@ -54,7 +54,6 @@ UNSUPPORTED = {
     "web_search_options": {},
     "moderation": {"model": "m"},
     "verbosity": "low",
-    "store": True,
 }
 
 
@@ -169,7 +168,7 @@ def test_an_unknown_url(http, path):
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/v1/chat/completions"), ("PUT", "/v1/models"), ("POST", "/healthz")]
+    ("method", "path"), [("PUT", "/v1/chat/completions"), ("PUT", "/v1/models"), ("POST", "/healthz")]
 )
 def test_a_wrong_method(http, method, path):
     reply = http.request(method, path)
