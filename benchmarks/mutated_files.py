@@ -37,10 +37,19 @@ def good(number: int) -> dict[str, Any]:
     """A row that trains: every third calls a tool."""
     asked = {"role": "user", "content": f"What is the {number}. of the month like?"}
     if number % 3:
-        return {"messages": [{"role": "system", "content": "Be brief."}, asked, {"role": "assistant", "content": f"Mild, {number} degrees."}]}
+        return {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                asked,
+                {"role": "assistant", "content": f"Mild, {number} degrees."},
+            ]
+        }
     answered = {"role": "assistant", "tool_calls": [CALL]}
     told = {"role": "tool", "tool_call_id": "call_1", "content": f"day {number}"}
-    return {"messages": [asked, answered, told, {"role": "assistant", "content": f"Day {number}."}], "tools": [TOOL]}
+    return {
+        "messages": [asked, answered, told, {"role": "assistant", "content": f"Day {number}."}],
+        "tools": [TOOL],
+    }
 
 
 @dataclass(frozen=True)
@@ -95,18 +104,40 @@ def _weight(row: Row, draw: random.Random) -> str:
 
 
 def _tools(row: Row, draw: random.Random) -> str:
-    row["tools"] = draw.choice(["x", {"a": 1}, [3], [{"type": "function"}], [{"type": "web"}], [{"type": "function", "function": {"name": 3}}]])
+    row["tools"] = draw.choice(
+        [
+            "x",
+            {"a": 1},
+            [3],
+            [{"type": "function"}],
+            [{"type": "web"}],
+            [{"type": "function", "function": {"name": 3}}],
+        ]
+    )
     return "tools"
 
 
 def _calls(row: Row, draw: random.Random) -> str:
-    broken: list[Any] = ["x", [3], [{}], [{**CALL, "id": 3}], [{**CALL, "type": "x"}], [{**CALL, "function": {"name": "now"}}], [{**CALL, "more": 1}]]
+    broken: list[Any] = [
+        "x",
+        [3],
+        [{}],
+        [{**CALL, "id": 3}],
+        [{**CALL, "type": "x"}],
+        [{**CALL, "function": {"name": "now"}}],
+        [{**CALL, "more": 1}],
+    ]
     row["messages"][-1] = {"role": "assistant", "tool_calls": draw.choice(broken)}
     return "tool_calls"
 
 
 def _part(row: Row, draw: random.Random) -> str:
-    parts: list[Any] = [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text"}, {"type": "text", "text": 3}, 3]
+    parts: list[Any] = [
+        {"type": "image_url", "image_url": {"url": "x"}},
+        {"type": "text"},
+        {"type": "text", "text": 3},
+        3,
+    ]
     row["messages"][0]["content"] = [draw.choice(parts)]
     return "content"
 
@@ -129,7 +160,9 @@ CHANGES: dict[str, Change] = {
 
 LINES: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "cut": lambda line, draw: line[: draw.randrange(1, len(line) - 1)],
-    "not an object": lambda line, draw: draw.choice([b"3", b"[]", b'"x"', b"null", b"true", b"[" + line + b"]"]),
+    "not an object": lambda line, draw: draw.choice(
+        [b"3", b"[]", b'"x"', b"null", b"true", b"[" + line + b"]"]
+    ),
     "not UTF-8": lambda line, draw: line.replace(b"role", b"ro\xffle", 1),
     "NaN": lambda line, draw: line[:-1] + b', "score": NaN}',
     "key twice": lambda line, draw: line[:-1] + b', "messages": []}',
@@ -142,12 +175,18 @@ LINES: dict[str, Callable[[bytes, random.Random], bytes]] = {
 """Changes of a line's bytes."""
 
 FREE: dict[str, Callable[[bytes, random.Random], bytes]] = {
-    "bytes changed": lambda data, draw: bytes(draw.randrange(256) if draw.random() < 0.002 else b for b in data),
-    "bytes dropped": lambda data, draw: data[: (at := draw.randrange(len(data)))] + data[at + draw.randrange(1, 200) :],
+    "bytes changed": lambda data, draw: bytes(
+        draw.randrange(256) if draw.random() < 0.002 else b for b in data
+    ),
+    "bytes dropped": lambda data, draw: (
+        data[: (at := draw.randrange(len(data)))] + data[at + draw.randrange(1, 200) :]
+    ),
     "bytes repeated": lambda data, draw: data[: (at := draw.randrange(len(data)))] + data[max(0, at - 80) :],
     "cut off": lambda data, draw: data[: draw.randrange(len(data))],
     "zeros": lambda data, draw: data + bytes(draw.randrange(1, 5000)),
-    "another encoding": lambda data, draw: data.decode().encode(draw.choice(["utf-16", "utf-32", "utf-8-sig"])),
+    "another encoding": lambda data, draw: data.decode().encode(
+        draw.choice(["utf-16", "utf-32", "utf-8-sig"])
+    ),
     "no line ends": lambda data, draw: data.replace(b"\n", draw.choice([b"", b"\r", b" ", b"\x0b"])),
     "noise": lambda data, draw: draw.randbytes(draw.randrange(3000)),
 }
@@ -194,7 +233,9 @@ class Files:
         self._path = home / "file-mutated.jsonl"
         self._path.write_bytes(b"")
         request = TrainRequest(str(self._path), base="starter", despite_errors=True, every_row=True)
-        self._job = self._workspace.submit(request, details={"model": "starter", "training_file": "file-mutated"})
+        self._job = self._workspace.submit(
+            request, details={"model": "starter", "training_file": "file-mutated"}
+        )
 
     def error(self, data: bytes) -> dict[str, Any]:
         """The error that a client reads of the job, once a worker has read its rows. Raises what crashes it."""
@@ -250,7 +291,16 @@ def main() -> None:
             codes[str(error.get("code"))] += 1
             wrong = complaint(file, error)
             if wrong is not None:
-                complaints.append({"seed": seed, "kind": file.kind, "key": file.key, "line": file.line, "complaint": wrong, "error": error})
+                complaints.append(
+                    {
+                        "seed": seed,
+                        "kind": file.kind,
+                        "key": file.key,
+                        "line": file.line,
+                        "complaint": wrong,
+                        "error": error,
+                    }
+                )
     print(
         json.dumps(
             {

@@ -35,7 +35,9 @@ def test_every_broken_file_ends_with_its_line_and_key(mutated_files, tmp_path):
 
 def test_a_good_file_fits_and_the_queue_tells_what_reading_does(mutated_files, tmp_path):
     files = mutated_files.Files(tmp_path)
-    good = "\n".join(mutated_files.json.dumps(mutated_files.good(n)) for n in range(mutated_files.ROWS)).encode()
+    good = "\n".join(
+        mutated_files.json.dumps(mutated_files.good(n)) for n in range(mutated_files.ROWS)
+    ).encode()
     assert files.error(good)["code"] == files.error_by_queue(good)["code"] == "fits"
     for seed in range(3):
         data = mutated_files.mutated(seed).data
