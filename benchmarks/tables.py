@@ -202,6 +202,24 @@ def _median(rows: list[Row], key: str) -> float:
     return statistics.median(row[key] for row in rows)
 
 
+def serving(found: list[Row]) -> str:
+    """A line a scenario and system, the latest run of each; what a system did not run for."""
+    latest = {(row["scenario"], row["system"]): row for row in found if not row["quick"]}
+    if not latest:
+        return "Not measured on a quiet machine yet."
+    body = []
+    for (scenario, system), row in sorted(latest.items()):
+        if "failed" in row:
+            body.append([f"{scenario}, {system}", "did not run", "", "", "", "", ""])
+            continue
+        numbers = [f"{row['tokens_per_s']:.1f}", f"{row['first_p50_s']:.2f}", f"{row['first_p99_s']:.2f}", f"{row['ready_s']:.1f}"]
+        memory = f"{row['rss_bytes'] / 2**30:.1f}" if "rss_bytes" in row else ""
+        hot = f"{row['hot_load_ms']:.0f}" if "hot_load_ms" in row else ""
+        body.append([f"{scenario}, {system}", *numbers, memory, hot])
+    head = ["scenario, system", "tokens/s", "first token p50, s", "p99, s", "ready, s", "memory, GiB", "adapter load, ms"]
+    return table(head, body)
+
+
 def main() -> None:
     """Fill the pages."""
     results = rows("results.jsonl")
@@ -216,6 +234,7 @@ def main() -> None:
             "lora": tasks(rows("lora.jsonl")),
             "sweep": sweep(rows("sweep.jsonl")),
             "forgetting": forgetting(rows("forgetting.jsonl")),
+            "serving": serving(rows("serve.jsonl")),
             "faults": faults(rows("faults.jsonl")),
             "soak": soak(rows("soak.jsonl")),
         },

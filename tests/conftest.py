@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # the same sums in the same order everywher
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 settings.register_profile("steady", derandomize=True, deadline=None, max_examples=60)
+settings.register_profile("thousands", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("steady")
 
 Bases = Callable[..., Path]

@@ -25,6 +25,7 @@ from journeyman.errors import (
     JobConflict,
     JourneymanError,
     ModelNotFound,
+    PlanError,
     TaskError,
 )
 from journeyman.plan.plan import Plan, Wishes
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from journeyman.jobs.standing import Standing
     from journeyman.jobs.state import JobState
     from journeyman.jobs.store import Job, JobStore
+    from journeyman.jobs.worker import Materials
     from journeyman.models.bases import Base
     from journeyman.models.export.export import Export
     from journeyman.models.registry import Registry, Version
@@ -103,7 +105,7 @@ class Served:
 class TrainRequest:
     """What to train: a task folder or data file, the base, and what the user wishes.
 
-    `base` None takes the task's. `held_out` and `validation` override the task's files.
+    `base` None takes the task's; an `ft:` id goes on from that model. `held_out` and `validation` override the task's files.
     """
 
     source: str
@@ -242,13 +244,12 @@ class Workspace:
         from journeyman.data.check.finding import Finding
         from journeyman.jobs import draw
         from journeyman.jobs.fate import fates
-        from journeyman.models import bases
         from journeyman.text.template import ChatFormat
 
         try:
             _suffix(task, request)
-            base = bases.resolve(_base_name(task, request), fetch=False)
-            plan, encodings = draw.draw_plan(base, dataset, self.machine(), _wishes(task, request))
+            base = self._base_of(_base_name(task, request), fetch=False)
+            plan, encodings = draw.draw_plan(base, dataset, self.machine(), self._wishes_of(task, request))
         except JourneymanError as error:
             message = "; ".join((error.message, *error.problems))
             known = error.code == "base_not_fetched"
@@ -280,7 +281,7 @@ class Workspace:
         _suffix(task, request)
         with tempfile.TemporaryDirectory(prefix="journeyman-plan-") as folder:
             dataset = _build(task, request, Path(folder))
-            plan, _ = draw.draw_plan(base, dataset, self.machine(), _wishes(task, request))
+            plan, _ = draw.draw_plan(base, dataset, self.machine(), self._wishes_of(task, request))
         return plan
 
     def train(
@@ -483,7 +484,7 @@ class Workspace:
         from journeyman.plan.shape import ModelShape
 
         task, base = self._task_and_base(request)
-        wishes = _wishes(task, request)
+        wishes = self._wishes_of(task, request)
         if owner is None:
             refuse_wishes(wishes, ModelShape.read(base.folder))
         job = self.jobs.create(
@@ -536,14 +537,18 @@ class Workspace:
                 )
         return self.jobs.get(job.id), version
 
-    def _materials(self, job: Job, on_event: OnEvent) -> tuple[Base, Dataset]:
-        """The base and the dataset of a job. Rows are read and checked until there is a plan for them, and never again."""
+    def _materials(self, job: Job, on_event: OnEvent) -> Materials:
+        """What a job is made of. Rows are read and checked until there is a plan for them, and never again."""
+        from journeyman.jobs.worker import Materials
         from journeyman.models import bases
 
+        request = _asked(job)
+        start = self._start(request.base or "")
         base = bases.resolve(job.base)
         if (job.folder / "plan.json").is_file():
-            return base, open_dataset(job.folder / "dataset")
-        request = _asked(job)
+            return Materials(base, open_dataset(job.folder / "dataset"), start)
+        if start is not None:
+            on_event({"type": "continued", "model": start.id})
         task = self.task(job.source)
         dataset = _build(task, request, job.folder / "dataset")
         if request.every_row:
@@ -553,13 +558,47 @@ class Workspace:
         if not request.despite_errors:
             _refuse_errors(report, request)
         on_event({"type": "data", **dataset.manifest["counts"]})
-        return base, dataset
+        return Materials(base, dataset, start)
 
     def _task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:
-        from journeyman.models import bases
 
         task = self.task(request.source)
-        return task, bases.resolve(_base_name(task, request))
+        return task, self._base_of(_base_name(task, request))
+
+    def _start(self, name: str) -> Version | None:
+        """The fine-tuned model that a training goes on from, where its base is named by an `ft:` id. Raises ModelNotFound."""
+        return self.registry.get(name) if name.startswith("ft:") else None
+
+    def _base_of(self, name: str, *, fetch: bool = True) -> Base:
+        """The base of that name, or the one that a fine-tuned model stands on. Raises CheckpointError where it has changed."""
+        from journeyman.models import bases
+
+        start = self._start(name)
+        base = bases.resolve(start.base_source if start else name, fetch=fetch)
+        if start and base.fingerprint != start.base_fingerprint:
+            raise CheckpointError(
+                f"the base {start.base} has changed since {start.id} was trained on it",
+                where=str(base.folder),
+                fix="train on the base itself, or put the former one back",
+            )
+        return base
+
+    def _wishes_of(self, task: Task, request: TrainRequest) -> Wishes:
+        """The wishes of a request; a training that goes on from a fine-tuned model trains what that one's did.
+
+        Raises PlanError where that can't be.
+        """
+        wishes, start = _wishes(task, request), self._start(_base_name(task, request))
+        if start is None:
+            return wishes
+        full, rank = start.method == "full", int(start.plan["choices"]["rank"]["value"])
+        if (wishes.full and not full) or wishes.rank not in (None, rank):
+            raise PlanError(
+                f"{start.id} was trained as {'full' if full else f'LoRA of rank {rank}'}, and goes on as that only",
+                where="rank",
+                fix="leave out --full and --rank, or train on the base itself",
+            )
+        return replace(wishes, full=full, rank=None if full else rank)
 
     # ── models ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -702,6 +741,16 @@ class Workspace:
 
         return probe(self.settings.home)
 
+    def project_of(self, model_id: str) -> str:
+        """The project whose job made a model; the default one where the job is gone. Raises ModelNotFound."""
+        from journeyman.errors import JobNotFound
+        from journeyman.storage.documents import DEFAULT_PROJECT
+
+        try:
+            return self.jobs.get(self.registry.get(model_id).job).project or DEFAULT_PROJECT
+        except JobNotFound:
+            return DEFAULT_PROJECT
+
     def delete_model(self, model_id: str) -> Version:
         """Forget a model, with its aliases, and delete its files; the job's record and events stay.
 
@@ -827,8 +876,11 @@ class Workspace:
         *,
         tools: Sequence[Mapping[str, Any]] = (),
         use: ToolUse = ANY_USE,
+        patient: bool = False,
     ) -> Iterator[Piece]:
         """Answer one conversation, piece by piece. With `tools`, calls of them are taken out of the text.
+
+        Who is `patient` waits where the engine's queue is full; else that raises QueueFull.
 
         Raises RequestError where the model's chat template has no tool calls that can be read back, or a call that
         `use` or a strict tool asks for can't be held to its schema.
@@ -855,8 +907,33 @@ class Workspace:
             grammar = call_grammar.call_grammar(reader.form, tools, use, sampling.json_schema)
             sampling = replace(sampling, grammar=grammar)
         request = Request(tuple(chat.prompt_ids(messages, tools)), served.adapter, sampling)
-        pieces = served.engine.stream([request])
+        pieces = served.engine.stream([request], patient=patient)
         return pieces if reader is None else with_calls(pieces, reader, most=use.most)
+
+    def prompt(self, model: str, prompt: str | Sequence[int]) -> tuple[str, list[int]]:
+        """A prompt without roles, as text and as the tokens that its tokenizer makes of it; token ids stay as they are.
+
+        Raises RequestError for an id that is no token, or where there is nothing to go on from.
+        """
+        from journeyman.errors import RequestError
+
+        chat = self.served(model).engine.chat
+        if isinstance(prompt, str):
+            ids = list(chat.tokenizer.encode(prompt).ids) or chat.ids(chat.special.get("bos_token", ""))
+        else:
+            ids = list(prompt)
+        unknown = [i for i in ids if chat.tokenizer.id_to_token(i) is None]
+        if unknown or not ids:
+            said = f"{unknown[0]} is no token of this model" if unknown else "the prompt is empty"
+            raise RequestError(said, where="prompt", fix="give text, or ids of the model's tokenizer", code="invalid_value")
+        return (prompt if isinstance(prompt, str) else chat.text(ids)), ids
+
+    def go_on(self, model: str, prompt_ids: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
+        """Go on from a prompt without roles, piece by piece."""
+        from journeyman.generate.engine import Request
+
+        served = self.served(model)
+        return served.engine.stream([Request(tuple(prompt_ids), served.adapter, sampling)])
 
     def answer(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Answer:
         """Answer one conversation."""
@@ -1015,7 +1092,7 @@ class Workspace:
         _check_comparison(request)
         task, base = self._task_and_base(request.train)
         prices = _prices(request, task, self.settings.home)
-        wishes = _wishes(task, request.train)
+        wishes = self._wishes_of(task, request.train)
         seed = wishes.seed or 0
         name = files.hash_bytes(repr((base.fingerprint, wishes, request.train.validation, request.train.held_out)).encode())
         folder = self.settings.home / "comparisons" / f"{_file_name(task.name)}-{name[:12]}"

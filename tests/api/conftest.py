@@ -25,7 +25,7 @@ class Running:
     workspace: Workspace
 
     def client(self, api_key: str = "sk-any") -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0, timeout=20)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0, timeout=60)
 
 
 @contextmanager
@@ -36,15 +36,15 @@ def running(home: Path, base: Path, *, keys: tuple[str, ...] = ()) -> Iterator[R
         yield Running(url, base, workspace)
 
 
-def add_version(workspace: Workspace, base: Path, model_id: str) -> Version:
-    """Register a copy of the base as a fully fine-tuned model of that id."""
+def add_version(workspace: Workspace, base: Path, model_id: str, job: str | None = None) -> Version:
+    """Register a copy of the base as a fully fine-tuned model of that id, made by a job of that id."""
     folder = workspace.settings.jobs_folder / model_id.rpartition(":")[2] / "model"
     shutil.copytree(base, folder)
     found = resolve(str(base))
     return workspace.registry.add(
         Version(
             id=model_id,
-            job=f"ftjob-{model_id.rpartition(':')[2]}",
+            job=job or f"ftjob-{model_id.rpartition(':')[2]}",
             base=found.name,
             base_source=found.source,
             base_fingerprint=found.fingerprint,

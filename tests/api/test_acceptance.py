@@ -1,12 +1,16 @@
-"""A script written for OpenAI's API, unchanged, against this server and the starter."""
+"""Scripts written for OpenAI's API, run against this server and the starter: Python's unchanged, and ours for Node."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from journeyman.workspace import Workspace
 
@@ -14,15 +18,28 @@ from .scripted import serving
 from .working import working
 
 SCRIPT = Path(__file__).parent / "scripts" / "accept.py"
+NODE = Path(__file__).parent / "node"
 
 
-def test_a_script_for_openai_runs_unchanged(tmp_path):
-    workspace = Workspace(tmp_path / "home")
+def run(command: Sequence[str | Path], folder: Path) -> str:
+    """What a script prints that runs to its end beside a server and a worker; only the environment tells it where."""
+    workspace = Workspace(folder / "home")
     workspace.settings = replace(workspace.settings, api_keys=("sk-local",))
     with serving(workspace) as url, working(workspace):
         env = {**os.environ, "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "sk-local", "BASE_MODEL": "starter", "POLL": "0.1"}
-        done = subprocess.run(
-            [sys.executable, SCRIPT], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-        )
+        done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.startswith("python") and done.stdout.rstrip().endswith("OK")
+    return done.stdout.rstrip()
+
+
+def test_a_script_for_openai_runs_unchanged(tmp_path):
+    said = run([sys.executable, SCRIPT], tmp_path)
+    assert said.startswith("python") and said.endswith("OK")
+
+
+def test_the_same_path_in_node(tmp_path):
+    node = shutil.which("node")
+    if node is None or not (NODE / "node_modules" / "openai").is_dir():
+        pytest.skip("needs Node and its openai package: npm install --prefix tests/api/node")
+    said = run([node, NODE / "accept.mjs"], tmp_path)
+    assert said.startswith("node") and said.endswith("OK")

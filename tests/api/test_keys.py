@@ -17,10 +17,11 @@ from journeyman.api.limits import Rates
 from journeyman.api.server import prepare
 from journeyman.cli.main import app
 from journeyman.errors import JourneymanError, RequestError
-from journeyman.storage.keys import Limits
+from journeyman.storage.keys import Keys, Limits
 from journeyman.workspace import Workspace
 
-from .conftest import Running, running
+from .conftest import Running, add_version, running
+from .scripted import Scripted, serving
 
 ROW = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
 
@@ -115,6 +116,31 @@ def test_the_commands(tmp_path, monkeypatch):
     assert Workspace(tmp_path).keys.find(made["key"]) is None
     wrong = CliRunner().invoke(app, ["keys", "revoke", "key_nobody"])
     assert wrong.exit_code == 1 and "keys list" in str(wrong.exception.fix)
+
+
+def test_a_model_is_deleted_by_its_own_project_only(open_server: Running, base):
+    keys = open_server.workspace.keys
+    shop, desk = (open_server.client(keys.create("k", project)[1]) for project in ("shop", "desk"))
+    file = shop.files.create(file=("a.jsonl", io.BytesIO(ROW * 12)), purpose="fine-tune")
+    job = shop.fine_tuning.jobs.create(model="starter", training_file=file.id)
+    model = "ft:tiny:local:theirs:Aa11Bb22"
+    add_version(open_server.workspace, base, model, job=job.id)
+    with pytest.raises(openai.PermissionDeniedError) as caught:
+        desk.models.delete(model)
+    assert caught.value.code == "model_not_deletable" and "another project" in caught.value.message
+    assert desk.models.retrieve(model).id == model
+    assert shop.models.delete(model).deleted
+
+
+def test_a_database_that_can_not_be_reached_is_no_bug(tmp_path):
+    """The look-up of the key is the first that needs it."""
+    workspace = Scripted()
+    workspace.keys = Keys(sa.create_engine(f"sqlite:///{tmp_path}/no/such/folder.db"))
+    with serving(workspace) as url:
+        reply = httpx.get(f"{url}/v1/models", headers={"authorization": "Bearer jm-x"})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["type"]) == (503, "database_unavailable", "server_error")
+    assert "x-should-retry" not in reply.headers and str(tmp_path) not in reply.text
 
 
 # ── limits ────────────────────────────────────────────────────────────────────────────────────────────────────

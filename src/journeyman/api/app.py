@@ -11,11 +11,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from journeyman import __version__
-from journeyman.api import chat, evals, files, graders, jobs, responses
+from journeyman.api import chat, completions, evals, files, graders, jobs, responses, stored
 from journeyman.api.deliver import Deliverer
 from journeyman.api.errors import install
 from journeyman.api.eval_runs import Runner
-from journeyman.api.gate import MAX_BODY_BYTES, Gate, insist_on_owner
+from journeyman.api.gate import MAX_BODY_BYTES, Gate, insist_on_owner, project_of
 from journeyman.api.health import Health
 from journeyman.api.metrics import Metrics
 from journeyman.api.models import CallableModel, Catalogue
@@ -59,6 +59,8 @@ def create_app(
     install(app)
     _add_models(app, catalogue)
     _add_chat(app, workspace, catalogue, decoder)
+    app.include_router(stored.router(workspace))
+    app.include_router(completions.router(workspace, catalogue, decoder))
     app.include_router(files.router(workspace))
     app.include_router(jobs.router(workspace, catalogue))
     app.include_router(graders.router(graders.ServedJudge(workspace, catalogue)))
@@ -107,9 +109,9 @@ def _add_models(app: FastAPI, catalogue: Catalogue) -> None:
         return _wire(catalogue.find(model))
 
     @app.delete("/v1/models/{model:path}")
-    def delete_model(model: str) -> ModelDeleted:
-        """Delete a fine-tuned model and its files."""
-        return ModelDeleted(id=catalogue.delete(model))
+    def delete_model(model: str, request: Request) -> ModelDeleted:
+        """Delete a fine-tuned model and its files; for keys of the project whose job made it."""
+        return ModelDeleted(id=catalogue.delete(model, project_of(request)))
 
 
 def _add_chat(app: FastAPI, workspace: Workspace, catalogue: Catalogue, decoder: Decoder) -> None:

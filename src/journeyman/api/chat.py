@@ -8,7 +8,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +18,9 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from journeyman import __version__
+from journeyman.api import stored
 from journeyman.api.errors import envelope_of
+from journeyman.api.gate import project_of
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import AbandonedError, Decoder, Pieces
 from journeyman.api.wire import (
@@ -80,23 +82,52 @@ async def complete(
     body.check()
     messages = body.conversation()
     model = await run_in_threadpool(catalogue.find, body.model)
-    pieces = decoder.start(lambda: answers(workspace, model, messages, body))
-    watch: asyncio.Task[None] | None = asyncio.create_task(close_when_gone(request, pieces))
+    header = _Header(model.id)
+    request_id = request.state.request_id
+
+    async def store(completion: ChatCompletion) -> None:
+        if body.store:
+            documents = workspace.documents.of(project_of(request))
+            await run_in_threadpool(stored.keep, documents, body, messages, completion, request_id)
+
+    async def whole(pieces: AsyncIterator[Piece]) -> Response:
+        completion = await _collect(pieces, body, header)
+        await store(completion)
+        return Response(completion.model_dump_json(), media_type="application/json")
+
+    def frames(pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
+        return _frames(pieces, body, header, request_id, store)
+
+    def make() -> Iterator[Piece]:
+        return answers(workspace, model, messages, body)
+
+    return await deliver(request, decoder, make, frames if body.stream else whole)
+
+
+async def deliver(
+    request: Request,
+    decoder: Decoder,
+    make: Callable[[], Iterator[Piece]],
+    send: Callable[[AsyncIterator[Piece]], AsyncIterator[str] | Awaitable[Response]],
+) -> Response:
+    """The pieces that `make` gives, in a thread, sent as a whole response or as a stream of frames.
+
+    Nothing is sent before the first piece is here, so that a refusal has a status of its own. A client that leaves ends
+    the decoding.
+    """
+    pieces = decoder.start(make)
+    watch: asyncio.Task[None] | None = asyncio.create_task(_close_when_gone(request, pieces))
     try:
         arriving = aiter(pieces)
-        # Nothing is sent before the first piece is here, so that a refusal has a status of its own.
-        everything = chain(await anext(arriving), arriving)
-        header = _Header(model.id)
-        if body.stream:
-            frames = _frames(everything, body, header, request.state.request_id)
-            stream, watch = guarded(frames, pieces, watch), None
-            return StreamingResponse(
-                stream,
-                media_type="text/event-stream",
-                headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
-            )
-        completion = await _collect(everything, body, header)
-        return Response(completion.model_dump_json(), media_type="application/json")
+        sent = send(_chain(await anext(arriving), arriving))
+        if isinstance(sent, Awaitable):
+            return await sent
+        stream, watch = _guarded(sent, pieces, watch), None
+        return StreamingResponse(
+            stream,
+            media_type="text/event-stream",
+            headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
+        )
     except AbandonedError:
         return Response(status_code=CLIENT_GONE)
     except BaseException:
@@ -210,7 +241,11 @@ class _Meter:
 
 
 async def _frames(
-    pieces: AsyncIterator[Piece], body: ChatRequest, header: _Header, request_id: str
+    pieces: AsyncIterator[Piece],
+    body: ChatRequest,
+    header: _Header,
+    request_id: str,
+    store: Callable[[ChatCompletion], Awaitable[None]],
 ) -> AsyncIterator[str]:
     """Server-sent events: role, text, tool calls, finish reason for each answer, usage if asked for, [DONE].
 
@@ -218,8 +253,10 @@ async def _frames(
     """
     usage: dict[str, Any] = {"usage": None} if body.include_usage else {}
     meter, begun, called = _Meter(), set[int](), Counter[int]()
+    seen: list[Piece] = []
     try:
         async for piece in pieces:
+            seen += [piece] if body.store else []
             if piece.index not in begun:
                 begun.add(piece.index)
                 yield _frame(
@@ -238,6 +275,8 @@ async def _frames(
             meter.add(piece)
         if body.include_usage:
             yield _frame(header, [], {"usage": meter.usage})
+        if body.store:  # before the end, so that it can be retrieved as soon as the client has read it
+            await store(await _collect(_again(seen), body, header))
         yield "data: [DONE]\n\n"
     except AbandonedError:
         return
@@ -280,14 +319,14 @@ def _frame(header: _Header, choices: list[ChunkChoice], usage: dict[str, Any]) -
 # ── clients that leave ────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def close_when_gone(request: Request, pieces: Pieces[Piece]) -> None:
+async def _close_when_gone(request: Request, pieces: Pieces[Piece]) -> None:
     """Close the decoding when the client disconnects, so that nobody's answer holds the engine."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     pieces.close()
 
 
-async def guarded(
+async def _guarded(
     frames: AsyncIterator[str], pieces: Pieces[Piece], watch: asyncio.Task[None] | None
 ) -> AsyncIterator[str]:
     """The frames; however their sending ends, the decoding ends with it."""
@@ -300,7 +339,12 @@ async def guarded(
             watch.cancel()
 
 
-async def chain(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+async def _again(pieces: list[Piece]) -> AsyncIterator[Piece]:
+    for piece in pieces:
+        yield piece
+
+
+async def _chain(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
     """A piece that has come already, and the rest."""
     yield first
     async for piece in rest:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from journeyman.api.wire import ErrorEnvelope, WireError
+from journeyman.database import UNREACHABLE
 from journeyman.errors import (
     BaseNotFound,
     DataError,
@@ -97,6 +98,9 @@ def envelope_of(error: Exception, request_id: str) -> tuple[int, ErrorEnvelope]:
     if isinstance(error, JourneymanError):
         status = status_of(error)
         return status, envelope(_message(error), status=status, code=error.code, param=_param(error))
+    if isinstance(error, UNREACHABLE):
+        message = "The server's database can't be reached at the moment, or is locked. Try again."
+        return 503, envelope(message, status=503, code="database_unavailable")
     message = f"The server had an error while processing your request. Its log names it by the request id {request_id}."
     return 500, envelope(message, status=500, code="internal_error")
 
@@ -111,8 +115,8 @@ def _no_room(error: Exception) -> bool:
 def error_response(
     status: int, body: ErrorEnvelope, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The response that carries an envelope. A 5xx is not worth sending again unchanged, and the SDKs are told so."""
-    extra = {"x-should-retry": "false"} if status >= 500 else {}
+    """The response that carries an envelope. A bug is not worth sending the same again for, and the SDKs are told so."""
+    extra = {"x-should-retry": "false"} if status >= 500 and status != 503 else {}
     return JSONResponse(body.model_dump(), status_code=status, headers={**extra, **(headers or {})})
 
 

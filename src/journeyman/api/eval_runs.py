@@ -17,6 +17,7 @@ from journeyman.api.chat import sampling_of
 from journeyman.api.errors import RefusedError, misfit_envelope
 from journeyman.api.graders import ServedJudge, parsed
 from journeyman.api.models import Catalogue
+from journeyman.api.stored import ExportStored, chosen
 from journeyman.api.wire import ChatRequest
 from journeyman.api.wire_evals import CreateRun, DataSource, Row, SamplingParams, sample_shown
 from journeyman.api.wire_responses import nested_format, nested_tool
@@ -148,6 +149,10 @@ class Runner:
         source = body.data_source.source
         if source.type == "file_content":
             return source.content or ()
+        if source.type == "stored_completions":
+            keys = ("model", "metadata", "created_after", "created_before", "limit")
+            wish = ExportStored(**{key: getattr(source, key) for key in keys})
+            return [_stored_row(document) for document in chosen(documents, wish)]
         files = self._workspace.files.of(documents.project)
         path = files.path(files.get(source.id or ""))
         rows = []
@@ -165,8 +170,10 @@ class Runner:
 
     def _answer(self, row: Row, body: CreateRun) -> tuple[list[dict[str, Any]], _Answer]:
         if body.data_source.type == "jsonl" or body.data_source.model is None:
-            text = str((row.sample or {}).get("output_text", ""))
-            return [], _Answer(Sample(text), "stop", {})
+            sample = row.sample or {}
+            tools = sample.get("output_tools")
+            calls = tuple(tools) if isinstance(tools, list) else ()
+            return [], _Answer(Sample(str(sample.get("output_text", "")), calls), "stop", {})
         asked = _asked(row, body)
         chat = _chat(body.data_source)
         pieces = self._workspace.stream(
@@ -175,8 +182,18 @@ class Runner:
             sampling_of(chat),
             tools=chat.offered_tools(),
             use=chat.tool_use(),
+            patient=True,
         )
         return asked, _collected(pieces)
+
+
+def _stored_row(document: Document) -> Row:
+    """A stored completion as an item: what was asked as `item.input`, and the first answer as the sample."""
+    message = document.body["completion"]["choices"][0]["message"]
+    sample = {"output_text": message["content"] or "", "output_tools": message.get("tool_calls") or []}
+    return Row(
+        item={"input": document.body["messages"], "metadata": document.body["metadata"]}, sample=sample
+    )
 
 
 class _Answer:

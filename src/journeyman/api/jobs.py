@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 
 from journeyman.api.errors import RefusedError
 from journeyman.api.gate import project_of
+from journeyman.api.labels import labels_of
 from journeyman.api.limits import insist_on_a_job
 from journeyman.api.models import Catalogue
 from journeyman.api.wire_jobs import (
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from journeyman.jobs.store import Job
     from journeyman.workspace import Workspace
 
-_METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
-
 
 def router(workspace: Workspace, catalogue: Catalogue) -> APIRouter:
     """The routes of fine-tuning."""
@@ -53,16 +52,14 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
     def create_job(body: CreateJob, request: Request) -> WireJob:
         """Queue a training. What its rows are worth is found when its turn comes."""
         insist_on_a_job(workspace, request)
-        return _shown(workspace, _submit(workspace, catalogue, body, project_of(request)))
+        return shown(workspace, _submit(workspace, catalogue, body, project_of(request)))
 
     @routes.get("/jobs")
     def list_jobs(
         request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 20
     ) -> JobList:
         """Jobs from the newest, those with all labels of `metadata[key]=value`, or with none by `metadata=null`."""
-        labels = {
-            m[1]: text for name, text in request.query_params.items() if (m := _METADATA.fullmatch(name))
-        }
+        labels = labels_of(request)
         unlabelled = request.query_params.get("metadata") == "null"
         project = project_of(request)
         if after is not None:
@@ -70,12 +67,12 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
         jobs, more = workspace.list_jobs(
             after=after, limit=limit, metadata=labels or None, unlabelled=unlabelled, project=project
         )
-        return JobList(data=[_shown(workspace, job) for job in jobs], has_more=more)
+        return JobList(data=[shown(workspace, job) for job in jobs], has_more=more)
 
     @routes.get("/jobs/{job_id}")
     def retrieve_job(job_id: str, request: Request) -> WireJob:
         """How a job stands."""
-        return _shown(workspace, _job(workspace, job_id, project_of(request)))
+        return shown(workspace, _job(workspace, job_id, project_of(request)))
 
     @routes.post("/jobs/{job_id}/cancel")
     def cancel_job(job_id: str, request: Request) -> WireJob:
@@ -85,18 +82,18 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
             raise RefusedError(
                 400, f"Job has already completed: {job.id}", code="job_conflict", where="fine_tune_id"
             )
-        return _shown(workspace, workspace.cancel(job.id))
+        return shown(workspace, workspace.cancel(job.id))
 
     @routes.post("/jobs/{job_id}/pause")
     def pause_job(job_id: str, request: Request) -> WireJob:
         """Stop a job after its present step, with a checkpoint."""
-        return _shown(workspace, workspace.pause(_job(workspace, job_id, project_of(request)).id))
+        return shown(workspace, workspace.pause(_job(workspace, job_id, project_of(request)).id))
 
     @routes.post("/jobs/{job_id}/resume")
     def resume_job(job_id: str, request: Request) -> WireJob:
         """Put a paused job back into the queue; it goes on from its checkpoint."""
         insist_on_a_job(workspace, request)
-        return _shown(workspace, workspace.requeue(_job(workspace, job_id, project_of(request)).id))
+        return shown(workspace, workspace.requeue(_job(workspace, job_id, project_of(request)).id))
 
 
 def _add_parts(routes: APIRouter, workspace: Workspace) -> None:
@@ -228,7 +225,7 @@ def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project
         model = catalogue.find(body.model)
     except ModelNotFound:
         model = None
-    if model is None or model.kind != "base":
+    if model is None or model.kind == "checkpoint":
         raise RefusedError(
             400,
             f"Model {body.model[:200]} is not available for fine-tuning or does not exist.",
@@ -279,7 +276,8 @@ def _job(workspace: Workspace, job_id: str, project: str) -> Job:
 # ── showing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _shown(workspace: Workspace, job: Job) -> WireJob:
+def shown(workspace: Workspace, job: Job) -> WireJob:
+    """A job as clients see it."""
     details = job.details or {}
     plan = workspace.plan_of(job)
     choices = plan["choices"] if plan else None

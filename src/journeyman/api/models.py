@@ -73,8 +73,11 @@ class Catalogue:
             f"The model `{shown}` does not exist or you do not have access to it.", where="model"
         )
 
-    def delete(self, name: str) -> str:
-        """Delete a fine-tuned model with its files; the id. Raises ModelNotFound, RefusedError for a base, ModelConflict for an alias."""
+    def delete(self, name: str, project: str) -> str:
+        """Delete a fine-tuned model of a project with its files; the id.
+
+        Raises ModelNotFound, RefusedError for a base or another project's model, ModelConflict for an alias.
+        """
         entry = self.find(name)
         if entry.kind == "base":
             raise RefusedError(
@@ -83,6 +86,13 @@ class Catalogue:
         if entry.kind == "checkpoint":
             raise RefusedError(
                 403, f"The checkpoint `{entry.id}` is deleted with its job.", code="model_not_deletable"
+            )
+        if entry.kind == "tuned" and self._workspace.project_of(entry.name) != project:
+            raise RefusedError(
+                403,
+                f"The model `{entry.id}` belongs to another project.",
+                code="model_not_deletable",
+                fix="use a key of the project whose job made it",
             )
         return self._workspace.delete_model(entry.name).id
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
@@ -164,29 +163,20 @@ async def _answer(
     decoder: Decoder,
 ) -> Response:
     messages = asked.conversation()
-    pieces = decoder.start(lambda: chat.answers(workspace, model, messages, asked))
-    watch: asyncio.Task[None] | None = asyncio.create_task(chat.close_when_gone(request, pieces))
-    try:
-        arriving = aiter(pieces)
-        everything = chat.chain(await anext(arriving), arriving)
-        if body.stream:
-            frames = _frames(everything, body, model.id, documents, request.state.request_id)
-            stream, watch = chat.guarded(frames, pieces, watch), None
-            return StreamingResponse(
-                stream, media_type="text/event-stream", headers={"cache-control": "no-cache"}
-            )
+
+    async def whole(pieces: AsyncIterator[Piece]) -> Response:
         answer = _Answer()
-        async for piece in everything:
+        async for piece in pieces:
             answer.take(piece)
         return JSONResponse(await run_in_threadpool(_finish, body, answer, model.id, documents))
-    except AbandonedError:
-        return Response(status_code=chat.CLIENT_GONE)
-    except BaseException:
-        pieces.close()
-        raise
-    finally:
-        if watch is not None:
-            watch.cancel()
+
+    def frames(pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
+        return _frames(pieces, body, model.id, documents, request.state.request_id)
+
+    def make() -> Iterator[Piece]:
+        return chat.answers(workspace, model, messages, asked)
+
+    return await chat.deliver(request, decoder, make, frames if body.stream else whole)
 
 
 def _finish(body: ResponseRequest, answer: _Answer, model: str, documents: Documents) -> dict[str, Any]:

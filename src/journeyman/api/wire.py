@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from journeyman.api.strict import Metadata
 from journeyman.api.strict import Strict as _Strict
 from journeyman.data.messages import RowError, read_messages
 from journeyman.errors import RequestError
@@ -36,7 +37,7 @@ FINISH_REASONS: dict[Stop, FinishReason] = {"end": "stop", "length": "length", "
 MAX_SEED = 2**63 - 1
 
 
-def _only(allowed: Callable[[Any], bool], reason: str) -> BeforeValidator:
+def only(allowed: Callable[[Any], bool], reason: str) -> BeforeValidator:
     """Refuse a field of OpenAI's API, by name, at any value that would need what is not here yet."""
 
     def check(value: Any) -> Any:
@@ -47,12 +48,9 @@ def _only(allowed: Callable[[Any], bool], reason: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _empty(value: Any) -> bool:
+def empty(value: Any) -> bool:
+    """Whether a value says nothing."""
     return value in ([], {}, "")
-
-
-def _false(value: Any) -> bool:
-    return value is False
 
 
 # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,8 +103,8 @@ class WireMessage(_Strict):
     tool_call_id: str | None = None
     function_call: Function | None = None
     annotations: list[Any] | None = None
-    refusal: Annotated[Any, _only(_empty, "Refusals can't be read back.")] = None
-    audio: Annotated[Any, _only(_empty, "Audio can't be read.")] = None
+    refusal: Annotated[Any, only(empty, "Refusals can't be read back.")] = None
+    audio: Annotated[Any, only(empty, "Audio can't be read.")] = None
 
     def as_row(self) -> dict[str, Any]:
         """The message as a training file would hold it."""
@@ -247,6 +245,10 @@ class ResponseFormat(_Strict):
 
 
 StopText = Annotated[str, Field(min_length=1)]
+StopTexts = Annotated[
+    Annotated[list[StopText], Field(max_length=4)] | None,
+    BeforeValidator(_as_list, json_schema_input_type=str | list[StopText] | None),
+]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -257,7 +259,6 @@ MIN_LOGPROB = -9999.0
 
 NO_EFFECT = frozenset(
     {
-        "metadata",
         "prediction",
         "prompt_cache_key",
         "prompt_cache_options",
@@ -283,10 +284,7 @@ class ChatRequest(_Strict):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     seed: Annotated[int, Field(ge=-MAX_SEED, le=MAX_SEED)] | None = None
-    stop: Annotated[
-        Annotated[list[StopText], Field(max_length=4)] | None,
-        BeforeValidator(_as_list, json_schema_input_type=str | list[StopText] | None),
-    ] = None
+    stop: StopTexts = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     logit_bias: dict[TokenId, Bias] | None = None
@@ -303,20 +301,18 @@ class ChatRequest(_Strict):
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
 
-    functions: Annotated[Any, _only(_empty, _FUNCTIONS)] = None
-    function_call: Annotated[Any, _only(lambda v: v in ("none", "auto"), _FUNCTIONS)] = None
+    functions: Annotated[Any, only(empty, _FUNCTIONS)] = None
+    function_call: Annotated[Any, only(lambda v: v in ("none", "auto"), _FUNCTIONS)] = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    modalities: Annotated[Any, _only(lambda v: v == ["text"], "Only text can be answered.")] = None
-    audio: Annotated[Any, _only(_empty, "Only text can be answered.")] = None
-    web_search_options: Annotated[Any, _only(lambda v: False, "There is no search on this server.")] = None
-    moderation: Annotated[Any, _only(_empty, "There is no moderation on this server.")] = None
-    verbosity: Annotated[Any, _only(lambda v: v == "medium", "Say in the messages how long to answer.")] = (
-        None
-    )
-    store: Annotated[Any, _only(_false, "Completions are not stored on this server yet.")] = None
+    modalities: Annotated[Any, only(lambda v: v == ["text"], "Only text can be answered.")] = None
+    audio: Annotated[Any, only(empty, "Only text can be answered.")] = None
+    web_search_options: Annotated[Any, only(lambda v: False, "There is no search on this server.")] = None
+    moderation: Annotated[Any, only(empty, "There is no moderation on this server.")] = None
+    verbosity: Annotated[Any, only(lambda v: v == "medium", "Say in the messages how long to answer.")] = None
+    store: bool | None = None
+    metadata: Metadata | None = None
 
-    metadata: dict[str, str] | None = None
     prediction: dict[str, Any] | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: dict[str, Any] | None = None

@@ -47,9 +47,14 @@ class Row(Strict):
 class Source(Strict):
     """Where a run's items come from."""
 
-    type: Literal["file_content", "file_id"]
+    type: Literal["file_content", "file_id", "stored_completions"]
     content: Annotated[list[Row], Field(max_length=100_000)] | None = None
     id: str | None = None
+    metadata: Metadata | None = None
+    model: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
 
 
 class Template(Strict):

@@ -303,6 +303,7 @@ def wire_events(
     text = {
         "created": f"Created fine-tuning job: {job_id}",
         "data": "Files validated, moving job to queued state",
+        "continued": f"Continuing from {event.get('model')}",
         "planned": "Fine-tuning job started",
         "checkpoint": f"Checkpoint created at step {event.get('step')}",
         "resumed": f"The job goes on from its checkpoint at step {event.get('step')}",

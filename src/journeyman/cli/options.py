@@ -16,7 +16,7 @@ Source = Annotated[str, typer.Argument(metavar="TASK|FILE", help="A task folder,
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A fine-tuned model's id or alias, or a base.")]
 TunedName = Annotated[str, typer.Argument(metavar="MODEL", help="A fine-tuned model's id or alias.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, progress on standard error.")]
-Base = Annotated[str | None, typer.Option("--base", help="starter, a hub id, or a model folder. Default: the task's, else starter.")]
+Base = Annotated[str | None, typer.Option("--base", help="starter, a hub id, a model folder, or an ft: id to go on from. Default: the task's, else starter.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training rows.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Rows an optimizer step.")]
 LearningRate = Annotated[float | None, typer.Option("--learning-rate", help="Peak learning rate.")]

@@ -155,22 +155,20 @@ class Engine:
         started_s = time.perf_counter()
         texts = [""] * len(requests)
         answers: list[Answer | None] = [None] * len(requests)
-        for piece in self._stream(requests, patient=True):
+        for piece in self.stream(requests, patient=True):
             texts[piece.index] += piece.text
             if piece.stop is not None and piece.usage is not None:
                 latency_s = time.perf_counter() - started_s
                 answers[piece.index] = Answer(texts[piece.index], piece.stop, piece.usage, latency_s)
         return [a for a in answers if a is not None]
 
-    def stream(self, requests: Sequence[Request]) -> Iterator[Piece]:
+    def stream(self, requests: Sequence[Request], *, patient: bool = False) -> Iterator[Piece]:
         """Answer requests, yielding text as it comes; pieces of different requests are interleaved.
 
-        Raises RequestError where a prompt leaves no room in the context or a schema can't be followed, and QueueFull
-        where too many wait, before anything is answered. Closing the iterator ends the answers.
+        Raises RequestError where a prompt leaves no room in the context or a schema can't be followed, and, unless the
+        caller is `patient`, QueueFull where too many wait, before anything is answered. Closing the iterator ends the
+        answers.
         """
-        return self._stream(requests, patient=False)
-
-    def _stream(self, requests: Sequence[Request], *, patient: bool) -> Iterator[Piece]:
         arriving: SimpleQueue[Piece | BaseException] = SimpleQueue()
         rows = [self._row(index, request, arriving.put) for index, request in enumerate(requests)]
         self._loop.submit(rows, patient=patient)

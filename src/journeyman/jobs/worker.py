@@ -19,6 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,22 @@ GRADERS = "graders.json"
 """The task's graders as they were when the job was made."""
 
 
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What a job is made of: base, dataset, and the fine-tuned model that it goes on from, if it does."""
+
+    base: Base
+    dataset: Dataset
+    start: Version | None = None
+
+
 def run(
     job: Job,
     *,
     lease: Lease,
     store: JobStore,
     registry: Registry,
-    materials: Callable[[OnEvent], tuple[Base, Dataset]],
+    materials: Callable[[OnEvent], Materials],
     machine: Machine,
     org: str,
     on_event: OnEvent,
@@ -74,7 +84,7 @@ def run(
     """Run the job to its end, or until `should_stop`; None where it was paused or cancelled.
 
     Safe to call again after any death of the process. The caller holds the job's `lease`, and has made it `running`;
-    `materials` gives the base and the dataset, and may refuse them. A job that `should_stop` ends becomes
+    `materials` gives what it is made of, and may refuse it. A job that `should_stop` ends becomes
     `when_stopped`.
 
     A failure the user can mend, or a bug, moves the job to `failed` with its error, and is raised on. A full disk
@@ -83,9 +93,8 @@ def run(
     """
     journal = _Journal(job, store, on_event)
     try:
-        base, dataset = materials(journal)
         version = _run(
-            job, registry, base, dataset, machine, org, journal, lambda: should_stop() or lease.must_stop()
+            job, registry, materials(journal), machine, org, journal, lambda: should_stop() or lease.must_stop()
         )
         if version is None:
             _stopped(job, store, lease, when_stopped)
@@ -159,18 +168,20 @@ def disk_full(error: BaseException, job: Job) -> DiskFull | None:
 def _run(
     job: Job,
     registry: Registry,
-    base: Base,
-    dataset: Dataset,
+    materials: Materials,
     machine: Machine,
     org: str,
     journal: _Journal,
     should_stop: Callable[[], bool],
 ) -> Version | None:
+    base, dataset = materials.base, materials.dataset
     plan, encodings = _plan_of(job, base, dataset, machine, journal)
     rehearsed = _rehearsed(job, base, plan, journal)
     judge = _judge_of(job, base, dataset, plan)
     model = load_base(base.folder, precision=plan.precision.value, device=plan.device.value)
     loop.prepare(model, plan)
+    if materials.start is not None:
+        checkpoint.read_weights(model, materials.start.folder)
     outcome = loop.train(
         plan,
         model,
@@ -191,6 +202,7 @@ def _run(
         "best_step": outcome.best_step,
         "best_valid_loss": outcome.best_loss,
         "trained_tokens": outcome.trained_tokens,
+        **({"continued_from": materials.start.id} if materials.start else {}),
     }
     journal({"type": "chosen", "step": outcome.best_step, "valid_loss": outcome.best_loss})
     metrics |= _curve(job, outcome.best_step, journal)

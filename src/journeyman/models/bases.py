@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from journeyman import starter
@@ -66,15 +67,19 @@ def _name_of(folder: Path) -> str:
 
 def _fingerprint(folder: Path) -> str:
     """A hash of the small files and of each weight file's header and size: reading all weights would take minutes."""
-    parts = []
-    for file in sorted(folder.iterdir()):
-        if file.suffix == ".safetensors":
-            with file.open("rb") as stream:
-                head = stream.read(1 << 20)
-            parts.append(f"{file.name} {file.stat().st_size} {hash_bytes(head)}")
-        elif file.suffix in (".json", ".jinja"):
-            parts.append(f"{file.name} {hash_file(file)}")
-    return hash_bytes("\n".join(parts).encode())
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in (".safetensors", ".json", ".jinja")]
+    stats = [file.stat() for file in files]
+    lines = (_line(f, s.st_size, s.st_mtime_ns, s.st_ino) for f, s in zip(files, stats, strict=True))
+    return hash_bytes("\n".join(lines).encode())
+
+
+@lru_cache(maxsize=4096)
+def _line(file: Path, size: int, mtime_ns: int, inode: int) -> str:
+    """What a file adds to the fingerprint; read again only when it has changed, since every request asks."""
+    if file.suffix != ".safetensors":
+        return f"{file.name} {hash_file(file)}"
+    with file.open("rb") as stream:
+        return f"{file.name} {size} {hash_bytes(stream.read(1 << 20))}"
 
 
 def _from_hub(name: str, fetch: bool) -> Path:

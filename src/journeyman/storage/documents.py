@@ -7,6 +7,7 @@ import string
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -92,10 +93,12 @@ class Documents:
         limit: int | None = 20,
         order: Literal["asc", "desc"] = "desc",
         where: Mapping[tuple[str, ...], str] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Page:
         """Documents in the order they were added, or from the newest; `after` is the last id of the page before.
 
-        `where` maps a path in the body to the text that must stand there. Raises RequestError for an unknown `after`.
+        `where` maps a path in the body to the text that must stand there; `labels` must all be in its `metadata`. Raises
+        RequestError for an unknown `after`.
         """
         query = self._select(kind, parent)
         for path, text in (where or {}).items():
@@ -104,10 +107,13 @@ class Documents:
             number = self._number(kind, after)
             query = query.where(_TABLE.c.number > number if order == "asc" else _TABLE.c.number < number)
         query = query.order_by(_TABLE.c.number.asc() if order == "asc" else _TABLE.c.number.desc())
-        if limit is not None:
+        if limit is not None and not labels:
             query = query.limit(limit + 1)
+        wanted = (labels or {}).items()
         with self._engine.connect() as connection:
-            found = [_document(row) for row in connection.execute(query)]
+            rows = (_document(row) for row in connection.execute(query))
+            fitting = (document for document in rows if wanted <= document.body.get("metadata", {}).items())
+            found = list(islice(fitting, None if limit is None else limit + 1))
         return Page(found[:limit], limit is not None and len(found) > limit)
 
     def change(

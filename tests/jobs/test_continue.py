@@ -1,0 +1,58 @@
+"""A training that goes on from a fine-tuned model begins with that model's weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from journeyman.errors import ModelNotFound, PlanError
+from journeyman.files import write_jsonl
+from journeyman.plan.plan import Wishes
+from journeyman.workspace import TrainRequest, Workspace
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    write_jsonl(
+        path,
+        [
+            {"messages": [{"role": "user", "content": f"Say {n}"}, {"role": "assistant", "content": f"{n}{n}"}]}
+            for n in range(16)
+        ],
+    )
+    return path
+
+
+def weights(version):
+    (file,) = version.folder.glob("*.safetensors")
+    return load_file(file)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_weights_go_on_from_where_they_were(tmp_path, bases, rows, full):
+    workspace = Workspace(tmp_path)
+
+    def train(base, **wishes):
+        request = TrainRequest(str(rows), base=base, wishes=Wishes(epochs=1, batch_size=8, **wishes), despite_errors=True)
+        return workspace.train(request)
+
+    _, first = train(str(bases("llama")), learning_rate=1e-2, full=full, **({} if full else {"rank": 4}))
+    job, second = train(first.id, learning_rate=1e-9)
+    before, after = weights(first), weights(second)
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], after[name], atol=1e-7) for name in before)
+    assert (second.base, second.base_source, second.method) == (first.base, first.base_source, first.method)
+    assert second.metrics["continued_from"] == first.id and second.id != first.id
+    assert {"type": "continued", "model": first.id}.items() <= next(
+        event for event in workspace.history(job) if event["type"] == "continued"
+    ).items()
+    asked = Wishes(epochs=1, rank=7) if full else Wishes(epochs=1, full=True)
+    with pytest.raises(PlanError, match="goes on as that only"):
+        workspace.submit(TrainRequest(str(rows), base=first.id, wishes=asked))
+
+
+def test_a_model_that_is_not_here_is_named(tmp_path, rows):
+    with pytest.raises(ModelNotFound):
+        Workspace(tmp_path).submit(TrainRequest(str(rows), base="ft:tiny:local::abcdefgh"))
