@@ -244,3 +244,29 @@ def until(holds, seconds: float = 20) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_memory_that_was_touched_serves_again_before_new_memory_is_touched():
+    """Or a server that is asked the same for hours would grow until it has touched its whole pool."""
+    blocks = Blocks(100)
+    touched = set()
+    for _ in range(50):
+        holding = blocks.begin(None, [1, 2, 3])
+        assert blocks.extend(holding, 2 * BLOCK_TOKENS)
+        touched |= set(holding.blocks)
+        blocks.release(holding)
+    assert len(touched) == 2
+
+
+def test_what_can_be_found_again_outlives_what_can_not():
+    blocks = Blocks(3)
+    ids = list(range(2 * BLOCK_TOKENS))
+    first = blocks.begin(None, ids)
+    assert blocks.extend(first, len(ids))
+    blocks.seal(first, ids, BLOCK_TOKENS)
+    kept = first.blocks[0]
+    blocks.release(first)
+    other = blocks.begin(None, [7])
+    assert blocks.extend(other, 2 * BLOCK_TOKENS)
+    again = blocks.begin(None, ids)
+    assert again.blocks == [kept]
