@@ -273,6 +273,17 @@ NO_EFFECT = frozenset(
 of a reasoning that these models do not have."""
 
 
+def refuse_stray_stream_options(options: object, stream: bool | None) -> None:
+    """Raises RequestError where options of a stream are given and none is asked for."""
+    if options is not None and not stream:
+        raise RequestError(
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled",
+            where="stream_options",
+            fix="set stream to true, or leave stream_options out",
+            code="invalid_parameter_combination",
+        )
+
+
 class ChatRequest(_Strict):
     """The body of POST /v1/chat/completions. A field that is null is as good as absent."""
 
@@ -331,13 +342,7 @@ class ChatRequest(_Strict):
                 fix="keep max_completion_tokens",
                 code="invalid_parameter_combination",
             )
-        if self.stream_options is not None and not self.stream:
-            raise RequestError(
-                "The 'stream_options' parameter is only allowed when 'stream' is enabled",
-                where="stream_options",
-                fix="set stream to true, or leave stream_options out",
-                code="invalid_parameter_combination",
-            )
+        refuse_stray_stream_options(self.stream_options, self.stream)
         if self.top_logprobs is not None and not self.logprobs:
             raise RequestError(
                 "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled",

@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from journeyman.api.strict import Strict
-from journeyman.api.wire import MAX_SEED, Bias, Penalty, StopTexts, StreamOptions, TokenId, empty, only
+from journeyman.api.wire import (
+    MAX_SEED,
+    Bias,
+    Penalty,
+    StopTexts,
+    StreamOptions,
+    TokenId,
+    empty,
+    only,
+    refuse_stray_stream_options,
+)
 from journeyman.errors import RequestError
 
 Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -48,13 +58,7 @@ class CompletionRequest(Strict):
                 fix="leave best_of out, and choose of n answers",
                 code="unsupported_parameter",
             )
-        if self.stream_options is not None and not self.stream:
-            raise RequestError(
-                "The 'stream_options' parameter is only allowed when 'stream' is enabled",
-                where="stream_options",
-                fix="set stream to true, or leave stream_options out",
-                code="invalid_parameter_combination",
-            )
+        refuse_stray_stream_options(self.stream_options, self.stream)
 
     @property
     def include_usage(self) -> bool:
