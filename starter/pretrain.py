@@ -22,6 +22,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Shards written by starter.prepare --stage one.")],
     run: Annotated[Path, typer.Option(help="Folder for the log and the checkpoint; resumes if it has one.")],
     size: Annotated[str, typer.Option(help="cpu (5 M parameters) or gpu (31 M).")] = "cpu",
+    start: Annotated[Path | None, typer.Option(help="Checkpoint to begin from instead of fresh weights.")] = None,
     steps: Annotated[int, typer.Option(help="Stop after this many steps.")] = 4000,
     rows: Annotated[int, typer.Option(help="Sequences in a step.")] = 24,
     length: Annotated[int, typer.Option(help="Tokens in a sequence.")] = 256,
@@ -37,7 +38,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     settings = Settings(str(data), steps, rows, length, micro_rows, muon_rate, adam_rate, seed, save_minutes)
-    train(run, SHAPES[size], settings, lambda step: min(1.0, (step + 1) / warmup))
+    train(run, SHAPES[size], settings, lambda step: min(1.0, (step + 1) / warmup), start_from=start)
 
 
 if __name__ == "__main__":
