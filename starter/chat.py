@@ -2,8 +2,8 @@
 
     python -m starter.chat --data RUN/stage-two --start RUN/pretrain/checkpoint --run RUN/chat
 
-Rows hold whole conversations. Give the last fifth of the steps with `--length 2048 --rows 3`: the shards' rows of 1,024
-lie side by side in it, and the far positions are trained too.
+Rows hold whole conversations. Leave off at four fifths of the steps (`--until`) and give the rest with `--length 2048
+--rows 3`: the shards' rows of 1,024 lie side by side in it, and the far positions are trained too.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def main(
     start: Annotated[Path, typer.Option(help="Checkpoint of stage one.")],
     run: Annotated[Path, typer.Option(help="Folder for the log and the checkpoint; resumes if it has one.")],
     steps: Annotated[int, typer.Option(help="Steps until the rate is zero; may be changed when resuming.")] = 500,
+    until: Annotated[int | None, typer.Option(help="Leave off after this step, to go on with other lengths.")] = None,
     rows: Annotated[int, typer.Option(help="Sequences in a step.")] = 6,
     length: Annotated[int, typer.Option(help="Tokens in a sequence, a multiple of the shards' row length.")] = 1024,
     micro_rows: Annotated[int, typer.Option(help="Sequences in one forward and backward pass.")] = 6,
@@ -38,7 +39,7 @@ def main(
         torch.set_num_threads(threads)
     shape = Shape(**checkpoint.read(start)[1]["shape"])
     settings = Settings(str(data), steps, rows, length, micro_rows, muon_rate, adam_rate, seed, save_minutes)
-    train(run, shape, settings, lambda step: 1.0 - step / steps, start_from=start)
+    train(run, shape, settings, lambda step: 1.0 - step / steps, start_from=start, until=until)
 
 
 if __name__ == "__main__":

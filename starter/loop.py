@@ -67,9 +67,14 @@ class Batches:
 
 
 def train(
-    run: Path, shape: Shape, settings: Settings, schedule: Callable[[int], float], start_from: Path | None = None
+    run: Path,
+    shape: Shape,
+    settings: Settings,
+    schedule: Callable[[int], float],
+    start_from: Path | None = None,
+    until: int | None = None,
 ) -> None:
-    """Run to `settings.steps`.
+    """Run to `settings.steps`, or only to step `until`.
 
     Begins at the last checkpoint in `run` if there is one, else at `start_from`, else with fresh weights.
     A file `run/stop` ends the run early, with a checkpoint.
@@ -94,6 +99,7 @@ def train(
         done = {"step": step, "tokens": tokens, "seconds": spent, "shape": shape.as_dict(), "settings": asdict(settings)}
         checkpoint.save(here, model, opts, done)
 
+    last = settings.steps if until is None else min(until, settings.steps)
     run.mkdir(parents=True, exist_ok=True)
     stop = run / "stop"
     stop.unlink(missing_ok=True)
@@ -105,7 +111,7 @@ def train(
         task = progress_bar.add_task("", total=settings.steps, completed=step)
         began = saved = time.perf_counter()
         spent_before = spent
-        while step < settings.steps and not stop.exists():
+        while step < last and not stop.exists():
             tick = time.perf_counter()
             ids, targets = (t.to(device) for t in batches(step))
             trained = int((targets >= 0).sum())

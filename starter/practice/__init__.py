@@ -16,14 +16,16 @@ GROUP = "practice"
 
 SHARES: dict[str, tuple[float, Sequence[Callable[[Random], list[Message]]]]] = {
     "copying": (0.20, copying.KINDS),
-    "labels": (0.20, labels.KINDS),
-    "records": (0.20, records.KINDS),
+    "labels": (0.16, labels.KINDS),
+    "records": (0.16, records.KINDS),
     "passages": (0.15, passages.KINDS),
     "lists": (0.08, lists.KINDS),
     "house": (0.10, house.KINDS),
 }
 GAPS = 0.07
-"""The rest: gaps in real documents of the stage's own text, so that answering from a passage meets real prose."""
+"""Gaps in real documents of the stage's own text, so that answering from a passage meets real prose."""
+MENTIONED = 0.08
+"""Labels that any word of such documents may be: with a few dozen labels of our own only, the list was not read."""
 
 
 def practice(words: float, seed: int, documents: Sequence[Row]) -> list[Row]:
@@ -45,5 +47,7 @@ def practice(words: float, seed: int, documents: Sequence[Row]) -> list[Row]:
     for kind, (share, makers) in SHARES.items():
         fill(kind, share, lambda makers=makers: r.choice(makers)(r))  # type: ignore[misc]
     if documents:
+        texts = [document.text for document in documents]
+        fill("mentioned", MENTIONED, lambda: labels.mentioned(r, r.choice(texts), r.sample(texts, min(2, len(texts)))))
         fill("gaps", GAPS, lambda: passages.gap(r, r.choice(documents).text))
     return list(made.values())

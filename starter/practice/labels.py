@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from random import Random
 
@@ -124,6 +125,30 @@ def kind_of_value(r: Random) -> list[Message]:
     return conversation(
         r, r.choice(ORDERS[:3]).format(labels=", ".join(style(k) for k in kinds)), makers[right](r), style(right)
     )
+
+
+def mentioned(r: Random, document: str, others: list[str]) -> list[Message] | None:
+    """The one label that a real sentence names; the rest come from other documents, so that any word can be a label.
+
+    None when the document has no good sentence.
+    """
+    sentences = [s for s in re.split(r"(?<=[.!?]) +", document) if 6 <= len(s.split()) <= 30]
+    if not sentences:
+        return None
+    text = r.choice(sentences)
+    here = set(re.findall(r"\b[a-z]{4,12}\b", text))
+    elsewhere = {word for other in others for word in re.findall(r"\b[a-z]{4,12}\b", other[:600])} - here
+    if not here or len(elsewhere) < 7:
+        return None
+    right = r.choice(sorted(here))
+    labels = [right, *r.sample(sorted(elsewhere), r.randint(1, 7))]
+    r.shuffle(labels)
+    style = r.choice(STYLES)
+    shown = [style(label) for label in labels]
+    order = r.choice((*ORDERS[:3], *ORDERS[4:])).format(
+        labels=r.choice((", ", " / ", "; ")).join(shown), lines="\n".join(f"- {label}" for label in shown)
+    )
+    return conversation(r, order, text, style(right))
 
 
 KINDS = (message, message, message, kind_of_thing, kind_of_value)
