@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from journeyman.evaluate.report import Evaluation, Saving
     from journeyman.evaluate.run import Scores
     from journeyman.generate.engine import Engine, Piece
+    from journeyman.generate.logprobs import TokenLogprob
     from journeyman.generate.loop import Load
     from journeyman.generate.sampling import Sampling
     from journeyman.grade.score import Grader
@@ -876,9 +877,10 @@ class Workspace:
         *,
         tools: Sequence[Mapping[str, Any]] = (),
         use: ToolUse = ANY_USE,
+        n: int = 1,
         patient: bool = False,
     ) -> Iterator[Piece]:
-        """Answer one conversation, piece by piece. With `tools`, calls of them are taken out of the text.
+        """Answer one conversation `n` times together, piece by piece. With `tools`, calls of them are taken out of the text.
 
         Who is `patient` waits where the engine's queue is full; else that raises QueueFull.
 
@@ -889,26 +891,27 @@ class Workspace:
         from journeyman.generate import call_grammar
         from journeyman.generate.calls import with_calls
         from journeyman.generate.engine import Request
-        from journeyman.text.tools import call_reader
+        from journeyman.text.tools import call_readers
 
         served = self.served(model)
         chat = served.engine.chat
         names = [tool["function"]["name"] for tool in tools]
         callable_names = [name for name in names if use.names is None or name in use.names]
-        reader = call_reader(chat, callable_names) if tools else None
-        if tools and reader is None:
+        readers = call_readers(chat, callable_names, n) if tools else []
+        if tools and not readers:
             raise RequestError(
                 f"the chat template of {served.id} writes no tool calls that can be read back",
                 where="tools",
                 fix="leave tools out, or use a base with calls in <tool_call> tags, such as Qwen",
                 code="unsupported_parameter",
             )
-        if reader is not None and call_grammar.is_needed(tools, use, sampling.json_schema):
-            grammar = call_grammar.call_grammar(reader.form, tools, use, sampling.json_schema)
+        if readers and call_grammar.is_needed(tools, use, sampling.json_schema):
+            grammar = call_grammar.call_grammar(readers[0].form, tools, use, sampling.json_schema)
             sampling = replace(sampling, grammar=grammar)
-        request = Request(tuple(chat.prompt_ids(messages, tools)), served.adapter, sampling)
-        pieces = served.engine.stream([request], patient=patient)
-        return pieces if reader is None else with_calls(pieces, reader, most=use.most)
+        prompt_ids = tuple(chat.prompt_ids(messages, tools))
+        requests = [Request(prompt_ids, served.adapter, sampling.nth(index)) for index in range(n)]
+        pieces = served.engine.stream(requests, patient=patient)
+        return with_calls(pieces, readers, most=use.most) if readers else pieces
 
     def prompt(self, model: str, prompt: str | Sequence[int]) -> tuple[str, list[int]]:
         """A prompt without roles, as text and as the tokens that its tokenizer makes of it; token ids stay as they are.
@@ -928,12 +931,17 @@ class Workspace:
             raise RequestError(said, where="prompt", fix="give text, or ids of the model's tokenizer", code="invalid_value")
         return (prompt if isinstance(prompt, str) else chat.text(ids)), ids
 
-    def go_on(self, model: str, prompt_ids: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
-        """Go on from a prompt without roles, piece by piece."""
+    def go_on(self, model: str, prompts: Sequence[tuple[Sequence[int], Sampling]]) -> Iterator[Piece]:
+        """Go on from prompts without roles, together, piece by piece."""
         from journeyman.generate.engine import Request
 
         served = self.served(model)
-        return served.engine.stream([Request(tuple(prompt_ids), served.adapter, sampling)])
+        return served.engine.stream([Request(tuple(ids), served.adapter, sampling) for ids, sampling in prompts])
+
+    def prompt_logprobs(self, model: str, prompt_ids: Sequence[int], top: int) -> list[TokenLogprob]:
+        """How probable the model held each token of a prompt, and the `top` likeliest in its place."""
+        served = self.served(model)
+        return served.engine.prompt_logprobs(prompt_ids, adapter=served.adapter, top=top)
 
     def answer(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Answer:
         """Answer one conversation."""

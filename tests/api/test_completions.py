@@ -68,8 +68,9 @@ def test_a_stop_text_ends_it(client):
     ("more", "param"),
     [
         ({"suffix": "end"}, "suffix"),
-        ({"logprobs": 2}, "logprobs"),
-        ({"best_of": 3}, "best_of"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"best_of": 3, "n": 4}, "best_of"),
+        ({"best_of": 3, "stream": True}, "best_of"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"prompt": [100_000]}, "prompt"),
         ({"n": 0}, "n"),
@@ -79,6 +80,42 @@ def test_what_can_not_be_honoured_is_named(client, more, param):
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, **more)
     assert caught.value.param == param and caught.value.message
+
+
+def test_a_prompt_s_own_tokens_are_weighed(client, server):
+    """As lm-evaluation-harness asks: the prompt back with its log-probabilities, which the answer's carry on."""
+    prompt = "Once upon a time"
+    ids = server.workspace.prompt(str(server.base), prompt)[1]
+    only = ask(client, prompt, echo=True, logprobs=1, max_tokens=0).choices[0].logprobs
+    assert "".join(only.tokens) == prompt and len(only.tokens) == len(ids)
+    assert only.text_offset == [len("".join(only.tokens[:i])) for i in range(len(ids))]
+    assert only.token_logprobs[0] is None and only.top_logprobs[0] is None
+    for token, value, top in list(zip(only.tokens, only.token_logprobs, only.top_logprobs, strict=True))[1:]:
+        assert top[token] == value <= max(top.values()) <= 0 and len(top) <= 2
+    answer = ask(client, prompt, echo=True, logprobs=1, max_tokens=4).choices[0]
+    assert answer.logprobs.token_logprobs[: len(ids)] == only.token_logprobs
+    # A token is as probable where it is read as where it is written.
+    for token in (7, 20):
+        read = ask(client, [*ids, token], echo=True, logprobs=0, max_tokens=0).choices[0].logprobs
+        written = ask(client, ids, logprobs=0, max_tokens=1, logit_bias={token: 100}).choices[0].logprobs
+        assert read.token_logprobs[-1] == pytest.approx(written.token_logprobs[0], abs=0.05)  # in bf16, where there is any
+    frames = list(ask(client, prompt, echo=True, logprobs=1, max_tokens=4, stream=True))
+    assert [t for f in frames for t in f.choices[0].logprobs.tokens] == answer.logprobs.tokens
+    assert [o for f in frames for o in f.choices[0].logprobs.text_offset] == answer.logprobs.text_offset
+
+
+def test_the_best_of_several_is_the_most_probable_by_token(client):
+    more = {"temperature": 1.0, "seed": 5, "logprobs": 0, "max_tokens": 6}
+    tries = ask(client, n=6, best_of=6, **more)
+    best = ask(client, n=2, best_of=6, **more)
+
+    def mean(choice):
+        return sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs)
+
+    ranked = sorted(tries.choices, key=mean, reverse=True)
+    assert [c.text for c in best.choices] == [c.text for c in ranked[:2]]
+    assert best.usage.completion_tokens == tries.usage.completion_tokens
+    assert ask(client, n=1, best_of=6, **{**more, "logprobs": None}).choices[0].text == ranked[0].text
 
 
 def test_prompts_that_say_nothing():

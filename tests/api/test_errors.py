@@ -47,8 +47,6 @@ def http(server: Running):
 # ── bodies ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 UNSUPPORTED = {
-    "functions": [{"name": "f"}],
-    "function_call": {"name": "f"},
     "modalities": ["text", "audio"],
     "audio": {"voice": "alloy", "format": "wav"},
     "web_search_options": {},

@@ -148,6 +148,33 @@ def test_words_and_several_calls_in_one_answer():
         assert [call.id for call in choice.message.tool_calls] == ["call_0", "call_1"]
 
 
+def test_functions_are_tools_by_their_older_name():
+    """Scripts of 2023 send `functions` and read `message.function_call`."""
+    asked: list[dict] = []
+
+    class Remembering(Scripted):
+        def stream(self, model, messages, sampling, **more):
+            asked.append(more)
+            return super().stream(model, messages, sampling)
+
+    body = {**BODY, "functions": [STOCK["function"]]}
+    del body["tools"]
+    with serving(Remembering(two_calls)) as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
+        plain = client.chat.completions.create(**body).choices[0]
+        frames = [f.choices[0] for f in client.chat.completions.create(**body, stream=True) if f.choices]
+        client.chat.completions.create(**body, function_call={"name": "stock"})
+        client.chat.completions.create(**body, function_call="none")
+    assert (plain.finish_reason, plain.message.content) == ("function_call", "Let me look.")
+    assert (plain.message.function_call.name, plain.message.tool_calls) == ("f0", None)
+    deltas = [f.delta.function_call for f in frames if f.delta.function_call]
+    assert (deltas[0].name, frames[-1].finish_reason) == ("f0", "function_call")
+    assert "".join(d.arguments for d in deltas[:2]) == CALL["arguments"]
+    assert [a["tools"] for a in asked] == [[STOCK]] * 3 + [[]]
+    only = frozenset({"stock"})
+    assert [a["use"] for a in asked] == [ToolUse(most=1)] * 2 + [ToolUse(only, must=True, most=1), ToolUse(most=1)]
+
+
 def test_tools_reach_the_model_as_they_were_sent_and_none_hides_them():
     """The chat template writes keys in their order: a tool must look as it did in training."""
     asked: list[dict] = []
@@ -189,7 +216,11 @@ def test_tools_reach_the_model_as_they_were_sent_and_none_hides_them():
         ({"tools": [{"type": "function", "function": {"name": "f", "strict": "yes"}}]}, "tools[0].function.strict", "invalid_type"),
         ({"tools": [STOCK] * 129}, "tools", None),
         ({"tools": "stock"}, "tools", None),
-        ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
+        ({"functions": [{"name": "f"}]}, "functions", "invalid_parameter_combination"),
+        ({"tools": None, "functions": [{"name": "two words"}]}, "functions[0].function.name", None),
+        ({"tools": None, "functions": [{"name": "f"}], "function_call": {"name": "g"}}, "function_call", "invalid_value"),
+        ({"function_call": "auto"}, "function_call", "invalid_parameter_combination"),
+        ({"tools": None, "functions": [{"name": "f"}], "function_call": "required"}, "function_call", None),
     ],
 )  # fmt: skip
 def test_what_can_not_be_honoured_is_named(body, param, code):
@@ -212,6 +243,6 @@ def test_only_so_many_calls_as_asked_for_are_given():
     one = '<tool_call>{"name": "stock", "arguments": {}}</tool_call>'
     for most, count in ((None, 3), (1, 1), (2, 2)):
         pieces = (piece for piece in (Piece(0, one), Piece(0, f" {one}"), Piece(0, one, "end", Usage(1, 1))))
-        got = list(with_calls(pieces, TagReader(["stock"]), most=most))
+        got = list(with_calls(pieces, [TagReader(["stock"])], most=most))
         assert sum(len(piece.calls) for piece in got) == count
         assert "".join(piece.text for piece in got) == ""

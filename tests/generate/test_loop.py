@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -128,6 +129,35 @@ def test_a_prompt_that_begins_like_an_earlier_one_computes_only_the_rest(bases, 
     assert other.text != first.text
     engine.answers([Request((*LONG[:70], 99, *LONG[71:150]), None, GREEDY)])
     assert engine.load.cached_tokens == 150 // BLOCK_TOKENS * BLOCK_TOKENS + 70 // BLOCK_TOKENS * BLOCK_TOKENS
+
+
+def test_prompts_that_come_together_and_begin_alike_compute_the_beginning_once(bases):
+    engine, tokens = Engine(bases("llama")), 150
+    alone = [engine.answers([Request(LONG[:tokens], None, replace(GREEDY, temperature=1.0, seed=s))])[0] for s in range(4)]
+    engine = Engine(bases("llama"))
+    together = engine.answers([Request(LONG[:tokens], None, replace(GREEDY, temperature=1.0, seed=s)) for s in range(4)])
+    assert [a.text for a in together] == [a.text for a in alone] and len({a.text for a in alone}) > 1
+    assert engine.load.prompt_tokens == tokens + 3 * (tokens % BLOCK_TOKENS)
+
+
+def test_a_failure_between_passes_ends_its_requests_and_no_later_ones(bases):
+    engine = Engine(bases("llama"))
+
+    class Failing(Blocks):
+        left = 1
+
+        def extend(self, holding, tokens):
+            self.left -= 1
+            if self.left == 0:
+                raise ValueError("no such block")
+            return super().extend(holding, tokens)
+
+    engine._loop._forward.blocks = Failing(engine._loop._blocks.count)
+    with pytest.raises(ValueError, match="no such block"):
+        engine.answers([Request(PROMPTS[0], None, GREEDY), Request(LONG, None, GREEDY)])
+    assert engine.answers([Request(PROMPTS[0], None, GREEDY)])[0].text
+    blocks = engine._loop._blocks
+    until(lambda: blocks.free == blocks.count and not engine._loop._running)
 
 
 def test_with_little_memory_for_keys_rows_start_again_and_answer_the_same(bases):

@@ -14,7 +14,7 @@ from journeyman.records import Message
 from journeyman.starter import path as starter_path
 from journeyman.text.encode import prompt_and_answer
 from journeyman.text.template import ChatFormat
-from journeyman.text.tools import CallReader, ListReader, TagReader, call_reader
+from journeyman.text.tools import CallReader, ListReader, TagReader, call_readers
 
 NAMES = ["stock", "price"]
 HERMES = (
@@ -59,14 +59,14 @@ def test_what_training_writes_is_read_back_however_it_arrives(chat, content, cal
     _, answer = prompt_and_answer([Message("user", "Hi"), Message("assistant", content, tool_calls=tuple(made))], (), chat)
     written = answer.removesuffix(chat.end_of_turn)
     for seed in range(20):
-        reader = call_reader(chat, NAMES)
+        (reader,) = call_readers(chat, NAMES)
         assert read(reader, *pieces_of(written, seed)) == (content, [m["function"] for m in made])
 
 
 @pytest.mark.parametrize("template", [tiny.MISTRAL, tiny.LLAMA3, tiny.GEMMA, None])
 def test_a_template_without_calls_has_no_reader(tmp_path, template):
     tiny.write_tokenizer(tmp_path, template)
-    assert call_reader(ChatFormat.open(tmp_path), NAMES) is None
+    assert call_readers(ChatFormat.open(tmp_path), NAMES) == []
 
 
 @pytest.mark.parametrize("form", ["<function={{ c.function.name }}>", "<tool_call><function={{ c.function.name }}></tool_call>"])
@@ -75,7 +75,7 @@ def test_a_template_that_writes_calls_in_another_form_has_no_reader(tmp_path, fo
     tiny.write_tokenizer(tmp_path, template)
     chat = ChatFormat.open(tmp_path)
     assert "probe" in chat.render([Message("assistant", tool_calls=(call("probe"),))], add_generation_prompt=False)
-    assert call_reader(chat, NAMES) is None
+    assert call_readers(chat, NAMES) == []
 
 
 NO_CALLS = [

@@ -9,9 +9,8 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -25,7 +24,6 @@ from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import AbandonedError, Decoder, Pieces
 from journeyman.api.wire import (
     FINISH_REASONS,
-    MAX_SEED,
     AnswerMessage,
     CallDelta,
     ChatChoice,
@@ -45,8 +43,7 @@ from journeyman.errors import JourneymanError
 from journeyman.records import Message, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
+    from journeyman.api.wire_completions import CompletionRequest
     from journeyman.generate.engine import Piece
     from journeyman.generate.logprobs import TokenLogprob
     from journeyman.generate.sampling import Sampling
@@ -141,37 +138,40 @@ async def deliver(
 def answers(
     workspace: Workspace, model: CallableModel, messages: tuple[Message, ...], body: ChatRequest
 ) -> Iterator[Piece]:
-    """The pieces of all `n` answers, one answer after the other. Runs in a thread: it loads torch and the model."""
-    for index in range(body.n or 1):
-        pieces = workspace.stream(
-            model.source,
-            messages,
-            sampling_of(body, index),
-            tools=body.offered_tools(),
-            use=body.tool_use(),
-        )
-        with closing(cast("Generator[Piece, None, None]", pieces)):
-            for piece in pieces:
-                yield replace(piece, index=index)
+    """The pieces of all `n` answers. Runs in a thread: it loads torch and the model."""
+    return workspace.stream(
+        model.source,
+        messages,
+        sampling_of(body),
+        tools=body.offered_tools(),
+        use=body.tool_use(),
+        n=body.n or 1,
+    )
 
 
-def sampling_of(body: ChatRequest, index: int = 0) -> Sampling:
-    """How answer `index` is sampled, by OpenAI's defaults. A seed gives each of `n` answers one of its own."""
+def sampling_of(body: ChatRequest) -> Sampling:
+    """How the first answer is sampled, by OpenAI's defaults; the engine gives each of `n` answers a seed of its own."""
     from journeyman.generate.sampling import Sampling
 
-    seed = None if body.seed is None else (body.seed + index) % (MAX_SEED + 1)
     return Sampling(
         max_tokens=min(body.max_completion_tokens or body.max_tokens or TO_THE_END, TO_THE_END),
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
-        seed=seed,
-        stop=tuple(body.stop or ()),
-        frequency_penalty=body.frequency_penalty or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        logit_bias={int(token_id): bias for token_id, bias in (body.logit_bias or {}).items()},
         json_schema=body.json_schema_text(),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        **drawn(body),
     )
+
+
+def drawn(body: ChatRequest | CompletionRequest) -> dict[str, Any]:
+    """What both routes' requests say of how tokens are drawn, as fields of a Sampling."""
+    return {
+        "temperature": 1.0 if body.temperature is None else body.temperature,
+        "top_p": 1.0 if body.top_p is None else body.top_p,
+        "seed": body.seed,
+        "stop": tuple(body.stop or ()),
+        "frequency_penalty": body.frequency_penalty or 0.0,
+        "presence_penalty": body.presence_penalty or 0.0,
+        "logit_bias": {int(token_id): bias for token_id, bias in (body.logit_bias or {}).items()},
+    }
 
 
 # ── whole ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,7 +189,7 @@ async def _collect(pieces: AsyncIterator[Piece], body: ChatRequest, header: _Hea
         logprobs[piece.index] += piece.logprobs
         calls[piece.index] += [ToolCall.model_validate(call) for call in piece.calls]
         if piece.stop is not None:
-            reasons[piece.index] = _reason(piece.stop, called=bool(calls[piece.index]))
+            reasons[piece.index] = _reason(piece.stop, body, called=bool(calls[piece.index]))
         meter.add(piece)
     return ChatCompletion(
         id=header.id,
@@ -199,7 +199,7 @@ async def _collect(pieces: AsyncIterator[Piece], body: ChatRequest, header: _Hea
         choices=[
             ChatChoice(
                 index=index,
-                message=_message(texts[index], calls[index]),
+                message=_message(texts[index], calls[index], older=bool(body.functions)),
                 logprobs=wire_logprobs(logprobs[index]) if body.logprobs else None,
                 finish_reason=reasons[index],
             )
@@ -209,13 +209,19 @@ async def _collect(pieces: AsyncIterator[Piece], body: ChatRequest, header: _Hea
     )
 
 
-def _message(text: str, calls: list[ToolCall]) -> AnswerMessage:
-    """The turn; one that only calls has no content, as OpenAI has it."""
-    return AnswerMessage(content=text or None, tool_calls=calls) if calls else AnswerMessage(content=text)
+def _message(text: str, calls: list[ToolCall], *, older: bool) -> AnswerMessage:
+    """The turn; one that only calls has no content, as OpenAI has it. Who sent `functions` is answered in that form."""
+    if not calls:
+        return AnswerMessage(content=text)
+    if older:
+        return AnswerMessage(content=text or None, function_call=calls[0].function)
+    return AnswerMessage(content=text or None, tool_calls=calls)
 
 
-def _reason(stop: Stop, *, called: bool) -> FinishReason:
-    return "tool_calls" if called and stop == "end" else FINISH_REASONS[stop]
+def _reason(stop: Stop, body: ChatRequest, *, called: bool) -> FinishReason:
+    if called and stop == "end":
+        return "function_call" if body.functions else "tool_calls"
+    return FINISH_REASONS[stop]
 
 
 class _Meter:
@@ -267,10 +273,11 @@ async def _frames(
                 yield _frame(header, [_choice(piece.index, Delta(content=piece.text), logprobs=logprobs)], usage)
             for call in piece.calls:
                 for delta in _call_deltas(call, called[piece.index]):
-                    yield _frame(header, [_choice(piece.index, Delta(tool_calls=[delta]))], usage)
+                    change = Delta(function_call=delta.function) if body.functions else Delta(tool_calls=[delta])
+                    yield _frame(header, [_choice(piece.index, change)], usage)
                 called[piece.index] += 1
             if piece.stop is not None:
-                reason = _reason(piece.stop, called=called[piece.index] > 0)
+                reason = _reason(piece.stop, body, called=called[piece.index] > 0)
                 yield _frame(header, [_choice(piece.index, Delta(), reason)], usage)
             meter.add(piece)
         if body.include_usage:

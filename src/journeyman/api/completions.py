@@ -8,27 +8,24 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from journeyman.api.chat import deliver
+from journeyman.api.chat import deliver, drawn
 from journeyman.api.errors import envelope_of
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import AbandonedError, Decoder
-from journeyman.api.wire import MAX_SEED
-from journeyman.api.wire_completions import CompletionRequest, TextChoice, TextCompletion
+from journeyman.api.wire import MIN_LOGPROB
+from journeyman.api.wire_completions import CompletionRequest, TextChoice, TextCompletion, TextLogprobs
 from journeyman.errors import JourneymanError
 from journeyman.records import Stop, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from journeyman.generate.engine import Piece
+    from journeyman.generate.logprobs import TokenLogprob
     from journeyman.generate.sampling import Sampling
     from journeyman.workspace import Workspace
 
@@ -52,7 +49,7 @@ def router(workspace: Workspace, catalogue: Catalogue, decoder: Decoder) -> APIR
         header = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model.id}
 
         async def whole(pieces: AsyncIterator[Piece]) -> Response:
-            return JSONResponse((await _collect(pieces, header, body.n or 1)).model_dump())
+            return JSONResponse((await _collect(pieces, body, header)).model_dump())
 
         def frames(pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
             return _frames(pieces, body, header, request.state.request_id)
@@ -66,51 +63,72 @@ def router(workspace: Workspace, catalogue: Catalogue, decoder: Decoder) -> APIR
 
 
 def _answers(workspace: Workspace, model: CallableModel, body: CompletionRequest) -> Iterator[Piece]:
-    """The pieces of all answers: `n` of each prompt, the first prompt's first. Runs in a thread."""
+    """The pieces of all answers, `tries` of each prompt, the first prompt's first. Runs in a thread."""
+    from journeyman.generate.engine import Piece
+
     prompts = [workspace.prompt(model.source, prompt) for prompt in body.prompts()]
-    n = body.n or 1
     for number, (text, ids) in enumerate(prompts):
-        for index in range(n):
-            yield from _answer(
-                workspace, model, body, ids, index, number * n + index, text if body.echo else ""
-            )
-
-
-def _answer(
-    workspace: Workspace,
-    model: CallableModel,
-    body: CompletionRequest,
-    ids: Sequence[int],
-    index: int,
-    place: int,
-    echo: str,
-) -> Iterator[Piece]:
-    if body.max_tokens == 0:  # only the prompt is wanted back
-        from journeyman.generate.engine import Piece
-
-        yield Piece(place, echo, "length", Usage(len(ids), 0))
+        if body.echo:
+            read = () if body.logprobs is None else workspace.prompt_logprobs(model.source, ids, body.logprobs)
+            for index in range(body.tries):
+                yield Piece(number * body.tries + index, text, logprobs=tuple(read))
+    if body.max_tokens == 0:  # only the prompts are wanted back
+        for place in range(len(prompts) * body.tries):
+            yield Piece(place, "", "length", Usage(len(prompts[place // body.tries][1]), 0))
         return
-    pieces = workspace.go_on(model.source, ids, _sampling(body, index))
-    with closing(cast("Generator[Piece, None, None]", pieces)):
-        for piece in pieces:
-            yield replace(piece, index=place, text=echo + piece.text)
-            echo = ""
+    sampling = _sampling(body)
+    yield from workspace.go_on(
+        model.source, [(ids, sampling.nth(index)) for _, ids in prompts for index in range(body.tries)]
+    )
 
 
-def _sampling(body: CompletionRequest, index: int) -> Sampling:
+def _sampling(body: CompletionRequest) -> Sampling:
     from journeyman.generate.sampling import Sampling
 
-    seed = None if body.seed is None else (body.seed + index) % (MAX_SEED + 1)
-    return Sampling(
-        max_tokens=min(MAX_TOKENS if body.max_tokens is None else body.max_tokens, 2**31),
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
-        seed=seed,
-        stop=tuple(body.stop or ()),
-        frequency_penalty=body.frequency_penalty or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        logit_bias={int(token_id): bias for token_id, bias in (body.logit_bias or {}).items()},
-    )
+    # The best are chosen by their log-probabilities, wanted or not.
+    logprobs = 0 if body.logprobs is None and body.tries > (body.n or 1) else body.logprobs
+    max_tokens = min(MAX_TOKENS if body.max_tokens is None else body.max_tokens, 2**31)
+    return Sampling(max_tokens=max_tokens, logprobs=logprobs, **drawn(body))
+
+
+class _Written:
+    """One answer as its pieces come: its text, and how probable the model holds it."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.reason: Literal["stop", "length"] | None = None
+        self.tokens: list[TokenLogprob] = []
+
+    def take(self, piece: Piece) -> None:
+        self.text += piece.text
+        self.tokens += [*piece.logprobs, *([piece.ended] if piece.ended else [])]
+        if piece.stop is not None:
+            self.reason = ENDED[piece.stop]
+
+    @property
+    def mean_logprob(self) -> float:
+        """By which OpenAI chooses the best: the mean over tokens, not the sum, which would favour short answers."""
+        known = [token.logprob for token in self.tokens if token.logprob is not None]
+        return sum(known) / len(known) if known else 0.0
+
+
+def _logprobs(tokens: Sequence[TokenLogprob], before_bytes: bytes = b"") -> TextLogprobs:
+    """The engine's log-probabilities as this route writes them; offsets are characters, `before_bytes` what came before."""
+    shown = TextLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
+    read = before_bytes
+    for token in tokens:
+        text = token.token.decode("utf-8", "replace")
+        shown.tokens.append(text)
+        shown.text_offset.append(len(read.decode("utf-8", "ignore")))
+        read += token.token
+        if token.logprob is None:
+            shown.token_logprobs.append(None)
+            shown.top_logprobs.append(None)
+            continue
+        likeliest = {other.decode("utf-8", "replace"): max(value, MIN_LOGPROB) for other, value in token.top}
+        shown.token_logprobs.append(max(token.logprob, MIN_LOGPROB))
+        shown.top_logprobs.append({text: shown.token_logprobs[-1] or 0.0} | likeliest)
+    return shown
 
 
 class _Tally:
@@ -135,19 +153,25 @@ class _Tally:
         }
 
 
-async def _collect(pieces: AsyncIterator[Piece], header: dict[str, Any], n: int) -> TextCompletion:
-    texts: dict[int, str] = defaultdict(str)
-    reasons: dict[int, Literal["stop", "length"]] = {}
-    tally = _Tally(n)
+async def _collect(
+    pieces: AsyncIterator[Piece], body: CompletionRequest, header: dict[str, Any]
+) -> TextCompletion:
+    written: dict[int, _Written] = defaultdict(_Written)
+    tally = _Tally(body.tries)
     async for piece in pieces:
-        texts[piece.index] += piece.text
-        if piece.stop is not None:
-            reasons[piece.index] = ENDED[piece.stop]
+        written[piece.index].take(piece)
         tally.add(piece)
-    choices = [
-        TextChoice(index=index, text=texts[index], finish_reason=reason)
-        for index, reason in sorted(reasons.items())
-    ]
+    choices: list[TextChoice] = []
+    for first in range(0, len(written), body.tries):
+        tries = [written[place] for place in range(first, first + body.tries)]
+        if body.tries > (body.n or 1):
+            tries.sort(key=lambda answer: answer.mean_logprob, reverse=True)
+        for answer in tries[: body.n or 1]:
+            logprobs = None if body.logprobs is None else _logprobs(answer.tokens)
+            choice = TextChoice(
+                index=len(choices), text=answer.text, logprobs=logprobs, finish_reason=answer.reason
+            )
+            choices.append(choice)
     return TextCompletion(**header, choices=choices, usage=tally.shown())
 
 
@@ -155,7 +179,8 @@ async def _frames(
     pieces: AsyncIterator[Piece], body: CompletionRequest, header: dict[str, Any], request_id: str
 ) -> AsyncIterator[str]:
     usage: dict[str, Any] = {"usage": None} if body.include_usage else {}
-    tally = _Tally(body.n or 1)
+    tally = _Tally(body.tries)
+    read: dict[int, bytes] = defaultdict(bytes)
 
     def frame(choices: list[TextChoice], usage: dict[str, Any]) -> str:
         shown = {**header, "object": "text_completion", "choices": [c.model_dump() for c in choices], **usage}
@@ -164,8 +189,14 @@ async def _frames(
     try:
         async for piece in pieces:
             reason = None if piece.stop is None else ENDED[piece.stop]
-            if piece.text or reason is not None:
-                yield frame([TextChoice(index=piece.index, text=piece.text, finish_reason=reason)], usage)
+            tokens = [*piece.logprobs, *([piece.ended] if piece.ended else [])]
+            if piece.text or tokens or reason is not None:
+                logprobs = None if body.logprobs is None else _logprobs(tokens, read[piece.index])
+                read[piece.index] += b"".join(token.token for token in tokens)
+                choice = TextChoice(
+                    index=piece.index, text=piece.text, logprobs=logprobs, finish_reason=reason
+                )
+                yield frame([choice], usage)
             tally.add(piece)
         if body.include_usage:
             yield frame([], {"usage": tally.shown()})

@@ -31,7 +31,7 @@ from journeyman.records import Message, Stop, ToolUse
 if TYPE_CHECKING:
     from journeyman.generate.logprobs import TokenLogprob
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 FINISH_REASONS: dict[Stop, FinishReason] = {"end": "stop", "length": "length", "cancelled": "stop"}
 
 MAX_SEED = 2**63 - 1
@@ -228,6 +228,17 @@ def _as_choice(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
 
+def _as_tools(value: Any) -> Any:
+    return [{"type": "function", "function": item} for item in value] if isinstance(value, list) else value
+
+
+def _as_older_choice(value: Any) -> Any:
+    """`function_call` names a function or says none or auto; it never asks for just any call."""
+    if isinstance(value, dict):
+        return {"type": "function", "function": value}
+    return {"type": value} if value in ("none", "auto") else value
+
+
 class NamedSchema(_Strict):
     """The schema of an answer. An answer always fits it here, `strict` or not."""
 
@@ -252,7 +263,6 @@ StopTexts = Annotated[
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-_FUNCTIONS = "Send `tools` and `tool_choice` instead."
 
 MIN_LOGPROB = -9999.0
 """OpenAI's value for a token that is as good as impossible; JSON has no infinity."""
@@ -312,8 +322,16 @@ class ChatRequest(_Strict):
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
 
-    functions: Annotated[Any, only(empty, _FUNCTIONS)] = None
-    function_call: Annotated[Any, only(lambda v: v in ("none", "auto"), _FUNCTIONS)] = None
+    functions: Annotated[
+        Annotated[list[Tool], Field(max_length=128)] | None,
+        BeforeValidator(_as_tools, json_schema_input_type=list[dict[str, Any]] | None),
+    ] = None
+    function_call: Annotated[
+        ToolChoice | None,
+        BeforeValidator(
+            _as_older_choice, json_schema_input_type=Literal["none", "auto"] | dict[str, Any] | None
+        ),
+    ] = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     modalities: Annotated[Any, only(lambda v: v == ["text"], "Only text can be answered.")] = None
@@ -350,8 +368,22 @@ class ChatRequest(_Strict):
                 fix="set logprobs to true, or leave top_logprobs out",
                 code="invalid_parameter_combination",
             )
+        self._check_older()
         self._check_format()
         self._check_choice()
+
+    def _check_older(self) -> None:
+        """`functions` and `function_call` are what `tools` and `tool_choice` were called before."""
+        pairs = (("functions", "tools"), ("function_call", "tool_choice"))
+        newer = [new for _, new in pairs if getattr(self, new) is not None]
+        for old, new in pairs:
+            if getattr(self, old) is not None and newer:
+                raise RequestError(
+                    f"'{old}' does not go with '{newer[0]}'",
+                    where=old,
+                    fix=f"send {new} in its place",
+                    code="invalid_parameter_combination",
+                )
 
     def _check_format(self) -> None:
         wanted = self.response_format
@@ -373,23 +405,24 @@ class ChatRequest(_Strict):
             )
 
     def _check_choice(self) -> None:
-        choice = self.tool_choice
+        choice = self._choice
         if choice is None:
             return
-        offered = {tool.function.name for tool in self.tools or ()}
+        where, tools = ("tool_choice", "tools") if self.tool_choice else ("function_call", "functions")
+        offered = {tool.function.name for tool in self._offered}
         if choice.must and not offered:
             raise RequestError(
-                "A call is asked for and no tools are offered",
-                where="tool_choice",
-                fix="send tools, or leave tool_choice out",
+                f"A call is asked for and no {tools} are offered",
+                where=where,
+                fix=f"send {tools}, or leave {where} out",
                 code="invalid_parameter_combination",
             )
         unknown = sorted((choice.names or frozenset()) - offered)
         if unknown:
             raise RequestError(
-                f"These functions of 'tool_choice' are not among 'tools': {', '.join(unknown)[:300]}",
-                where="tool_choice",
-                fix="offer them in tools, or choose others",
+                f"These functions of '{where}' are not among '{tools}': {', '.join(unknown)[:300]}",
+                where=where,
+                fix=f"offer them in {tools}, or choose others",
                 code="invalid_value",
             )
 
@@ -406,15 +439,23 @@ class ChatRequest(_Strict):
         """Whether a stream ends with a frame of usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
+    @property
+    def _offered(self) -> list[Tool]:
+        return self.tools or self.functions or []
+
+    @property
+    def _choice(self) -> ToolChoice | None:
+        return self.tool_choice or self.function_call
+
     def offered_tools(self) -> list[dict[str, Any]]:
         """The tools that the model is told of and may call; none where the client wants no call."""
-        none = self.tool_choice is not None and self.tool_choice.type == "none"
-        return [] if none else [tool.sent for tool in self.tools or ()]
+        none = self._choice is not None and self._choice.type == "none"
+        return [] if none else [tool.sent for tool in self._offered]
 
     def tool_use(self) -> ToolUse:
         """Which of the tools may be called, whether one has to be, and how often."""
-        choice = self.tool_choice or ToolChoice(type="auto")
-        one = self.parallel_tool_calls is False or choice.type == "function"
+        choice = self._choice or ToolChoice(type="auto")
+        one = self.parallel_tool_calls is False or choice.type == "function" or bool(self.functions)
         return ToolUse(choice.names, choice.must, 1 if one else None)
 
     def conversation(self) -> tuple[Message, ...]:
@@ -434,17 +475,20 @@ class WireUsage(BaseModel):
 
 
 class AnswerMessage(BaseModel):
-    """The assistant's turn; `tool_calls` is not sent where there are none."""
+    """The assistant's turn; `tool_calls`, and `function_call` as its older form, are not sent where there are none."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
     annotations: list[Any] = []
     tool_calls: list[ToolCall] | None = None
+    function_call: Function | None = None
 
     @model_serializer(mode="wrap")
     def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         out: dict[str, Any] = handler(self)
+        if self.function_call is None:
+            del out["function_call"]
         if self.tool_calls is None:
             del out["tool_calls"]
         else:
@@ -485,10 +529,10 @@ def wire_logprobs(tokens: Sequence[TokenLogprob]) -> Logprobs:
     )
 
 
-def _token(token: bytes, logprob: float) -> dict[str, Any]:
+def _token(token: bytes, logprob: float | None) -> dict[str, Any]:
     return {
         "token": token.decode("utf-8", "replace"),
-        "logprob": max(logprob, MIN_LOGPROB),
+        "logprob": MIN_LOGPROB if logprob is None else max(logprob, MIN_LOGPROB),
         "bytes": list(token),
     }
 
@@ -538,6 +582,7 @@ class Delta(BaseModel):
     content: str | None = None
     refusal: None = None
     tool_calls: list[CallDelta] | None = None
+    function_call: FunctionDelta | None = None
 
 
 class ChunkChoice(BaseModel):

@@ -44,19 +44,24 @@ class CompletionRequest(Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     suffix: Annotated[Any, only(empty, "Text can't be filled in between here.")] = None
-    logprobs: Annotated[Any, only(lambda v: False, "Log-probabilities are not available on this route.")] = (
-        None
-    )
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     user: str | None = None
 
     def check(self) -> None:
         """Refuse fields that contradict each other. Raises RequestError."""
-        if self.best_of is not None and self.best_of != (self.n or 1):
+        if self.best_of is not None and self.best_of < (self.n or 1):
             raise RequestError(
-                "Unsupported parameter: 'best_of' other than n",
+                f"best_of is {self.best_of} and n {self.n}",
                 where="best_of",
-                fix="leave best_of out, and choose of n answers",
-                code="unsupported_parameter",
+                fix="ask for at least as many answers as shall be given",
+                code="invalid_value",
+            )
+        if self.stream and self.tries > (self.n or 1):
+            raise RequestError(
+                "The best answers are known when all are written, so that they can't be streamed",
+                where="best_of",
+                fix="set stream to false, or leave best_of out",
+                code="invalid_parameter_combination",
             )
         refuse_stray_stream_options(self.stream_options, self.stream)
 
@@ -64,6 +69,11 @@ class CompletionRequest(Strict):
     def include_usage(self) -> bool:
         """Whether a stream ends with a frame of usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def tries(self) -> int:
+        """How many answers to each prompt are written, of which the `n` best are given."""
+        return self.best_of or self.n or 1
 
     def prompts(self) -> list[str | list[int]]:
         """Each prompt by itself."""
@@ -74,12 +84,21 @@ class CompletionRequest(Strict):
         return list(self.prompt)
 
 
+class TextLogprobs(BaseModel):
+    """The log-probabilities of a text's tokens, one list for each thing said of them. A prompt's first token has none."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
 class TextChoice(BaseModel):
     """One answer to one prompt."""
 
     text: str
     index: int
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
     finish_reason: Literal["stop", "length"] | None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
-def with_calls(pieces: Iterator[Piece], reader: CallReader, *, most: int | None = None) -> Iterator[Piece]:
-    """The pieces of one answer with its tool calls taken out of the text; calls beyond `most` are left out."""
-    left = most
+def with_calls(pieces: Iterator[Piece], readers: Sequence[CallReader], *, most: int | None = None) -> Iterator[Piece]:
+    """The pieces of answers with their tool calls taken out of the text, by a reader each; calls beyond `most` are left out."""
+    called = [0] * len(readers)
     with closing(cast("Generator[Piece, None, None]", pieces)):
         for piece in pieces:
+            reader = readers[piece.index]
             text, calls = reader.push(piece.text)
             if piece.stop is not None:
                 rest, last = reader.finish()
                 text, calls = text + rest, [*calls, *last]
-            if left is not None:
-                calls = calls[:left]
-                left -= len(calls)
+            if most is not None:
+                calls = calls[: most - called[piece.index]]
+            called[piece.index] += len(calls)
             if text or calls or piece.logprobs or piece.stop is not None:
                 yield replace(piece, text=text, calls=tuple(calls))

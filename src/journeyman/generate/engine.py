@@ -19,7 +19,8 @@ from journeyman.errors import ModelNotFound, RequestError
 from journeyman.generate.adapters import MAX_ADAPTERS, Adapters
 from journeyman.generate.constrain import Vocabulary
 from journeyman.generate.forward import make_forward
-from journeyman.generate.likelihood import Likelihood, likelihoods
+from journeyman.generate.likelihood import Likelihood, likelihoods, prompt_logits
+from journeyman.generate.logprobs import TokenLogprob, bytes_of, token_logprob
 from journeyman.generate.loop import MAX_ROWS, MAX_WAITING, Load, Loop
 from journeyman.generate.row import Piece, Request, Row, Sink
 from journeyman.generate.sampling import Sampling, own_repetition_penalty
@@ -134,6 +135,24 @@ class Engine:
             self._activate(adapter)
             return likelihoods(self._model, rows, context_tokens=self.context_tokens, device=self.device)
 
+    def prompt_logprobs(
+        self, prompt_ids: Sequence[int], *, adapter: str | None = None, top: int = 0
+    ) -> list[TokenLogprob]:
+        """How probable each token of a prompt is after those before it, and the `top` likeliest in its place.
+
+        Raises RequestError where the prompt is longer than the context.
+        """
+        if len(prompt_ids) > self.context_tokens:
+            raise self._too_long(len(prompt_ids))
+        first = TokenLogprob(bytes_of(self._vocabulary, prompt_ids[0]), None)
+        with self._lock:
+            self._activate(adapter)
+            rest = prompt_logits(self._model, prompt_ids, device=self.device)
+            return [
+                first,
+                *(token_logprob(self._vocabulary, i, logits_V, top) for i, logits_V in zip(prompt_ids[1:], rest, strict=True)),
+            ]
+
     def activate(self, name: str | None) -> None:
         """Let the module compute with this adapter, or bare, outside of answering (measurements)."""
         with self._lock:
@@ -184,17 +203,19 @@ class Engine:
             for row in rows:
                 row.cancelled = True
 
+    def _too_long(self, tokens: int) -> RequestError:
+        return RequestError(
+            f"this model's context is {self.context_tokens} tokens, and the messages have {tokens}",
+            where="messages",
+            fix="shorten the messages",
+            code="context_length_exceeded",
+        )
+
     def _row(self, index: int, request: Request, sink: Sink) -> Row:
         if request.adapter is not None and (self._adapters is None or request.adapter not in self._adapters):
             raise ModelNotFound(f"the adapter {request.adapter!r} is not loaded")
         if len(request.prompt_ids) >= self.context_tokens:
-            raise RequestError(
-                f"this model's context is {self.context_tokens} tokens, and the messages have "
-                f"{len(request.prompt_ids)}",
-                where="messages",
-                fix="shorten the messages",
-                code="context_length_exceeded",
-            )
+            raise self._too_long(len(request.prompt_ids))
         return Row(
             index,
             request,

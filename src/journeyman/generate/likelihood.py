@@ -60,3 +60,13 @@ def _of_batch(model: nn.Module, ids_BT: torch.Tensor, learned_BT: torch.Tensor) 
     by_row = zip(torch.split(torch.cat(picked), lengths), torch.split(torch.cat(right), lengths), strict=True)
     for log_probabilities, guesses in by_row:
         yield Likelihood(float(log_probabilities.double().sum()), len(guesses), int(guesses.sum()))
+
+
+@torch.inference_mode()
+def prompt_logits(model: nn.Module, ids: Sequence[int], *, device: str = "cpu") -> Iterator[torch.Tensor]:
+    """The logits (V) of each token of a prompt but the first; only a tile of them is in memory together."""
+    if len(ids) < 2:
+        return
+    hidden_TD = hidden_states(model, torch.tensor([ids[:-1]], device=device))[0]
+    for start in range(0, len(hidden_TD), TILE):
+        yield from output_logits(model, hidden_TD[start : start + TILE])

@@ -17,11 +17,28 @@ from journeyman.generate.constrain import Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token's bytes and natural log-probability, and the most likely tokens in its place, the likeliest first."""
+    """A token's bytes and natural log-probability, and the most likely tokens in its place, the likeliest first.
+
+    The first token of a prompt, before which nothing stands, has None.
+    """
 
     token: bytes
-    logprob: float
+    logprob: float | None
     top: tuple[tuple[bytes, float], ...] = ()
+
+
+def token_logprob(vocabulary: Vocabulary, token_id: int, logits_V: torch.Tensor, top: int) -> TokenLogprob:
+    """A token's log-probability where these are the logits."""
+    log_V = torch.log_softmax(logits_V.float(), -1)
+    values, ids = log_V.topk(min(top, len(log_V)))
+    likeliest = tuple((bytes_of(vocabulary, i), v) for i, v in zip(ids.tolist(), values.tolist(), strict=True))
+    return TokenLogprob(bytes_of(vocabulary, token_id), float(log_V[token_id]), likeliest)
+
+
+def bytes_of(vocabulary: Vocabulary, token_id: int) -> bytes:
+    """A token as bytes; none for an id that the tokenizer doesn't know, since a model's logits may be wider."""
+    tokens = vocabulary.tokens
+    return bytes(tokens.decode_bytes([token_id])) if token_id < tokens.vocab_size else b""
 
 
 class LogprobStream:
@@ -36,10 +53,7 @@ class LogprobStream:
 
     def push(self, token_id: int, logits_V: torch.Tensor) -> None:
         """Add a token, chosen at these logits."""
-        log_V = torch.log_softmax(logits_V.float(), -1)
-        values, ids = log_V.topk(min(self._top, len(log_V)))
-        top = tuple((self._bytes(i), v) for i, v in zip(ids.tolist(), values.tolist(), strict=True))
-        self._held.append(TokenLogprob(self._bytes(token_id), float(log_V[token_id]), top))
+        self._held.append(token_logprob(self._vocabulary, token_id, logits_V, self._top))
 
     def shown(self, text: str, *, end: bool = False) -> tuple[TokenLogprob, ...]:
         """The tokens of which something is shown with `text`; at an `end` by length, all that are left."""
@@ -49,8 +63,3 @@ class LogprobStream:
             given.append(self._held.pop(0))
             self._given_bytes += len(given[-1].token)
         return tuple(given)
-
-    def _bytes(self, token_id: int) -> bytes:
-        tokens = self._vocabulary.tokens
-        # A model's logits may be wider than its tokenizer.
-        return bytes(tokens.decode_bytes([token_id])) if token_id < tokens.vocab_size else b""

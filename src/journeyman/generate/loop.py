@@ -7,6 +7,7 @@ Sarathi-Serve, arXiv:2403.02310).
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -19,7 +20,7 @@ import torch
 
 from journeyman.errors import QueueFull
 from journeyman.generate.adapters import Adapters
-from journeyman.generate.blocks import BLOCK_TOKENS, Blocks, blocks_of
+from journeyman.generate.blocks import BLOCK_TOKENS, Blocks, Holding, blocks_of
 from journeyman.generate.forward import Forward, Segment
 from journeyman.generate.row import Row
 from journeyman.generate.sampling import choose
@@ -35,6 +36,8 @@ CHUNK_TOKENS = 128
 
 IDLE_S = 1.0
 """How long the thread waits for work before it ends; the next request starts another."""
+
+log = logging.getLogger("journeyman.generate")
 
 
 @dataclass(slots=True)
@@ -109,8 +112,22 @@ class Loop:
         return max(1, min(60, math.ceil(len(self._waiting) / 8 / rate)))
 
     def _run(self) -> None:
-        while self._has_work():
-            self._pass()
+        while True:
+            try:
+                if not self._has_work():
+                    return
+                self._pass()
+            except Exception as error:
+                log.exception("the answering loop failed; its requests fail, and it goes on")
+                self._abandon(error)
+
+    def _abandon(self, error: Exception) -> None:
+        """End all that is being answered after a failure outside of a pass: what it left behind is not to be trusted."""
+        rows, self._running = self._running, []
+        for row in rows:
+            if not row.done:
+                row.fail(error)
+            self._give_back(row)
 
     def _has_work(self) -> bool:
         """Take rows in and leave out those that nobody waits for; false after a while without any, and the thread ends."""
@@ -146,6 +163,9 @@ class Loop:
     def _leave(self, row: Row) -> None:
         """A row that has ended, or makes room, gives back what it holds."""
         self._running.remove(row)
+        self._give_back(row)
+
+    def _give_back(self, row: Row) -> None:
         if row.holding is not None:
             self._blocks.release(row.holding)
         row.holding, row.cache, row.computed = None, None, 0
@@ -173,12 +193,7 @@ class Loop:
 
     def _plan(self) -> list[Segment]:
         """What the next pass computes: rows of one token first, the shortest before the longest, then chunks of prompts."""
-        for row in self._running:
-            if row.holding is None:
-                row.holding = self._blocks.begin(row.adapter, row.ids)
-                row.computed = len(row.holding.blocks) * BLOCK_TOKENS
-                self.load.cached_tokens += row.computed
-        steps = self._with_room([row for row in self._running if row.pending == 1])
+        steps = self._with_room([row for row in self._running if row.holding is not None and row.pending == 1])
         chunks = list(self._chunks(self._chunk_tokens if steps else 4 * self._chunk_tokens))
         if not steps and not chunks and self._running:
             self._preempt()
@@ -194,11 +209,33 @@ class Loop:
                 ready.append(row)
         return [row for row in ready if row.holding is not None]
 
+    def _begin(self, row: Row, beginnings: set[tuple[object, ...]]) -> Holding | None:
+        """Hold what is known of a prompt, when its turn comes.
+
+        None where this pass computes the same beginning for another row already: the next pass finds it.
+        """
+        holding = self._blocks.begin(row.adapter, row.ids)
+        if not holding.blocks and len(row.ids) > BLOCK_TOKENS:
+            beginning = (row.adapter, *row.ids[:BLOCK_TOKENS])
+            if beginning in beginnings:
+                return None
+            beginnings.add(beginning)
+        row.holding = holding
+        row.computed = len(holding.blocks) * BLOCK_TOKENS
+        self.load.cached_tokens += row.computed
+        return holding
+
     def _chunks(self, room: int) -> Iterator[Segment]:
-        for row in sorted((r for r in self._running if r.pending > 1), key=lambda r: r.deadline):
+        reading = [row for row in self._running if row.holding is None or row.pending > 1]
+        beginnings: set[tuple[object, ...]] = set()
+        for row in sorted(reading, key=lambda r: r.deadline):
+            if room < 1:
+                return
+            holding = row.holding or self._begin(row, beginnings)
+            if holding is None:
+                continue
             tokens = min(row.pending, room)
-            assert row.holding is not None
-            if tokens < 1 or not self._blocks.extend(row.holding, row.computed + tokens):
+            if not self._blocks.extend(holding, row.computed + tokens):
                 return
             room -= tokens
             self.load.prompt_tokens += tokens

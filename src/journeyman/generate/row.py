@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from journeyman.generate.blocks import Holding
 from journeyman.generate.constrain import Constraint, Vocabulary
-from journeyman.generate.logprobs import LogprobStream, TokenLogprob
+from journeyman.generate.logprobs import LogprobStream, TokenLogprob, token_logprob
 from journeyman.generate.sampling import Sampling, adjust, make_generator
 from journeyman.generate.stream import TextStream
 from journeyman.records import Stop, Usage
@@ -31,7 +31,8 @@ class Piece:
     """Text of one request's answer as it comes. `stop` is set on its last piece, with the usage.
 
     `calls` are tool calls in OpenAI's form, where they were asked for; the engine itself writes text only.
-    `logprobs` are those of the tokens that `text` ends, where they were asked for.
+    `logprobs` are those of the tokens that `text` ends, where they were asked for, and `ended` that of the token by which
+    the answer ended, which is no part of its text.
     """
 
     index: int
@@ -40,6 +41,7 @@ class Piece:
     usage: Usage | None = None
     calls: tuple[Mapping[str, Any], ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    ended: TokenLogprob | None = None
 
 
 Sink = Callable[[Piece | BaseException], None]
@@ -78,6 +80,7 @@ class Row:
         self.done = False
         self._prompt_tokens = len(request.prompt_ids)
         self._chat = chat
+        self._vocabulary = vocabulary
         self._constraint = Constraint.of(request.sampling, vocabulary)
         top = request.sampling.logprobs
         self._logprobs = None if top is None else LogprobStream(vocabulary, top)
@@ -110,7 +113,10 @@ class Row:
         """Take the next token; return a piece where there is text to show or the answer has ended."""
         self.ids.append(token_id)
         if token_id in self._chat.stop_ids:
-            return self._end(self._text.finish(), "end")
+            ended = None
+            if self.sampling.logprobs is not None and own_logits_V is not None:
+                ended = token_logprob(self._vocabulary, token_id, own_logits_V, self.sampling.logprobs)
+            return replace(self._end(self._text.finish(), "end"), ended=ended)
         if self._logprobs is not None and own_logits_V is not None:
             self._logprobs.push(token_id, own_logits_V)
         if self._constraint is not None:

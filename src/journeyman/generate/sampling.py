@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -86,6 +86,10 @@ class Sampling:
     def greedy(self) -> bool:
         """Whether the most likely token is taken, so that nothing is drawn."""
         return self.temperature == 0 or self.top_p == 0
+
+    def nth(self, index: int) -> Sampling:
+        """The sampling of one of several answers to a request: its seed gives each a seed of its own."""
+        return self if self.seed is None else replace(self, seed=(self.seed + index) % SEEDS.stop)
 
 
 def adjust(

@@ -50,20 +50,20 @@ class CallReader(Protocol):
         """What was still held back when the answer has ended."""
 
 
-def call_reader(chat: ChatFormat, names: Collection[str]) -> CallReader | None:
-    """A reader for calls of the functions `names`; None where the model's template writes calls in neither form."""
+def call_readers(chat: ChatFormat, names: Collection[str], answers: int = 1) -> list[CallReader]:
+    """A reader for each of `answers`, of calls of the functions `names`; none where the template writes calls in neither form."""
     probe = {"name": "probe", "arguments": '{"key": "value"}'}
     call = {"id": "call00000", "type": "function", "function": probe}  # Mistral's templates insist on nine characters
     try:
         _, answer = prompt_and_answer([Message("user", "a"), Message("assistant", tool_calls=(call,))], (), chat)
     except DataError:
-        return None
+        return []
     written = (answer or "").removesuffix(chat.end_of_turn)
     for form in (TagReader, ListReader):
         reader = form(["probe"])
         if [found["function"] for _, calls in (reader.push(written), reader.finish()) for found in calls] == [probe]:
-            return form(names)
-    return None
+            return [form(names) for _ in range(answers)]
+    return []
 
 
 class TagReader:
