@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from journeyman.jobs.standing import Standing
     from journeyman.jobs.state import JobState
     from journeyman.jobs.store import Job, JobStore
-    from journeyman.jobs.worker import Materials
+    from journeyman.jobs.worker import Materials, Start
     from journeyman.models.bases import Base
     from journeyman.models.export.export import Export
     from journeyman.models.registry import Registry, Version
@@ -106,7 +106,7 @@ class Served:
 class TrainRequest:
     """What to train: a task folder or data file, the base, and what the user wishes.
 
-    `base` None takes the task's; an `ft:` id goes on from that model. `held_out` and `validation` override the task's files.
+    `base` None takes the task's; an `ft:` id, or that of a checkpoint, goes on from it. `held_out` and `validation` override the task's files.
     """
 
     source: str
@@ -566,19 +566,31 @@ class Workspace:
         task = self.task(request.source)
         return task, self._base_of(_base_name(task, request))
 
-    def _start(self, name: str) -> Version | None:
-        """The fine-tuned model that a training goes on from, where its base is named by an `ft:` id. Raises ModelNotFound."""
-        return self.registry.get(name) if name.startswith("ft:") else None
+    def _start(self, name: str) -> Start | None:
+        """What a training goes on from, where its base is named by an `ft:` id or a checkpoint's. Raises ModelNotFound."""
+        if not name.startswith("ft:"):
+            return None
+        from journeyman.jobs.worker import Start  # torch comes with it
+
+        if ":ckpt-step-" in name:
+            job, folder = self.checkpoint_folder(name)
+            plan = Plan.read(job.folder / "plan.json")
+            return Start(name, job.base, plan.base_hash, plan.method.value == "full", plan.rank.value, folder)
+        version = self.registry.get(name)
+        rank = int(version.plan["choices"]["rank"]["value"])
+        return Start(
+            version.id, version.base_source, version.base_fingerprint, version.method == "full", rank, version.folder
+        )
 
     def _base_of(self, name: str, *, fetch: bool = True) -> Base:
         """The base of that name, or the one that a fine-tuned model stands on. Raises CheckpointError where it has changed."""
         from journeyman.models import bases
 
         start = self._start(name)
-        base = bases.resolve(start.base_source if start else name, fetch=fetch)
+        base = bases.resolve(start.base if start else name, fetch=fetch)
         if start and base.fingerprint != start.base_fingerprint:
             raise CheckpointError(
-                f"the base {start.base} has changed since {start.id} was trained on it",
+                f"the base {base.name} has changed since {start.id} was trained on it",
                 where=str(base.folder),
                 fix="train on the base itself, or put the former one back",
             )
@@ -592,7 +604,7 @@ class Workspace:
         wishes, start = _wishes(task, request), self._start(_base_name(task, request))
         if start is None:
             return wishes
-        full, rank = start.method == "full", int(start.plan["choices"]["rank"]["value"])
+        full, rank = start.full, start.rank
         if (wishes.full and not full) or wishes.rank not in (None, rank):
             raise PlanError(
                 f"{start.id} was trained as {'full' if full else f'LoRA of rank {rank}'}, and goes on as that only",

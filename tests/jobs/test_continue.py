@@ -53,6 +53,26 @@ def test_the_weights_go_on_from_where_they_were(tmp_path, bases, rows, full):
         workspace.submit(TrainRequest(str(rows), base=first.id, wishes=asked))
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_checkpoint_is_gone_on_from_like_a_model(tmp_path, bases, rows, full):
+    workspace = Workspace(tmp_path)
+
+    def train(base, **wishes):
+        request = TrainRequest(str(rows), base=base, wishes=Wishes(batch_size=8, **wishes), despite_errors=True)
+        return workspace.train(request)
+
+    job, first = train(str(bases("llama")), epochs=3, learning_rate=1e-2, full=full, **({} if full else {"rank": 4}))
+    folders = sorted((job.folder / "checkpoints").glob("step-*"))
+    name = workspace.checkpoint_name(job, int(folders[0].name[5:]))
+    _, second = train(name, epochs=1, learning_rate=1e-9)
+    (kept,) = (f for f in folders[0].glob("*.safetensors") if f.name in ("adapter_model.safetensors", "model.safetensors"))
+    before, after = load_file(kept), weights(second)
+    assert before.keys() == after.keys() and second.metrics["continued_from"] == name
+    assert all(torch.allclose(before[key], after[key], atol=1e-7) for key in before)
+    last = weights(first)
+    assert any(not torch.allclose(last[key], after[key], atol=1e-4) for key in last), "it is an earlier state"
+
+
 def test_a_model_that_is_not_here_is_named(tmp_path, rows):
     with pytest.raises(ModelNotFound):
         Workspace(tmp_path).submit(TrainRequest(str(rows), base="ft:tiny:local::abcdefgh"))

@@ -60,12 +60,24 @@ GRADERS = "graders.json"
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """The fine-tuned model, or another job's checkpoint, that a training goes on from; `rank` is of its adapter."""
+
+    id: str
+    base: str
+    base_fingerprint: str
+    full: bool
+    rank: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Materials:
-    """What a job is made of: base, dataset, and the fine-tuned model that it goes on from, if it does."""
+    """What a job is made of: base, dataset, and what it goes on from, if it does."""
 
     base: Base
     dataset: Dataset
-    start: Version | None = None
+    start: Start | None = None
 
 
 def run(
