@@ -7,6 +7,7 @@
 | JOURNEYMAN_DATABASE_URL  | SQLite in HOME   | a SQLAlchemy URL                                               |
 | JOURNEYMAN_API_KEY       | (none)           | keys the server accepts besides stored ones, by commas         |
 | JOURNEYMAN_LEASE_S       | 30               | seconds until the job of a silent process is taken over        |
+| JOURNEYMAN_PYTHON_GRADERS | off             | on: the source of python graders is run, in a sandbox          |
 | JOURNEYMAN_LOG           | text             | how server and workers log: text, or json (one object a line)  |
 """
 
@@ -103,6 +104,19 @@ def _log_format() -> LogFormat:
     raise JourneymanError(
         f"JOURNEYMAN_LOG is {text!r}", where="JOURNEYMAN_LOG", fix="use text or json", code="settings"
     )
+
+
+def python_graders() -> bool:
+    """Whether the source of python graders may be run on this machine."""
+    text = os.environ.get("JOURNEYMAN_PYTHON_GRADERS") or "off"
+    if text not in ("on", "off"):
+        raise JourneymanError(
+            f"JOURNEYMAN_PYTHON_GRADERS is {text!r}",
+            where="JOURNEYMAN_PYTHON_GRADERS",
+            fix="use on or off",
+            code="settings",
+        )
+    return text == "on"
 
 
 def secret(variable: str) -> str | None:

@@ -145,11 +145,6 @@ def test_all_problems_come_at_once_and_name_grader_field_and_mend():
     assert "'five' is not an object" in text
 
 
-@pytest.mark.parametrize("kind", ["python"])
-def test_types_that_come_later_are_refused_by_name(kind):
-    assert f"{kind} is not available yet" in problems({"type": kind, "name": "j", "model": "m"})[0]
-
-
 @pytest.mark.parametrize("metric", ["cosine", "meteor"])
 def test_metrics_that_are_missing_say_what_is_missing(metric):
     found = problems(

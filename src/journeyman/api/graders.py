@@ -84,7 +84,7 @@ def run(grader: Grader, body: RunGrader) -> GraderRun:
     metadata = GraderMetadata(
         name=grader.name,
         type=grader.type,
-        errors=_errors(score),
+        errors=_errors(grader, score),
         execution_time=took_s,
         scores={grader.name: value},
         error_details=score.error,
@@ -92,9 +92,11 @@ def run(grader: Grader, body: RunGrader) -> GraderRun:
     return GraderRun(reward=value, metadata=metadata, sub_rewards={grader.name: value})
 
 
-def _errors(score: Score) -> GraderErrors:
+def _errors(grader: Grader, score: Score) -> GraderErrors:
     if score.error is None:
         return GraderErrors()
+    if grader.type == "python":
+        return GraderErrors(python_grader_runtime_error=True, python_grader_runtime_error_details=score.error)
     unknown = "unknown variable" in score.error
     return GraderErrors(
         sample_parse_error=score.value is not None,

@@ -225,7 +225,7 @@ def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project
         model = catalogue.find(body.model)
     except ModelNotFound:
         model = None
-    if model is None or model.kind == "checkpoint":
+    if model is None:
         raise RefusedError(
             400,
             f"Model {body.model[:200]} is not available for fine-tuning or does not exist.",

@@ -6,17 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from journeyman.errors import GraderError
-from journeyman.grade import json_checks, judged, text_checks
+from journeyman.grade import json_checks, judged, python, text_checks
 from journeyman.grade.fields import Fields
 from journeyman.grade.formula import Formula
 from journeyman.grade.judged import Judge, no_judge
 from journeyman.grade.score import Grader, Item, Measure, Measured, NotMeasurableError, Sample
 from journeyman.grade.similarity import METRICS
-
-LATER = {
-    "python": "it needs a sandbox for its source",
-}
-"""OpenAI's types that are known and not available yet, and what they wait for."""
 
 _METRICS_LATER = {
     "cosine": "an embedding model is missing",
@@ -58,11 +53,6 @@ def _grader(value: object, place: str, problems: list[str], judge: Judge, *, nes
     name = fields.text("name")
     if fields.has("name") and not name.strip():
         fields.problem("name", "is empty", "give the grader a name")
-    if isinstance(kind, str) and kind in LATER:
-        fields.problem(
-            "type", f"{kind} is not available yet: {LATER[kind]}", f"use one of {', '.join(TYPES)}"
-        )
-        return None
     if kind == "multi" and nested:
         fields.problem(
             "type", "a multi grader can't stand inside another", "put its graders into the outer one"
@@ -148,6 +138,7 @@ def _builders(judge: Judge) -> dict[str, Callable[[Fields], Measure]]:
 _PLAIN: dict[str, Callable[[Fields], Measure]] = {
     "string_check": text_checks.string_check,
     "text_similarity": _text_similarity,
+    "python": python.python,
     "regex": text_checks.regex,
     "length": text_checks.length,
     "json_schema": json_checks.json_schema,
