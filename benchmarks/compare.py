@@ -24,7 +24,8 @@ import prices
 from journeyman.files import read_jsonl
 from journeyman.models import bases
 from journeyman.plan.plan import Wishes
-from journeyman.workspace import CompareRequest, TrainRequest, Workspace
+from journeyman.request import CompareRequest, TrainRequest
+from journeyman.workspace import Workspace
 
 HERE = Path(__file__).parent
 BUNDLED = ("support", "triage", "catalog")

@@ -36,8 +36,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from journeyman.jobs.events import read_events
 from journeyman.models import bases
 from journeyman.plan.plan import Wishes
+from journeyman.request import TrainRequest
 from journeyman.train.lora import ADAPTER_FILE
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.workspace import Workspace
 
 WISHES = Wishes(epochs=12, batch_size=4, rank=4, seed=3, learning_rate=1e-3)
 LEASE_S = "5"

@@ -55,7 +55,8 @@ def measure(source: Path, base: Path, full: bool, home: Path) -> dict[str, Any]:
     """Train once, here; the plan's estimates beside this process's own peak and the seconds of its steps."""
     from journeyman.jobs.worker import read_events
     from journeyman.plan.plan import Wishes
-    from journeyman.workspace import TrainRequest, Workspace
+    from journeyman.request import TrainRequest
+    from journeyman.workspace import Workspace
 
     workspace = Workspace(home)
     request = TrainRequest(str(source), str(base), Wishes(epochs=1, full=full))

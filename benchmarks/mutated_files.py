@@ -26,7 +26,8 @@ from typing import Any
 from journeyman.api.jobs import shown
 from journeyman.errors import JourneymanError
 from journeyman.jobs.state import JobState
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Workspace
 
 ROWS = 24
 CALL = {"id": "call_1", "type": "function", "function": {"name": "now", "arguments": '{"zone": "CET"}'}}

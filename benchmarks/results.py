@@ -21,7 +21,8 @@ from typing import Any
 from journeyman.evaluate.run import Scores
 from journeyman.files import read_jsonl
 from journeyman.plan.plan import Wishes
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Workspace
 
 HERE = Path(__file__).parent
 BUNDLED = ("support", "triage", "catalog")

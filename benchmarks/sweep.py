@@ -21,7 +21,8 @@ from results import HERE, Case, case
 
 from journeyman.jobs.worker import read_events
 from journeyman.plan.plan import Wishes
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Workspace
 
 RATE_FACTORS = (0.3, 1.0, 3.0, 10.0)
 RANKS = (4, 64)

@@ -22,6 +22,8 @@ LAYERS = [
     {"answer"},
     {"evaluate"},
     {"jobs"},
+    {"request"},
+    {"evaluating", "comparing"},
     {"workspace"},
     {"cli", "api"},
     {"__main__"},

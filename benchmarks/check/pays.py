@@ -22,7 +22,8 @@ from plant import Row, answer, asked, line, load, plant
 from planted import keep, read
 
 from journeyman.plan.plan import Wishes
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Workspace
 
 SET, FAULT = "banking77", "random_flips"
 LABELS, ROWS, TEST, WATCHED = 12, 480, 240, 60

@@ -7,7 +7,6 @@ do not wait for torch.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from journeyman import files, logs
 from journeyman import settings as settings_module
-from journeyman.data.columns import Columns
-from journeyman.data.dataset import Dataset, build, open_dataset
+from journeyman.data.dataset import Dataset, open_dataset
 from journeyman.errors import (
     CheckpointError,
     DataError,
@@ -30,6 +28,22 @@ from journeyman.errors import (
 )
 from journeyman.plan.plan import Plan, Wishes
 from journeyman.records import Answer, Example, Message, ToolUse
+from journeyman.request import (
+    CompareRequest,
+    OnEvent,
+    OnProgress,
+    TrainRequest,
+    asked,
+    asked_wishes,
+    base_name,
+    build_dataset,
+    ignore,
+    kept,
+    lasting,
+    never,
+    quiet,
+    suffix_of,
+)
 from journeyman.task import Task, bundled
 
 if TYPE_CHECKING:
@@ -39,15 +53,8 @@ if TYPE_CHECKING:
     from journeyman.data.check.finding import Finding, Report
     from journeyman.data.check.review import Review, Training
     from journeyman.data.check.rule import Asked
-    from journeyman.evaluate import comparison
     from journeyman.evaluate.comparison import Comparison
-    from journeyman.evaluate.consistency import Consistency
-    from journeyman.evaluate.cost import Prices
-    from journeyman.evaluate.course import CheckpointScore
-    from journeyman.evaluate.forgetting import Forgetting, Measured
-    from journeyman.evaluate.page import Subject
-    from journeyman.evaluate.probing import Probe
-    from journeyman.evaluate.report import Evaluation, Saving
+    from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import Scores
     from journeyman.generate.engine import Engine, Piece
     from journeyman.generate.logprobs import TokenLogprob
@@ -77,21 +84,6 @@ ANY_USE = ToolUse()
 
 log = logging.getLogger("journeyman.jobs")
 
-OnEvent = Callable[[Mapping[str, Any]], None]
-OnProgress = Callable[[str, int, int], None]
-
-
-def _ignore(_: Mapping[str, Any]) -> None:
-    """An `on_event` for callers that do not follow along."""
-
-
-def _never() -> bool:
-    return False
-
-
-def _quiet(_title: str, _done: int, _of: int) -> None:
-    """An `on_progress` for callers that do not follow along."""
-
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -100,55 +92,6 @@ class Served:
     id: str
     engine: Engine
     adapter: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TrainRequest:
-    """What to train: a task folder or data file, the base, and what the user wishes.
-
-    `base` None takes the task's; an `ft:` id, or that of a checkpoint, goes on from it. `held_out` and `validation` override the task's files.
-    """
-
-    source: str
-    base: str | None = None
-    wishes: Wishes = Wishes()
-    suffix: str = ""
-    validation: Path | None = None
-    held_out: Path | None = None
-    columns: Columns | None = None
-    despite_errors: bool = False
-    """Train also where the check finds errors in the rows."""
-    every_row: bool = False
-    """Refuse to train where a row can't be used, instead of leaving it out: what OpenAI does."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteRequest:
-    """A remote contender: an OpenAI-compatible URL, the model's name there, and the variable that holds its key."""
-
-    url: str
-    model: str
-    key_variable: str = "OPENAI_API_KEY"
-
-
-@dataclass(frozen=True, slots=True)
-class CompareRequest:
-    """What to compare: the task as a training would take it, and what the user wishes of the comparison.
-
-    `model` takes a fine-tuned model instead of training one. `rows` is the number of held-out rows, None for all;
-    `contenders` names some of them, () for all. `shots`, `passages` and `budget` None take the defaults of
-    `evaluate/comparison.py`. `prices` None looks for prices.toml in the task's folder, then in the home.
-    """
-
-    train: TrainRequest
-    model: str | None = None
-    contenders: tuple[str, ...] = ()
-    rows: int | None = None
-    remotes: tuple[RemoteRequest, ...] = ()
-    shots: int | None = None
-    passages: int | None = None
-    budget: int | None = None
-    prices: Path | None = None
 
 
 class Workspace:
@@ -173,7 +116,7 @@ class Workspace:
         raise TaskError(f"no file or folder {source!r}", fix="give a data file or a task folder", code="task_not_found")
 
     def check(
-        self, request: TrainRequest, *, against: Path | None = None, on_progress: OnProgress = _quiet
+        self, request: TrainRequest, *, against: Path | None = None, on_progress: OnProgress = quiet
     ) -> Review:
         """Read and check a task's examples without training. The dataset is built in a temporary folder.
 
@@ -194,7 +137,7 @@ class Workspace:
         from journeyman.data.check.review import Review
 
         with tempfile.TemporaryDirectory(prefix="journeyman-check-") as folder:
-            dataset = _build(task, request, Path(folder))
+            dataset = build_dataset(task, request, Path(folder))
         report = self._report(task, dataset, against, on_progress)
         row_tokens: list[int] = []
         plan: Plan | None = None
@@ -209,7 +152,7 @@ class Workspace:
 
         return Review(task.name, task.examples, dataset, report, look, row_tokens, _training(plan) if plan else None)
 
-    def check_job(self, job_id: str, *, on_progress: OnProgress = _quiet) -> Review:
+    def check_job(self, job_id: str, *, on_progress: OnProgress = quiet) -> Review:
         """Check the rows that a job has trained on, together with how each was learned, where its training wrote that down.
 
         Raises JobNotFound, or DataError `not_a_dataset` where the job has not read its rows yet.
@@ -230,7 +173,7 @@ class Workspace:
         return Review(job.id, Path(dataset.manifest["sources"][0]["file"]), dataset, report)
 
     def _report(
-        self, task: Task, dataset: Dataset, against: Sequence[Asked] = (), on_progress: OnProgress = _quiet
+        self, task: Task, dataset: Dataset, against: Sequence[Asked] = (), on_progress: OnProgress = quiet
     ) -> Report:
         from journeyman.data.check.rules import check
 
@@ -248,9 +191,9 @@ class Workspace:
         from journeyman.text.template import ChatFormat
 
         try:
-            _suffix(task, request)
-            base = self._base_of(_base_name(task, request), fetch=False)
-            plan, encodings = draw.draw_plan(base, dataset, self.machine(), self._wishes_of(task, request))
+            suffix_of(task, request)
+            base = self._base_of(base_name(task, request), fetch=False)
+            plan, encodings = draw.draw_plan(base, dataset, self.machine(), self.wishes_of(task, request))
         except JourneymanError as error:
             message = "; ".join((error.message, *error.problems))
             known = error.code == "base_not_fetched"
@@ -278,15 +221,15 @@ class Workspace:
 
         from journeyman.jobs import draw
 
-        task, base = self._task_and_base(request)
-        _suffix(task, request)
+        task, base = self.task_and_base(request)
+        suffix_of(task, request)
         with tempfile.TemporaryDirectory(prefix="journeyman-plan-") as folder:
-            dataset = _build(task, request, Path(folder))
-            plan, _ = draw.draw_plan(base, dataset, self.machine(), self._wishes_of(task, request))
+            dataset = build_dataset(task, request, Path(folder))
+            plan, _ = draw.draw_plan(base, dataset, self.machine(), self.wishes_of(task, request))
         return plan
 
     def train(
-        self, request: TrainRequest, *, on_event: OnEvent = _ignore, should_stop: Callable[[], bool] = _never
+        self, request: TrainRequest, *, on_event: OnEvent = ignore, should_stop: Callable[[], bool] = never
     ) -> tuple[Job, Version | None]:
         """Create a job and run it here, to its end or until it is paused (then the version is None).
 
@@ -350,7 +293,7 @@ class Workspace:
         return checkpoints(self.jobs.get(job_id).folder)
 
     def resume(
-        self, job_id: str, *, on_event: OnEvent = _ignore, should_stop: Callable[[], bool] = _never
+        self, job_id: str, *, on_event: OnEvent = ignore, should_stop: Callable[[], bool] = never
     ) -> tuple[Job, Version | None]:
         """Go on here with a job that waits, was paused or whose process died, from its last checkpoint.
 
@@ -408,8 +351,8 @@ class Workspace:
     def work(
         self,
         *,
-        should_stop: Callable[[], bool] = _never,
-        should_end: Callable[[], bool] = _never,
+        should_stop: Callable[[], bool] = never,
+        should_end: Callable[[], bool] = never,
         slot: int | None = None,
         once: bool = False,
     ) -> None:
@@ -462,7 +405,7 @@ class Workspace:
         try:
             with lock.held(job.folder):
                 self._run(
-                    job, owner, _ignore, should_stop,
+                    job, owner, ignore, should_stop,
                     when_stopped=JobState.QUEUED, on_lost=lambda: os._exit(LEASE_LOST),
                 )  # fmt: skip
         except LeaseLost:
@@ -484,17 +427,17 @@ class Workspace:
         from journeyman.plan.plan import refuse_wishes
         from journeyman.plan.shape import ModelShape
 
-        task, base = self._task_and_base(request)
-        wishes = self._wishes_of(task, request)
+        task, base = self.task_and_base(request)
+        wishes = self.wishes_of(task, request)
         if owner is None:
             refuse_wishes(wishes, ModelShape.read(base.folder))
         job = self.jobs.create(
             base=base.source,
-            source=_lasting(request.source),
-            suffix=_suffix(task, request),
+            source=lasting(request.source),
+            suffix=suffix_of(task, request),
             wishes=wishes,
             project=project,
-            request=_kept(request),
+            request=kept(request),
             metadata=metadata,
             details=details,
             owner=owner,
@@ -543,7 +486,7 @@ class Workspace:
         from journeyman.jobs.worker import Materials
         from journeyman.models import bases
 
-        request = _asked(job)
+        request = asked(job)
         start = self._start(request.base or "")
         base = bases.resolve(job.base)
         if (job.folder / "plan.json").is_file():
@@ -551,7 +494,7 @@ class Workspace:
         if start is not None:
             on_event({"type": "continued", "model": start.id})
         task = self.task(job.source)
-        dataset = _build(task, request, job.folder / "dataset")
+        dataset = build_dataset(task, request, job.folder / "dataset")
         if request.every_row:
             _refuse_any(dataset)
         report = self._report(task, dataset)
@@ -561,10 +504,10 @@ class Workspace:
         on_event({"type": "data", **dataset.manifest["counts"]})
         return Materials(base, dataset, start)
 
-    def _task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:
-
+    def task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:
+        """The task and the base of a request. Raises TaskError, BaseNotFound or CheckpointError."""
         task = self.task(request.source)
-        return task, self._base_of(_base_name(task, request))
+        return task, self._base_of(base_name(task, request))
 
     def _start(self, name: str) -> Start | None:
         """What a training goes on from, where its base is named by an `ft:` id or a checkpoint's. Raises ModelNotFound."""
@@ -596,12 +539,12 @@ class Workspace:
             )
         return base
 
-    def _wishes_of(self, task: Task, request: TrainRequest) -> Wishes:
+    def wishes_of(self, task: Task, request: TrainRequest) -> Wishes:
         """The wishes of a request; a training that goes on from a fine-tuned model trains what that one's did.
 
         Raises PlanError where that can't be.
         """
-        wishes, start = _wishes(task, request), self._start(_base_name(task, request))
+        wishes, start = asked_wishes(task, request), self._start(base_name(task, request))
         if start is None:
             return wishes
         full, rank = start.full, start.rank
@@ -783,7 +726,7 @@ class Workspace:
         """
         if ":ckpt-step-" in model:
             return self._served_checkpoint(model)
-        version, base = self._named(model)
+        version, base = self.named(model)
         if version is None:
             assert base is not None
             return Served(base.name, self._engine(base.folder), None)
@@ -811,7 +754,7 @@ class Workspace:
         engine.add_adapter(name, folder)
         return Served(name, engine, name)
 
-    def _named(self, model: str) -> tuple[Version | None, Base | None]:
+    def named(self, model: str) -> tuple[Version | None, Base | None]:
         """What a name means: a base, a LoRA version with its base, or a fully tuned version, which needs none."""
         from journeyman.models import bases
 
@@ -854,7 +797,7 @@ class Workspace:
         from journeyman.models.export.export import export
         from journeyman.models.export.source import source_of
 
-        version, base = self._named(model)
+        version, base = self.named(model)
         source = source_of(version, base, self._examples_of(version) if version else ())
         return export(source, to=to, out=out, dtype=dtype, force=force, on_stage=on_stage)
 
@@ -960,7 +903,7 @@ class Workspace:
         served = self.served(model)
         return served.engine.answer(messages, adapter=served.adapter, sampling=sampling)
 
-    # ── evaluate ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── evaluate and compare ──────────────────────────────────────────────────────────────────────────────────
 
     def evaluate(
         self,
@@ -986,218 +929,13 @@ class Workspace:
         for a million input tokens, `compared` what `compare` gave, for the page. Scores, the report as a page and as
         text, and a model card are kept in the job's folder. Raises DataError where there are no held-out rows.
         """
-        from functools import partial
+        from journeyman import evaluating
 
-        from journeyman.evaluate.agreement import agreement, read_marked
-        from journeyman.evaluate.card import card
-        from journeyman.evaluate.forgetting import BUDGET, forgetting
-        from journeyman.evaluate.markdown import markdown
-        from journeyman.evaluate.measures import loss_pair, measures
-        from journeyman.evaluate.page import page
-        from journeyman.evaluate.report import evaluate_pair
-
-        version = self.registry.get(model)
-        items = self._probes(version, probes, other_tasks)
-        graders = self.graders(self.task(source or self.jobs.get(version.job).source))
-        scores = [
-            self.score(name, version, source, on_progress=on_progress, limit=limit)
-            for name in (version.base_source, version.id)
-        ]
-        task = self.task(source or self.jobs.get(version.job).source)
-        rows = self._rows_to_measure(version, source)[:limit]
-        losses = (self._row_losses(name, rows) for name in (version.base_source, version.id))
-        measured = partial(self._general_skills, items, on_progress)
-        base = measured(version.base_source)
-        lost = partial(forgetting, base, probes=items, budget=BUDGET if forgetting_budget is None else forgetting_budget)
-        evaluation = replace(
-            evaluate_pair(*scores),
-            forgetting=lost(measured(version.id)),
-            course=self._course(version, task, lambda name: lost(measured(name)), on_progress) if checkpoints else (),
-            measures=replace(measures(*scores), loss=loss_pair(*losses)),
-            consistency=self._consistency(version, task, rows[:consistency_rows], on_progress),
-            saving=self._saving(version, task, rows, price),
-            judges=agreement(graders, read_marked(task.marked) if task.marked else ()),
-        )
-        folder = self._evaluation_folder(version, task)
-        subject = replace(self._subject(version, task, source), compare=compared)
-        files.write_text(folder / "report.html", page(evaluation, subject))
-        files.write_text(folder / "model_card.md", card(evaluation, subject))
-        files.write_json(folder / "evaluation.json", evaluation.as_dict())
-        files.write_text(folder / "report.md", markdown(evaluation, title=f"{version.id} on {task.name}"))
-        return evaluation
-
-    def _probes(self, version: Version, files: Sequence[Path], tasks: Sequence[str]) -> list[Probe]:
-        """The general probe set, the user's own, and other tasks' held-out rows."""
-        from journeyman.evaluate.probing import OTHER_TASK_ROWS, bundled_probes, own_probes, task_probes
-        from journeyman.evaluate.run import answer_room
-
-        items = [*bundled_probes(), *own_probes(files)]
-        for source in tasks:
-            task = self.task(source)
-            rows = self._held_out(task)[:OTHER_TASK_ROWS]
-            if not rows:
-                raise _no_held_out(source)
-            room = answer_room(rows, self.served(version.base_source).engine.chat)
-            items += task_probes(task.name, rows, self.graders(task), room)
-        return items
-
-    def _general_skills(self, items: Sequence[Probe], on_progress: OnProgress, model: str) -> Measured:
-        from functools import partial
-
-        from journeyman.evaluate.forgetting import measure
-
-        served = self.served(model)
-        return measure(
-            served.engine, served.adapter, items, on_progress=partial(on_progress, f"{served.id}: general skills")
-        )
-
-    def _course(
-        self, version: Version, task: Task, forgotten: Callable[[str], Forgetting], on_progress: OnProgress
-    ) -> tuple[CheckpointScore, ...]:
-        """The checkpoints that the model's job has kept, oldest first, on its validation rows."""
-        from functools import partial
-
-        from journeyman.answer.local import LocalModel
-        from journeyman.evaluate.course import CheckpointScore
-        from journeyman.evaluate.run import answer_room, score
-
-        job = self.jobs.get(version.job)
-        rows, graders = open_dataset(job.folder / "dataset").validation, self.graders(task)
-        out = []
-        for kept in reversed(self.checkpoints(job.id)):
-            name = self.checkpoint_name(job, kept.step)
-            served = self.served(name)
-            scores = score(
-                LocalModel(served.engine, served.adapter, name),
-                rows,
-                graders,
-                max_tokens=answer_room(rows, served.engine.chat),
-                on_progress=partial(on_progress, f"step {kept.step}: validation rows"),
-            )
-            published = kept.step == version.metrics.get("best_step")
-            out.append(CheckpointScore(name, kept.step, published, scores.passed, forgotten(name)))
-        return tuple(out)
-
-    def compare(
-        self,
-        request: CompareRequest,
-        *,
-        on_event: OnEvent = _ignore,
-        on_progress: OnProgress = _quiet,
-        should_stop: Callable[[], bool] = _never,
-    ) -> Comparison:
-        """Prompts, retrieval, a fine-tuned model and plain classifiers on the same held-out rows, with advice.
-
-        Trains where no model is given. Answers, and the job of the training, are kept in a folder of the home, so
-        that the same request goes on where it was interrupted. Raises DataError where there are no held-out rows
-        (`no_held_out_rows`) or the given model was trained on some of them (`rows_seen`), RequestError for contenders
-        that can't take part, JobConflict `paused` where the training was paused.
-        """
-        from journeyman.evaluate import comparison
-
-        setting, dataset = self._comparison_setting(request)
-        chosen, left_out = setting.choose(request.contenders)
-        tuned = training = None
-        if any(recipe.who == "tuned" for recipe in chosen):
-            version = self._tuned(request, setting.folder, dataset, on_event, should_stop)
-            tuned, training = self._comparison_model(version.id), self._training(version)
-        return comparison.run(setting, chosen, left_out, tuned, training, on_progress=on_progress)
-
-    def _comparison_setting(self, request: CompareRequest) -> tuple[comparison.Setting, Dataset]:
-        """The rows and models of a comparison; its folder is named after all that decides what is trained and asked."""
-        from journeyman.answer.remote import RemoteModel
-        from journeyman.evaluate import comparison, prompt_search
-        from journeyman.evaluate.run import answer_room
-
-        _check_comparison(request)
-        task, base = self._task_and_base(request.train)
-        prices = _prices(request, task, self.settings.home)
-        wishes = self._wishes_of(task, request.train)
-        seed = wishes.seed or 0
-        name = files.hash_bytes(repr((base.fingerprint, wishes, request.train.validation, request.train.held_out)).encode())
-        folder = self.settings.home / "comparisons" / f"{_file_name(task.name)}-{name[:12]}"
-        dataset = _build(task, request.train, folder / "dataset")
-        if not dataset.held_out:
-            raise _no_held_out(request.train.source)
-        base_model = self._comparison_model(base.source)
-        setting = comparison.Setting(
-            task=task.name,
-            instructions=task.instructions,
-            documents=task.documents,
-            train=dataset.train,
-            validation=dataset.validation,
-            rows=comparison.first_rows(dataset.held_out, request.rows, seed),
-            held_out_rows=len(dataset.held_out),
-            graders=self.graders(task),
-            base=base_model,
-            folder=folder,
-            max_tokens=answer_room([*dataset.train, *dataset.validation], base_model.engine.chat),
-            remotes=[
-                RemoteModel(r.url, r.model, key=settings_module.secret(r.key_variable)) for r in request.remotes
-            ],
-            prices=prices,
-            shots=comparison.SHOTS if request.shots is None else request.shots,
-            passages=comparison.PASSAGES if request.passages is None else request.passages,
-            budget=prompt_search.BUDGET if request.budget is None else request.budget,
-            seed=seed,
-        )
-        return setting, dataset
-
-    def _comparison_model(self, name: str) -> comparison.Model:
-        from journeyman.evaluate.comparison import Model as Compared
-
-        version, base = self._named(name)
-        served = self.served(name)
-        identity = version.id if version is not None else base.fingerprint if base is not None else served.id
-        return Compared(served.engine, served.adapter, served.id, identity)
-
-    def _training(self, version: Version) -> comparison.Training:
-        from journeyman.evaluate.comparison import Training
-
-        job = self.jobs.get(version.job)
-        known = job.started_at is not None and job.finished_at is not None
-        seconds = job.finished_at - job.started_at if known else None  # type: ignore[operator]
-        return Training(version.id, job.id, seconds)
-
-    def _tuned(
-        self,
-        request: CompareRequest,
-        folder: Path,
-        dataset: Dataset,
-        on_event: OnEvent,
-        should_stop: Callable[[], bool],
-    ) -> Version:
-        """The model that is given, or the one of this comparison's own training: begun, gone on with, or done already."""
-        if request.model is not None:
-            version = self.registry.get(request.model)
-            _refuse_seen(dataset, self._trained_on(version), version.id)
-            return version
-        memo = folder / "training.json"
-        known = files.read_json(memo) if memo.is_file() else {}
-        if known.get("dataset") == dataset.hash:
-            job = self.jobs.get(known["job"])
-            done = [v for v in self.registry.list() if v.job == job.id]
-            if done:
-                return done[0]
-            if not job.status.terminal:
-                _, resumed = self.resume(job.id, on_event=on_event, should_stop=should_stop)
-                return _not_paused(resumed, job.id)
-        created = ""
-
-        def remember(event: Mapping[str, Any]) -> None:
-            nonlocal created
-            if event["type"] == "created":
-                created = event["job"]
-                files.write_json(memo, {"dataset": dataset.hash, "job": created})
-            on_event(event)
-
-        _, trained = self.train(request.train, on_event=remember, should_stop=should_stop)
-        return _not_paused(trained, created)
-
-    def _trained_on(self, version: Version) -> Sequence[Example]:
-        """The rows that a model has learned from; none where its dataset is gone."""
-        folder = self.jobs.get(version.job).folder / "dataset"
-        return open_dataset(folder).train if folder.is_dir() else ()
+        return evaluating.evaluate(
+            self, model, source, on_progress=on_progress, limit=limit, forgetting_budget=forgetting_budget,
+            consistency_rows=consistency_rows, price=price, compared=compared, probes=probes,
+            other_tasks=other_tasks, checkpoints=checkpoints,
+        )  # fmt: skip
 
     def score(
         self,
@@ -1209,202 +947,41 @@ class Workspace:
         limit: int | None = None,
     ) -> Scores:
         """Let any model answer the held-out rows of `version`'s job (or of another task), and grade the answers."""
-        from functools import partial
+        from journeyman import evaluating
 
-        from journeyman.answer.local import LocalModel
-        from journeyman.evaluate.run import answer_room, score
-
-        task = self.task(source or self.jobs.get(version.job).source)
-        rows = self._rows_to_measure(version, source)
-        served = self.served(answerer)
-        return score(
-            LocalModel(served.engine, served.adapter, served.id),
-            rows[:limit],
-            self.graders(task),
-            max_tokens=answer_room(rows, served.engine.chat),
-            on_progress=partial(on_progress, served.id),
-            folder=self._evaluation_folder(version, task) / _file_name(served.id),
-        )
-
-    def _rows_to_measure(self, version: Version, source: str | None) -> Sequence[Example]:
-        """The held-out rows of the model's own job, or of another task."""
-        job = self.jobs.get(version.job)
-        rows = self._held_out(self.task(source)) if source else open_dataset(job.folder / "dataset").held_out
-        if not rows:
-            raise _no_held_out(source or job.source)
-        return rows
-
-    def _row_losses(self, model: str, rows: Sequence[Example]) -> list[tuple[float, int] | None]:
-        from journeyman.evaluate.measures import row_losses
-
-        served = self.served(model)
-        return row_losses(served.engine, served.adapter, rows)
-
-    def _consistency(
-        self, version: Version, task: Task, rows: Sequence[Example], on_progress: OnProgress
-    ) -> Consistency | None:
-        """The base with its instructions against the bare tuned model, asked again and again; None for no rows."""
-        from functools import partial
-
-        from journeyman.answer.local import LocalModel
-        from journeyman.answer.prompt import Prompt, Prompted
-        from journeyman.evaluate.consistency import ask_again, consistency
-        from journeyman.evaluate.run import answer_room
-
-        if not rows:
-            return None
-        base, tuned = self.served(version.base_source), self.served(version.id)
-        bare = LocalModel(base.engine, base.adapter, base.id)
-        prompted = Prompted(bare, Prompt(task.instructions), f"{base.id} + instructions")
-        answerers = (prompted, LocalModel(tuned.engine, tuned.adapter, tuned.id))
-        room, graders = answer_room(rows, base.engine.chat), self.graders(task)
-        asked = [
-            ask_again(a, rows, graders, max_tokens=room, on_progress=partial(on_progress, f"{a.name}: asked again"))
-            for a in answerers
-        ]
-        return consistency((answerers[0].name, answerers[1].name), *asked)
-
-    def _saving(self, version: Version, task: Task, rows: Sequence[Example], price: float | None) -> Saving | None:
-        """Mean prompt tokens of the rows with the task's instructions and without; None where there are none."""
-        from journeyman.answer.prompt import Prompt
-        from journeyman.evaluate.report import Saving
-
-        if not task.instructions:
-            return None
-        chat = self.served(version.id).engine.chat
-        prompt = Prompt(task.instructions)
-        long = sum(len(chat.prompt_ids(prompt.ask(row.prompt).messages)) for row in rows)
-        bare = sum(len(chat.prompt_ids(row.prompt)) for row in rows)
-        return Saving(long / len(rows), bare / len(rows), price)
-
-    def _subject(self, version: Version, task: Task, source: str | None) -> Subject:
-        """What the page and the card say of the model besides its scores."""
-        import platform
-        import shlex
-        from datetime import UTC, datetime
-        from importlib.metadata import version as installed
-
-        from journeyman.evaluate.page import Subject
-        from journeyman.plan.plan import Plan, explain
-
-        job = self.jobs.get(version.job)
-        plan_file, report_file = job.folder / "plan.json", job.folder / "dataset" / "report.json"
-        plan = Plan.read(plan_file) if plan_file.is_file() else None
-        own = ["journeyman", "train", job.source, *_wish_flags(job.wishes)]
-        evaluated = ["journeyman", "evaluate", version.id, *(("--task", source) if source else ())]
-        return Subject(
-            model=version.id,
-            base=version.base,
-            task=task.name,
-            created=datetime.fromtimestamp(version.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            trained_rows=plan.facts.rows if plan else 0,
-            method=version.method,
-            dataset_hash=version.dataset_hash,
-            base_fingerprint=version.base_fingerprint,
-            plan=explain(plan) if plan else (),
-            check=files.read_json(report_file) if report_file.is_file() else None,
-            validations=version.metrics.get("validations", ()),
-            overfitting=version.metrics.get("overfitting"),
-            reproduce=[shlex.join(own), shlex.join(evaluated)],
-            versions={
-                "Python": platform.python_version(),
-                **{name: installed(name) for name in ("journeyman", "torch", "transformers")},
-            },
-        )
-
-    def _held_out(self, task: Task) -> list[Example]:
-        import tempfile
-
-        with tempfile.TemporaryDirectory(prefix="journeyman-held-out-") as folder:
-            return _build(task, TrainRequest(str(task.path)), Path(folder)).held_out
+        return evaluating.score(self, answerer, version, source, on_progress=on_progress, limit=limit)
 
     def evaluation_folder(self, model: str, source: str | None = None) -> Path:
         """Where `evaluate` keeps a model's scores and reports on its own task, or on another one."""
-        version = self.registry.get(model)
-        return self._evaluation_folder(version, self.task(source or self.jobs.get(version.job).source))
+        from journeyman import evaluating
 
-    def _evaluation_folder(self, version: Version, task: Task) -> Path:
-        return self.jobs.get(version.job).folder / "evaluation" / _file_name(task.name)
+        return evaluating.evaluation_folder(self, model, source)
 
+    def compare(
+        self,
+        request: CompareRequest,
+        *,
+        on_event: OnEvent = ignore,
+        on_progress: OnProgress = quiet,
+        should_stop: Callable[[], bool] = never,
+    ) -> Comparison:
+        """Prompts, retrieval, a fine-tuned model and plain classifiers on the same held-out rows, with advice.
 
-def _wish_flags(wishes: Wishes) -> list[str]:
-    """A job's wishes as flags of `train`."""
-    values = {name.replace("_", "-"): getattr(wishes, name) for name in wishes.__slots__}
-    asked = {name: v for name, v in values.items() if v is not None and v is not False}
-    return [word for name, v in asked.items() for word in ((f"--{name}",) if v is True else (f"--{name}", str(v)))]
+        Trains where no model is given. Answers, and the job of the training, are kept in a folder of the home, so
+        that the same request goes on where it was interrupted. Raises DataError where there are no held-out rows
+        (`no_held_out_rows`) or the given model was trained on some of them (`rows_seen`), RequestError for contenders
+        that can't take part, JobConflict `paused` where the training was paused.
+        """
+        from journeyman import comparing
+
+        return comparing.compare(
+            self, request, on_event=on_event, on_progress=on_progress, should_stop=should_stop
+        )
 
 
 def _key_of(job_id: str) -> str:
     """The eight characters of a job's id by which its checkpoints are called."""
     return job_id.removeprefix("ftjob-")[:8]
-
-
-def _no_held_out(source: str) -> DataError:
-    return DataError(
-        "there are no held-out rows to measure on",
-        where=source,
-        fix="give held-out rows, or a task with a held_out_share above 0",
-        code="no_held_out_rows",
-    )
-
-
-def _check_comparison(request: CompareRequest) -> None:
-    """Refuse numbers that can't be meant, all at once."""
-    least = {"rows": 1, "shots": 0, "passages": 1, "budget": 1}
-    values = {name: getattr(request, name) for name in least}
-    problems = [
-        f"--{name} is {value}; it must be {least[name]} or more"
-        for name, value in values.items()
-        if value is not None and value < least[name]
-    ]
-    if problems:
-        raise TaskError("this can't be compared", fix="correct the numbers", code="invalid_number", problems=problems)
-
-
-def _prices(request: CompareRequest, task: Task, home: Path) -> Prices:
-    """The price table that is given, else the task's, else the home's; without one no price is known."""
-    from journeyman.evaluate.cost import FILE, Prices, read_prices
-
-    folder = task.path if task.path.is_dir() else task.path.parent
-    found = (path for path in (folder / FILE, home / FILE) if path.is_file())
-    path = request.prices or next(found, None)
-    return read_prices(path) if path is not None else Prices()
-
-
-def _refuse_seen(dataset: Dataset, trained: Sequence[Example], model: str) -> None:
-    """Refuse to measure a model on rows that it was trained on."""
-    learned = {tuple((m.role, m.content) for m in e.prompt) for e in trained}
-    seen = [e for e in dataset.held_out if tuple((m.role, m.content) for m in e.prompt) in learned]
-    if seen:
-        raise DataError(
-            f"{model} was trained on {len(seen)} of the {len(dataset.held_out)} held-out rows "
-            f"({', '.join(str(e.place) for e in seen[:3])})",
-            where="--model",
-            fix="leave --model out to train one here, or give held-out rows of your own (--held-out)",
-            code="rows_seen",
-        )
-
-
-def _not_paused(version: Version | None, job: str) -> Version:
-    if version is None:
-        raise JobConflict(
-            f"the training {job} is paused, so that nothing can be compared yet",
-            where="job",
-            fix="give the same command again: it goes on where it stopped",
-            code="paused",
-        )
-    return version
-
-
-def _file_name(name: str) -> str:
-    """A model id or task name as a folder's name."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", name)
-
-
-def _lasting(source: str) -> str:
-    """A source that means the same from any folder: paths become absolute, names of bundled tasks stay."""
-    path = Path(source).expanduser()
-    return str(path.absolute()) if path.exists() else source
 
 
 def _refuse_any(dataset: Dataset) -> None:
@@ -1448,76 +1025,6 @@ def _in_one_line(finding: Finding) -> str:
     places = ", ".join(str(row.place) for row in finding.rows[:3])
     more = f" and {len(finding.rows) - 3} more" if len(finding.rows) > 3 else ""
     return f"{finding.code}: {finding.message}" + (f" ({places}{more})" if places else "")
-
-
-def _kept(request: TrainRequest) -> dict[str, Any]:
-    """What the job's row keeps of a request, besides what has columns of its own."""
-    return {
-        "base": request.base,
-        "validation": _lasting(str(request.validation)) if request.validation else None,
-        "held_out": _lasting(str(request.held_out)) if request.held_out else None,
-        "columns": request.columns.as_dict() if request.columns else None,
-        "despite_errors": request.despite_errors,
-        "every_row": request.every_row,
-    }
-
-
-def _asked(job: Job) -> TrainRequest:
-    """The request that made a job."""
-    kept = dict(job.request or {})
-    columns = kept.pop("columns", None)
-    paths: dict[str, Any] = {name: Path(kept.pop(name)) for name in ("validation", "held_out") if kept.get(name)}
-    return TrainRequest(
-        job.source,
-        base=kept.get("base"),
-        wishes=job.wishes,
-        suffix=job.suffix,
-        columns=Columns(**columns) if columns else None,
-        despite_errors=bool(kept.get("despite_errors")),
-        every_row=bool(kept.get("every_row")),
-        **paths,
-    )
-
-
-def _base_name(task: Task, request: TrainRequest) -> str:
-    return request.base or task.base or "starter"
-
-
-def _suffix(task: Task, request: TrainRequest) -> str:
-    """The suffix of the model id. Raises PlanError where it can't be one."""
-    from journeyman.models.names import check_suffix
-
-    suffix = request.suffix or str(task.train.get("suffix", ""))
-    check_suffix(suffix)
-    return suffix
-
-
-OF_THE_BASE = frozenset({"full", "learning_rate", "rank", "repetition_penalty"})
-"""Keys of [train] that were chosen for the base that the task names, and say nothing about another one."""
-
-
-def _wishes(task: Task, request: TrainRequest) -> Wishes:
-    """The user's flags over the task file's [train] table."""
-    values = {name: getattr(request.wishes, name) for name in request.wishes.__slots__}
-    asked = {name: v for name, v in values.items() if v is not None and v is not False}
-    other_base = None not in (request.base, task.base) and request.base != task.base
-    left_out = {"suffix"} | (OF_THE_BASE if other_base else set())
-    from_task = {name: value for name, value in task.train.items() if name not in left_out}
-    return replace(Wishes(**from_task), **asked)
-
-
-def _build(task: Task, request: TrainRequest, folder: Path) -> Dataset:
-    """The dataset of a task, split by the seed that the training would use."""
-    return build(
-        task.examples,
-        folder,
-        validation=request.validation or task.validation,
-        held_out=request.held_out or task.held_out,
-        held_out_share=task.held_out_share,
-        validation_share=task.validation_share,
-        columns=request.columns or task.columns,
-        seed=_wishes(task, request).seed or 0,
-    )
 
 
 class Model:

@@ -24,7 +24,8 @@ from journeyman.generate.loop import Load
 from journeyman.jobs.presence import Presence
 from journeyman.jobs.standing import Standing
 from journeyman.plan.plan import Wishes
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Workspace
 
 from .conftest import running
 from .scripted import Scripted, serving

@@ -18,9 +18,10 @@ from journeyman.generate.engine import Piece
 from journeyman.generate.sampling import Sampling
 from journeyman.plan.plan import Wishes
 from journeyman.records import Message, ToolUse, Usage
+from journeyman.request import TrainRequest
 from journeyman.starter import path as starter_path
 from journeyman.text.tools import TagReader
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.workspace import Workspace
 
 from .conftest import Running, running
 from .scripted import Scripted, serving

@@ -21,7 +21,8 @@ from journeyman.errors import RequestError
 from journeyman.generate.engine import Piece
 from journeyman.generate.sampling import Sampling
 from journeyman.records import Message, Usage
-from journeyman.workspace import TrainRequest, Wishes, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Wishes, Workspace
 
 ANSWERS = {"base": "one two three four", "ft:tuned": "ein zwei drei vier"}
 

@@ -12,7 +12,8 @@ from journeyman.cli.main import app
 from journeyman.data.dataset import open_dataset
 from journeyman.errors import DataError
 from journeyman.plan.plan import Wishes
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Workspace
 
 KEY = "ghp_" + "q7Zt2mXv9LbR4cWn8HsK1dq7Zt2mXv9LbR4c"
 

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from journeyman.cli.main import app
 from journeyman.errors import DataError, RequestError, TaskError
-from journeyman.workspace import CompareRequest, TrainRequest, Workspace
+from journeyman.request import CompareRequest, TrainRequest
+from journeyman.workspace import Workspace
 
 WORDS = "amber birch cedar delta ember fjord grove heath islet jetty knoll larch maple north olive pines quarz ridge shore thorn".split()
 

@@ -12,7 +12,8 @@ from journeyman.cli.main import app
 from journeyman.errors import DataError, RequestError
 from journeyman.evaluate.forgetting import Forgetting
 from journeyman.plan.plan import Wishes
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Workspace
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from journeyman.errors import ModelNotFound, PlanError
 from journeyman.files import write_jsonl
 from journeyman.plan.plan import Wishes
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Workspace
 
 
 @pytest.fixture(scope="module")

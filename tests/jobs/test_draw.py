@@ -15,7 +15,8 @@ from journeyman.files import write_jsonl
 from journeyman.jobs.draw import draw_plan
 from journeyman.models import bases as base_models
 from journeyman.plan.plan import Wishes
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Workspace
 from tiny import MACHINE, TEMPLATES
 
 

@@ -7,7 +7,8 @@ import json
 from job_rows import write_rows
 
 from journeyman.plan.plan import Wishes
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Workspace
 
 
 def chat(said: str, answer: str) -> str:

@@ -17,8 +17,9 @@ from journeyman.jobs.worker import read_events
 from journeyman.models.registry import Registry
 from journeyman.plan.plan import Wishes
 from journeyman.records import Message
+from journeyman.request import TrainRequest
 from journeyman.train.lora import ADAPTER_FILE
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.workspace import Workspace
 
 KILLS = 20
 LONGEST_LIFE_S = 0.8

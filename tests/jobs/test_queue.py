@@ -24,8 +24,9 @@ from journeyman.jobs.presence import SILENT_S, Presence, present
 from journeyman.jobs.state import JobState, LeaseLost, claim, move, new_owner, release, renew
 from journeyman.jobs.store import JobStore
 from journeyman.plan.plan import Wishes
+from journeyman.request import TrainRequest
 from journeyman.train.lora import ADAPTER_FILE
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.workspace import Workspace
 
 POSTGRES = os.environ.get("JOURNEYMAN_TEST_POSTGRES") or "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
 

@@ -15,9 +15,10 @@ from journeyman.generate.rehearsal import encoded, prompts, rehearsal
 from journeyman.jobs import worker
 from journeyman.jobs.curve import overfitting, read_curve
 from journeyman.plan.plan import Plan, Wishes
+from journeyman.request import TrainRequest
 from journeyman.train import loop
 from journeyman.train.load import load_base
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.workspace import Workspace
 
 SHORT = Wishes(epochs=2, batch_size=4, learning_rate=1e-2, rank=4)
 

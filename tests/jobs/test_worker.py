@@ -22,7 +22,8 @@ from journeyman.jobs import lock, worker
 from journeyman.jobs.state import JobState
 from journeyman.plan.plan import Wishes
 from journeyman.records import Message
-from journeyman.workspace import TrainRequest, Workspace
+from journeyman.request import TrainRequest
+from journeyman.workspace import Workspace
 
 SHORT = Wishes(epochs=2, batch_size=4, learning_rate=1e-2, rank=4)
 

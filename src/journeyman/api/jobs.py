@@ -208,7 +208,7 @@ def _begin(ids: list[str], after: str | None) -> int:
 
 
 def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project: str) -> Job:
-    from journeyman.workspace import TrainRequest
+    from journeyman.request import TrainRequest
 
     kind = body.method.type if body.method else "supervised"
     if kind != "supervised":

@@ -59,7 +59,8 @@ def check(
     as_json: options.AsJson = False,
 ) -> None:
     """Say what is wrong with the examples and what to do about it. Exits 1 where a training would be refused."""
-    from journeyman.workspace import TrainRequest, Workspace
+    from journeyman.request import TrainRequest
+    from journeyman.workspace import Workspace
 
     screen = Screen(as_json=as_json)
     workspace = Workspace()

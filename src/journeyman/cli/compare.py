@@ -17,7 +17,7 @@ from journeyman.cli.training import interruptible
 if TYPE_CHECKING:
     from journeyman.evaluate.compare import Line
     from journeyman.evaluate.comparison import Comparison
-    from journeyman.workspace import CompareRequest
+    from journeyman.request import CompareRequest
 
 
 def register(app: typer.Typer) -> None:
@@ -68,7 +68,7 @@ def compare(
 
 
 def _request(flags: dict[str, Any]) -> CompareRequest:
-    from journeyman.workspace import CompareRequest
+    from journeyman.request import CompareRequest
 
     return CompareRequest(
         train=options.request(flags),
@@ -86,7 +86,7 @@ def _request(flags: dict[str, Any]) -> CompareRequest:
 def _remote(text: str, key_variable: str) -> Any:
     """`URL=MODEL` as a request. Raises RequestError where it is neither."""
     from journeyman.errors import RequestError
-    from journeyman.workspace import RemoteRequest
+    from journeyman.request import RemoteRequest
 
     url, equals, model = text.rpartition("=")
     if not (equals and model and url.startswith(("http://", "https://"))):

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from journeyman.data.columns import Columns
-    from journeyman.workspace import TrainRequest
+    from journeyman.request import TrainRequest
 
 Source = Annotated[str, typer.Argument(metavar="TASK|FILE", help="A task folder, a data file, or a bundled task.")]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A fine-tuned model's id or alias, or a base.")]
@@ -41,7 +41,7 @@ WISHES = ("epochs", "batch_size", "learning_rate", "rank", "full", "max_tokens",
 def request(flags: Mapping[str, Any]) -> TrainRequest:
     """The flags of `plan`, `train` and `demo`, as the parser holds them, as one request."""
     from journeyman.plan.plan import Wishes
-    from journeyman.workspace import TrainRequest
+    from journeyman.request import TrainRequest
 
     return TrainRequest(
         source=flags["source"],

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from journeyman.jobs.store import Job
     from journeyman.models.registry import Version
     from journeyman.plan.plan import Plan
-    from journeyman.workspace import TrainRequest, Workspace
+    from journeyman.request import TrainRequest
+    from journeyman.workspace import Workspace
 
 
 def register(app: typer.Typer) -> None:

@@ -1,0 +1,201 @@
+"""`journeyman compare`: prompts, retrieval, a fine-tuned model and plain classifiers on the same held-out rows.
+
+Called by the workspace, whose models it asks and in which it trains; the comparison itself is `evaluate/comparison.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from journeyman import files
+from journeyman import settings as settings_module
+from journeyman.answer.remote import RemoteModel
+from journeyman.data.dataset import Dataset, open_dataset
+from journeyman.errors import DataError, JobConflict, TaskError
+from journeyman.evaluate import comparison, prompt_search
+from journeyman.evaluate.comparison import Comparison, Training
+from journeyman.evaluate.comparison import Model as Compared
+from journeyman.evaluate.cost import FILE, Prices, read_prices
+from journeyman.evaluate.run import answer_room
+from journeyman.records import Example
+from journeyman.request import (
+    CompareRequest,
+    OnEvent,
+    OnProgress,
+    build_dataset,
+    file_name,
+    ignore,
+    never,
+    no_held_out,
+    quiet,
+)
+from journeyman.task import Task
+
+if TYPE_CHECKING:
+    from journeyman.models.registry import Version
+    from journeyman.workspace import Workspace
+
+
+def compare(
+    workspace: Workspace,
+    request: CompareRequest,
+    *,
+    on_event: OnEvent = ignore,
+    on_progress: OnProgress = quiet,
+    should_stop: Callable[[], bool] = never,
+) -> Comparison:
+    """Prompts, retrieval, a fine-tuned model and plain classifiers on the same held-out rows, with advice.
+
+    Trains where no model is given. Answers, and the job of the training, are kept in a folder of the home, so
+    that the same request goes on where it was interrupted. Raises DataError where there are no held-out rows
+    (`no_held_out_rows`) or the given model was trained on some of them (`rows_seen`), RequestError for contenders
+    that can't take part, JobConflict `paused` where the training was paused.
+    """
+    setting, dataset = _setting(workspace, request)
+    chosen, left_out = setting.choose(request.contenders)
+    tuned = training = None
+    if any(recipe.who == "tuned" for recipe in chosen):
+        version = _tuned(workspace, request, setting.folder, dataset, on_event, should_stop)
+        tuned, training = _model(workspace, version.id), _training(workspace, version)
+    return comparison.run(setting, chosen, left_out, tuned, training, on_progress=on_progress)
+
+
+def _setting(workspace: Workspace, request: CompareRequest) -> tuple[comparison.Setting, Dataset]:
+    """The rows and models of a comparison; its folder is named after all that decides what is trained and asked."""
+    _check_comparison(request)
+    task, base = workspace.task_and_base(request.train)
+    prices = _prices(request, task, workspace.settings.home)
+    wishes = workspace.wishes_of(task, request.train)
+    seed = wishes.seed or 0
+    name = files.hash_bytes(repr((base.fingerprint, wishes, request.train.validation, request.train.held_out)).encode())
+    folder = workspace.settings.home / "comparisons" / f"{file_name(task.name)}-{name[:12]}"
+    dataset = build_dataset(task, request.train, folder / "dataset")
+    if not dataset.held_out:
+        raise no_held_out(request.train.source)
+    base_model = _model(workspace, base.source)
+    setting = comparison.Setting(
+        task=task.name,
+        instructions=task.instructions,
+        documents=task.documents,
+        train=dataset.train,
+        validation=dataset.validation,
+        rows=comparison.first_rows(dataset.held_out, request.rows, seed),
+        held_out_rows=len(dataset.held_out),
+        graders=workspace.graders(task),
+        base=base_model,
+        folder=folder,
+        max_tokens=answer_room([*dataset.train, *dataset.validation], base_model.engine.chat),
+        remotes=[
+            RemoteModel(r.url, r.model, key=settings_module.secret(r.key_variable)) for r in request.remotes
+        ],
+        prices=prices,
+        shots=comparison.SHOTS if request.shots is None else request.shots,
+        passages=comparison.PASSAGES if request.passages is None else request.passages,
+        budget=prompt_search.BUDGET if request.budget is None else request.budget,
+        seed=seed,
+    )
+    return setting, dataset
+
+
+def _model(workspace: Workspace, name: str) -> comparison.Model:
+    version, base = workspace.named(name)
+    served = workspace.served(name)
+    identity = version.id if version is not None else base.fingerprint if base is not None else served.id
+    return Compared(served.engine, served.adapter, served.id, identity)
+
+
+def _training(workspace: Workspace, version: Version) -> comparison.Training:
+    job = workspace.jobs.get(version.job)
+    known = job.started_at is not None and job.finished_at is not None
+    seconds = job.finished_at - job.started_at if known else None  # type: ignore[operator]
+    return Training(version.id, job.id, seconds)
+
+
+def _tuned(
+    workspace: Workspace,
+    request: CompareRequest,
+    folder: Path,
+    dataset: Dataset,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+) -> Version:
+    """The model that is given, or the one of this comparison's own training: begun, gone on with, or done already."""
+    if request.model is not None:
+        version = workspace.registry.get(request.model)
+        _refuse_seen(dataset, _trained_on(workspace, version), version.id)
+        return version
+    memo = folder / "training.json"
+    known = files.read_json(memo) if memo.is_file() else {}
+    if known.get("dataset") == dataset.hash:
+        job = workspace.jobs.get(known["job"])
+        done = [v for v in workspace.registry.list() if v.job == job.id]
+        if done:
+            return done[0]
+        if not job.status.terminal:
+            _, resumed = workspace.resume(job.id, on_event=on_event, should_stop=should_stop)
+            return _not_paused(resumed, job.id)
+    created = ""
+
+    def remember(event: Mapping[str, Any]) -> None:
+        nonlocal created
+        if event["type"] == "created":
+            created = event["job"]
+            files.write_json(memo, {"dataset": dataset.hash, "job": created})
+        on_event(event)
+
+    _, trained = workspace.train(request.train, on_event=remember, should_stop=should_stop)
+    return _not_paused(trained, created)
+
+
+def _trained_on(workspace: Workspace, version: Version) -> Sequence[Example]:
+    """The rows that a model has learned from; none where its dataset is gone."""
+    folder = workspace.jobs.get(version.job).folder / "dataset"
+    return open_dataset(folder).train if folder.is_dir() else ()
+
+
+def _check_comparison(request: CompareRequest) -> None:
+    """Refuse numbers that can't be meant, all at once."""
+    least = {"rows": 1, "shots": 0, "passages": 1, "budget": 1}
+    values = {name: getattr(request, name) for name in least}
+    problems = [
+        f"--{name} is {value}; it must be {least[name]} or more"
+        for name, value in values.items()
+        if value is not None and value < least[name]
+    ]
+    if problems:
+        raise TaskError("this can't be compared", fix="correct the numbers", code="invalid_number", problems=problems)
+
+
+def _prices(request: CompareRequest, task: Task, home: Path) -> Prices:
+    """The price table that is given, else the task's, else the home's; without one no price is known."""
+    folder = task.path if task.path.is_dir() else task.path.parent
+    found = (path for path in (folder / FILE, home / FILE) if path.is_file())
+    path = request.prices or next(found, None)
+    return read_prices(path) if path is not None else Prices()
+
+
+def _refuse_seen(dataset: Dataset, trained: Sequence[Example], model: str) -> None:
+    """Refuse to measure a model on rows that it was trained on."""
+    learned = {tuple((m.role, m.content) for m in e.prompt) for e in trained}
+    seen = [e for e in dataset.held_out if tuple((m.role, m.content) for m in e.prompt) in learned]
+    if seen:
+        raise DataError(
+            f"{model} was trained on {len(seen)} of the {len(dataset.held_out)} held-out rows "
+            f"({', '.join(str(e.place) for e in seen[:3])})",
+            where="--model",
+            fix="leave --model out to train one here, or give held-out rows of your own (--held-out)",
+            code="rows_seen",
+        )
+
+
+def _not_paused(version: Version | None, job: str) -> Version:
+    if version is None:
+        raise JobConflict(
+            f"the training {job} is paused, so that nothing can be compared yet",
+            where="job",
+            fix="give the same command again: it goes on where it stopped",
+            code="paused",
+        )
+    return version
