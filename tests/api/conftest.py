@@ -13,7 +13,10 @@ from journeyman.models.bases import resolve
 from journeyman.models.registry import Version
 from journeyman.workspace import Workspace
 
+from . import sdk_types
 from .scripted import serving
+
+sdk_types.complete()
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,10 @@ class Running:
     workspace: Workspace
 
     def client(self, api_key: str = "sk-any") -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0, timeout=60)
+        """The SDK, told to refuse every response that does not fit its own types."""
+        return openai.OpenAI(
+            base_url=f"{self.url}/v1", api_key=api_key, max_retries=0, timeout=60, _strict_response_validation=True
+        )
 
 
 @contextmanager

@@ -121,6 +121,7 @@ NAMED = {"name": "answer", "schema": SCHEMA}
     ],
 )
 def test_the_answers_of_an_eval_fit_its_format(client, kind, params):
+    client = client.copy(_extra_kwargs={"_strict_response_validation": False})  # a grader of our own type
     check = {"type": "json_schema", "name": "fits", "input": "{{sample.output_text}}", "schema": SCHEMA}
     config = {"type": "custom", "item_schema": {"type": "object"}}
     made = client.evals.create(name="e", data_source_config=config, testing_criteria=[check])

@@ -29,6 +29,7 @@ from journeyman.api.wire_responses import (
     ResponseRequest,
     call_item,
     chat_messages,
+    kept_item,
     message_item,
     shown,
     text_part,
@@ -187,10 +188,7 @@ def _finish(body: ResponseRequest, answer: _Answer, model: str, documents: Docum
         completed_at=time.time(),
     )  # fmt: skip
     if body.store is not False:
-        items = [
-            {"type": "message", "id": f"msg_in_{answer.key}{i}", **item}
-            for i, item in enumerate(body.items())
-        ]
+        items = [kept_item(item, f"msg_in_{answer.key}{i}") for i, item in enumerate(body.items())]
         documents.add("response", {"response": response, "input": items}, id=answer.id)
     return response
 

@@ -114,6 +114,17 @@ def chat_messages(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return messages
 
 
+def kept_item(item: Mapping[str, Any], item_id: str) -> dict[str, Any]:
+    """An input item as it is listed: with an id and a status, and a message's text as parts, however it was sent."""
+    kept = {"type": "message", "id": item_id, "status": "completed", **item}
+    content = kept.get("content")
+    if kept["type"] == "message" and isinstance(content, str):
+        by_model = kept.get("role") == "assistant"
+        part = {"type": "output_text", "text": content, "annotations": []} if by_model else {"type": "input_text", "text": content}
+        kept["content"] = [part]
+    return kept
+
+
 def _content(content: Any, number: int) -> Any:
     if not isinstance(content, list):
         return content
