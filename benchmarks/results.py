@@ -27,6 +27,7 @@ from journeyman.workspace import Workspace
 HERE = Path(__file__).parent
 BUNDLED = ("support", "triage", "catalog")
 BASE_ROWS = 300
+SAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def run(workspace: Workspace, case: Case, base: str, wishes: Wishes, *, score_ba
         "train_s": round(trained_s, 1),
         "tuned": summary(tuned),
         "before": summary(base_scores) if base_scores else None,
+        "samples": samples(tuned, quoted=case.name in BUNDLED) if score_base else None,
         "job": job.id,
     }
 
@@ -87,6 +89,12 @@ def summary(scores: Scores) -> dict[str, Any]:
         "graders": by_grader,
         **({"mean_right_values": round(sum(values) / len(values), 4)} if values else {}),
     }
+
+
+def samples(scores: Scores, *, quoted: bool) -> list[dict[str, Any]]:
+    """The first held-out rows as they are; of others' data only the labels, since its text is not ours to give on."""
+    shown = ("input", "ideal", "output") if quoted else ("ideal", "output")
+    return [{**{name: getattr(row, name) for name in shown}, "passed": row.graded.passed} for row in scores.rows[:SAMPLES]]
 
 
 def done(path: Path) -> set[tuple[str, int, str]]:

@@ -66,6 +66,27 @@ def graders(results: list[Row], task: str) -> str:
     return table(["grader", "before", "after, all seeds"], body)
 
 
+def samples(results: list[Row], task: str) -> str:
+    """The first held-out rows of a task as the tuned model answers them, whether they pass or not."""
+    shown = next((row["samples"] for row in results if row["task"] == task and row.get("samples")), [])
+    out = []
+    for number, sample in enumerate(shown, 1):
+        asked = f"asked: {_short(sample['input'])}\n\n" if "input" in sample else ""
+        wanted = "" if sample["passed"] else f"\n\nideal: {_short(sample['ideal'])}"
+        verdict = "passes" if sample["passed"] else "fails"
+        out.append(f"{number}, {verdict}. {asked}{_quoted(sample['output'] or '')}{wanted}")
+    return "\n\n".join(out)
+
+
+def _short(text: str, most: int = 300) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[:most]} …"
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines() or [""])
+
+
 def sweep(found: list[Row]) -> str:
     """A line a training: what was changed from the plan's own choice."""
     body = [
@@ -239,6 +260,8 @@ def main() -> None:
             "soak": soak(rows("soak.jsonl")),
         },
     )
+    told = ("support", "triage", "catalog", "banking77", "clinc150")
+    fill(HERE.parent / "starter" / "README.md", {f"samples {task}": samples(results, task) for task in told})
     trained = rows("train.jsonl")
     fill(DOCS / "performance.md", {name: raced(trained, name) for name in dict.fromkeys(row["workload"] for row in trained)})
 
