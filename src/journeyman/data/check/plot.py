@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 360, 170
-LEFT, RIGHT, TOP, BOTTOM = 34, 8, 10, 38
+RIGHT, TOP, BOTTOM = 8, 10, 38
+DIGIT = 8
+"""Room for a character of the count at the left."""
 BINS = 24
 
 
@@ -25,10 +27,11 @@ def histogram(values: Sequence[float], unit: str) -> str:
         bins[min(int(value / step), len(bins) - 1)] += 1
     open_ended = ordered[-1] >= len(bins) * step
     most = max(bins)
-    width = (WIDTH - LEFT - RIGHT) / len(bins)
+    left = 10 + DIGIT * len(f"{most:,}")
+    width = (WIDTH - left - RIGHT) / len(bins)
     bottom = HEIGHT - BOTTOM
     bars = "".join(
-        f'<rect x="{LEFT + i * width:.1f}" y="{bottom - n / most * (bottom - TOP):.1f}" width="{max(width - 1, 0.5):.1f}" '
+        f'<rect x="{left + i * width:.1f}" y="{bottom - n / most * (bottom - TOP):.1f}" width="{max(width - 1, 0.5):.1f}" '
         f'height="{n / most * (bottom - TOP):.1f}"><title>{_range(i, step, i == len(bins) - 1 and open_ended)} {unit}: {n} row(s)</title></rect>'
         for i, n in enumerate(bins)
         if n
@@ -37,12 +40,12 @@ def histogram(values: Sequence[float], unit: str) -> str:
     said = f"median {ordered[len(ordered) // 2]:,g}, longest {ordered[-1]:,g} {unit}"
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Rows by length: {said}">'
-        f'<path class="axis" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>{bars}'
-        f'<text x="{LEFT - 5}" y="{TOP + 9}" text-anchor="end">{most:,}</text>'
-        f'<text x="{LEFT - 5}" y="{bottom}" text-anchor="end">0</text>'
-        f'<text x="{LEFT}" y="{bottom + 15}">0</text>'
+        f'<path class="axis" d="M{left} {bottom}H{WIDTH - RIGHT}"/>{bars}'
+        f'<text x="{left - 5}" y="{TOP + 9}" text-anchor="end">{most:,}</text>'
+        f'<text x="{left - 5}" y="{bottom}" text-anchor="end">0</text>'
+        f'<text x="{left}" y="{bottom + 15}">0</text>'
         f'<text x="{WIDTH - RIGHT}" y="{bottom + 15}" text-anchor="end">{last}</text>'
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{bottom + 32}" text-anchor="middle">{said}</text></svg>'
+        f'<text x="{(left + WIDTH - RIGHT) / 2}" y="{bottom + 32}" text-anchor="middle">{said}</text></svg>'
     )
 
 
