@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -300,3 +302,18 @@ def test_what_can_be_found_again_outlives_what_can_not():
     assert blocks.extend(other, 2 * BLOCK_TOKENS)
     again = blocks.begin(None, ids)
     assert again.blocks == [kept]
+
+
+def test_a_process_that_ends_in_the_middle_of_an_answer_ends_well(bases):
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from journeyman.generate.engine import Engine, Request\n"
+        "from journeyman.generate.sampling import Sampling\n"
+        "sampling = Sampling(max_tokens=150, temperature=1.0, logit_bias={2: -100, 4: -100})\n"
+        "streams = [Engine(Path(sys.argv[1])).stream([Request(tuple(range(10, 20)), None, sampling)]) for _ in range(4)]\n"
+        "for stream in streams:\n"
+        "    next(stream)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, bases("llama")], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]

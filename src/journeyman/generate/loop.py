@@ -7,10 +7,12 @@ Sarathi-Serve, arXiv:2403.02310).
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -37,7 +39,19 @@ CHUNK_TOKENS = 128
 IDLE_S = 1.0
 """How long the thread waits for work before it ends; the next request starts another."""
 
+END_S = 5.0
+"""How long the end of the process waits for a pass of the model."""
+
 log = logging.getLogger("journeyman.generate")
+
+_loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """A process must not end while a thread computes in torch: that aborts it (std::terminate)."""
+    for loop in list(_loops):
+        loop.end()
 
 
 @dataclass(slots=True)
@@ -80,6 +94,8 @@ class Loop:
         self._ended_s: deque[float] = deque(maxlen=64)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._ending = False
+        _loops.add(self)
 
     @property
     def _blocks(self) -> Blocks:
@@ -103,6 +119,15 @@ class Loop:
                 self._thread = threading.Thread(target=self._run, name="answering", daemon=True)
                 self._thread.start()
             self._changed.notify()
+
+    def end(self) -> None:
+        """Let the thread end after its present pass; what is still being answered is not."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(END_S)
 
     def _retry_after_s(self) -> int:
         """About when an eighth of the queue has been answered, at the present rate."""
@@ -133,9 +158,12 @@ class Loop:
         """Take rows in and leave out those that nobody waits for; false after a while without any, and the thread ends."""
         with self._changed:
             deadline = time.monotonic() + IDLE_S
+            if self._ending:
+                self._thread = None
+                return False
             while not self._waiting and not self._running:
                 self.load.running = self.load.waiting = 0
-                if not self._changed.wait(deadline - time.monotonic()):
+                if not self._changed.wait(deadline - time.monotonic()) or self._ending:
                     self._thread = None
                     return False
             for row in [r for r in self._running if r.cancelled]:
