@@ -46,13 +46,7 @@ def compare(
     on_progress: OnProgress = quiet,
     should_stop: Callable[[], bool] = never,
 ) -> Comparison:
-    """Prompts, retrieval, a fine-tuned model and plain classifiers on the same held-out rows, with advice.
-
-    Trains where no model is given. Answers, and the job of the training, are kept in a folder of the home, so
-    that the same request goes on where it was interrupted. Raises DataError where there are no held-out rows
-    (`no_held_out_rows`) or the given model was trained on some of them (`rows_seen`), RequestError for contenders
-    that can't take part, JobConflict `paused` where the training was paused.
-    """
+    """What `Workspace.compare` promises, made of the workspace's models and trainings."""
     setting, dataset = _setting(workspace, request)
     chosen, left_out = setting.choose(request.contenders)
     tuned = training = None

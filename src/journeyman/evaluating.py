@@ -57,15 +57,7 @@ def evaluate(
     other_tasks: Sequence[str] = (),
     checkpoints: bool = False,
 ) -> Evaluation:
-    """The tuned model and its base on the same held-out rows, and what the tuned one forgot elsewhere.
-
-    Held-out rows are those of the model's own job; `source` names another task. `limit` takes the first rows
-    only. `forgetting_budget` is the loss of a skill that is allowed, as a share; `probes` are files of further
-    items, and of `other_tasks` the first held-out rows are asked. The first `consistency_rows` are asked again
-    and again. With `checkpoints`, those that the job has kept are scored on its validation rows. `price` is money
-    for a million input tokens, `compared` what `compare` gave, for the page. Scores, the report as a page and as
-    text, and a model card are kept in the job's folder. Raises DataError where there are no held-out rows.
-    """
+    """What `Workspace.evaluate` promises, made of the workspace's models, rows and jobs."""
     version = workspace.registry.get(model)
     items = _probes(workspace, version, probes, other_tasks)
     graders = workspace.graders(workspace.task(source or workspace.jobs.get(version.job).source))
