@@ -4,13 +4,14 @@
 attention reads keys and values from blocks of one pool. `InTurns` passes row after row, for families whose attention is
 not known here.
 
-Shapes: B rows, N tokens side by side, H query heads, K key heads, S keys of the longest row, P places in the pool,
-D head width, V vocabulary.
+Shapes: B rows, N tokens side by side, H query heads, K key heads, J blocks of the longest row, S keys in them, P places in
+the pool, D head width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class Forward(Protocol):
     blocks: Blocks
 
     def __call__(self, segments: Sequence[Segment], adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
-        """Logits (B V) of the rows whose segment is the last, in their order.
+        """Logits (B V, fp32) of the rows whose segment is the last, in their order.
 
         Segments of one token come first; `adapters` says which tokens use which, None leaves the module as it stands.
         """
@@ -85,7 +86,7 @@ class Paged:
             start, end = segment.row.computed, segment.row.computed + segment.tokens
             ids += segment.row.ids[start:end]
             positions.append(np.arange(start, end))
-            places.append(_places(segment.row, end)[start:])
+            places.append(_places(segment.row, start, end))
             if segment.last:
                 last.append(len(ids) - 1)
         written_N = torch.from_numpy(np.concatenate(places)).to(self._device)
@@ -110,24 +111,37 @@ class Paged:
                 use_cache=False,
                 logits_to_keep=torch.tensor(last, device=self._device, dtype=torch.long),
             ).logits[0]
-        return logits_BV
+        return logits_BV.float()
 
     def _pool(self, layer: nn.Module, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A layer's keys and values (K P D). On a CPU the system gives memory only to what has been written."""
         if layer not in self._pools:
             places = self.blocks.count * BLOCK_TOKENS
             self._pools[layer] = (
-                key.new_empty(key.shape[1], places, key.shape[3]),
-                value.new_empty(value.shape[1], places, value.shape[3]),
+                _zeros(key, key.shape[1], places, key.shape[3]),
+                _zeros(value, value.shape[1], places, value.shape[3]),
             )
         return self._pools[layer]
 
 
-def _places(row: Row, end: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where in the pool the row's first `end` tokens are."""
+def _zeros(like: torch.Tensor, *sizes: int) -> torch.Tensor:
+    """Zeros that take no memory until they are written, on a CPU: numpy asks the system for zeros, torch would write them.
+
+    Zeros, since the end of a block is multiplied by a share of 0 before it is written, and what new memory holds may be NaN.
+    """
+    if like.device.type != "cpu":
+        return like.new_zeros(sizes)
+    held = np.zeros(math.prod(sizes) * like.element_size(), dtype=np.uint8)
+    return torch.from_numpy(held).view(like.dtype).view(sizes)
+
+
+def _places(row: Row, start: int, end: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Where in the pool the row's tokens from `start` to `end` are."""
     assert row.holding is not None
-    blocks = np.array(row.holding.blocks[: blocks_of(end)], dtype=np.int64)
-    return (blocks[:, None] * BLOCK_TOKENS + np.arange(BLOCK_TOKENS)).reshape(-1)[:end]
+    at = np.arange(start, end)
+    first = start // BLOCK_TOKENS
+    blocks = np.array(row.holding.blocks[first : blocks_of(end)], dtype=np.int64)
+    return blocks[at // BLOCK_TOKENS - first] * BLOCK_TOKENS + at % BLOCK_TOKENS
 
 
 class _Part(Protocol):
@@ -144,10 +158,10 @@ class _Part(Protocol):
 
 @dataclass(slots=True)
 class _Steps:
-    """One token each of B rows, of about equal length: all rows are padded to S keys."""
+    """One token each of B rows, of about equal length: all rows are padded to as many blocks, of S keys together."""
 
     tokens: slice
-    places_BS: torch.Tensor
+    blocks_BJ: torch.Tensor
     lengths_B: torch.Tensor
     _unseen: dict[int | None, torch.Tensor] = field(default_factory=dict)
 
@@ -155,11 +169,11 @@ class _Steps:
         self, q_HND: torch.Tensor, keys_KPD: torch.Tensor, values_KPD: torch.Tensor, scaling: float, window: int | None
     ) -> torch.Tensor:
         """See _Part."""
-        B, S = self.places_BS.shape
-        K = keys_KPD.shape[0]
-        places = self.places_BS.view(-1)
-        k_KBSD = keys_KPD.index_select(1, places).view(K, B, S, -1)
-        v_KBSD = values_KPD.index_select(1, places).view(K, B, S, -1)
+        B, K = len(self.blocks_BJ), keys_KPD.shape[0]
+        k_KBSD, v_KBSD = (
+            pool.view(K, -1, BLOCK_TOKENS * pool.shape[2]).index_select(1, self.blocks_BJ.view(-1)).view(K, B, -1, pool.shape[2])
+            for pool in (keys_KPD, values_KPD)
+        )
         q_KBGD = (q_HND * scaling).view(K, -1, B, q_HND.shape[2]).transpose(1, 2)
         scores = q_KBGD @ k_KBSD.transpose(-1, -2)
         scores.masked_fill_(self._unseen_keys(window).unsqueeze(1), float("-inf"))
@@ -169,7 +183,7 @@ class _Steps:
     def _unseen_keys(self, window: int | None) -> torch.Tensor:
         """What lies beyond a row's end, or before the window that its last token sees."""
         if window not in self._unseen:
-            at_S = torch.arange(self.places_BS.shape[1], device=self.places_BS.device)
+            at_S = torch.arange(self.blocks_BJ.shape[1] * BLOCK_TOKENS, device=self.blocks_BJ.device)
             unseen = at_S >= self.lengths_B[:, None]
             if window is not None:
                 unseen |= at_S < self.lengths_B[:, None] - window
@@ -209,7 +223,7 @@ def _parts(segments: Sequence[Segment], device: str) -> list[_Part]:
         parts.append(_steps(steps[at:end], slice(at, end), device))
         at = end
     for segment in segments[len(steps) :]:
-        places = torch.from_numpy(_places(segment.row, segment.row.computed + segment.tokens)).to(device)
+        places = torch.from_numpy(_places(segment.row, 0, segment.row.computed + segment.tokens)).to(device)
         parts.append(_Chunk(slice(at, at + segment.tokens), places, segment.row.computed))
         at += segment.tokens
     return parts
@@ -217,10 +231,11 @@ def _parts(segments: Sequence[Segment], device: str) -> list[_Part]:
 
 def _steps(segments: Sequence[Segment], tokens: slice, device: str) -> _Steps:
     lengths = [s.row.computed + 1 for s in segments]
-    places = np.zeros((len(segments), max(lengths)), dtype=np.int64)
+    blocks = np.zeros((len(segments), blocks_of(max(lengths))), dtype=np.int64)
     for row, (segment, length) in enumerate(zip(segments, lengths, strict=True)):
-        places[row, :length] = _places(segment.row, length)
-    return _Steps(tokens, torch.from_numpy(places).to(device), torch.tensor(lengths, device=device))
+        assert segment.row.holding is not None
+        blocks[row, : blocks_of(length)] = segment.row.holding.blocks[: blocks_of(length)]
+    return _Steps(tokens, torch.from_numpy(blocks).to(device), torch.tensor(lengths, device=device))
 
 
 class InTurns:
@@ -244,7 +259,7 @@ class InTurns:
             at += segment.tokens
             if segment.last:
                 logits.append(logits_V)
-        return torch.stack(logits) if logits else torch.empty(0)
+        return torch.stack(logits).float() if logits else torch.empty(0)
 
     def _pass(self, segment: Segment, adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
         row, end = segment.row, segment.row.computed + segment.tokens

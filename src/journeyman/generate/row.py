@@ -11,7 +11,7 @@ import torch
 from journeyman.generate.blocks import Holding
 from journeyman.generate.constrain import Constraint, Vocabulary
 from journeyman.generate.logprobs import LogprobStream, TokenLogprob, token_logprob
-from journeyman.generate.sampling import Sampling, adjust, make_generator
+from journeyman.generate.sampling import Sampling, adjust, adjusts, make_generator
 from journeyman.generate.stream import TextStream
 from journeyman.records import Stop, Usage
 from journeyman.text.template import ChatFormat
@@ -85,6 +85,7 @@ class Row:
         top = request.sampling.logprobs
         self._logprobs = None if top is None else LogprobStream(vocabulary, top)
         self._own_penalty = own_penalty
+        self._adjusts = adjusts(request.sampling, own_penalty)
         self._text = TextStream(chat, request.sampling.stop)
         self._room = min(request.sampling.max_tokens, context_tokens - self._prompt_tokens)
 
@@ -100,8 +101,9 @@ class Row:
 
     def adjust(self, logits_V: torch.Tensor) -> torch.Tensor:
         """The logits with what the request asks for, given what it has written; the same tensor where that is nothing."""
-        prompt_ids = self.ids[: self._prompt_tokens]
-        logits_V = adjust(logits_V, self.sampling, prompt_ids, self.written_ids, self._own_penalty)
+        if self._adjusts:
+            prompt_ids = self.ids[: self._prompt_tokens]
+            logits_V = adjust(logits_V, self.sampling, prompt_ids, self.written_ids, self._own_penalty)
         return logits_V if self._constraint is None else self._constraint.mask(logits_V)
 
     @property

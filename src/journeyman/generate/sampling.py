@@ -92,6 +92,12 @@ class Sampling:
         return self if self.seed is None else replace(self, seed=(self.seed + index) % SEEDS.stop)
 
 
+def adjusts(sampling: Sampling, own_penalty: float = 1.0) -> bool:
+    """Whether `adjust` changes anything."""
+    repetition = own_penalty if sampling.repetition_penalty is None else sampling.repetition_penalty
+    return repetition != 1 or bool(sampling.frequency_penalty or sampling.presence_penalty or sampling.logit_bias)
+
+
 def adjust(
     logits_V: torch.Tensor,
     sampling: Sampling,
@@ -104,10 +110,10 @@ def adjust(
     `own_penalty` is the model's repetition penalty, for a request that names none. Penalties on what stands come
     first, as in transformers; a bias has the last word.
     """
+    if not adjusts(sampling, own_penalty):
+        return logits_V
     repetition = own_penalty if sampling.repetition_penalty is None else sampling.repetition_penalty
     subtracts = (sampling.frequency_penalty or sampling.presence_penalty) and written_ids
-    if repetition == 1 and not subtracts and not sampling.logit_bias:
-        return logits_V
     logits_V = logits_V.clone()
     if repetition != 1:
         seen = torch.tensor(sorted({*prompt_ids, *written_ids}), device=logits_V.device)
@@ -118,9 +124,9 @@ def adjust(
         written = torch.tensor(list(counts), device=logits_V.device)
         times = torch.tensor(list(counts.values()), device=logits_V.device, dtype=logits_V.dtype)
         logits_V[written] -= sampling.frequency_penalty * times + sampling.presence_penalty
-    for token_id, bias in sampling.logit_bias.items():
-        if 0 <= token_id < len(logits_V):
-            logits_V[token_id] += bias
+    if known := {t: bias for t, bias in sampling.logit_bias.items() if 0 <= t < len(logits_V)}:
+        biases = torch.tensor(list(known.values()), device=logits_V.device, dtype=logits_V.dtype)
+        logits_V.index_add_(0, torch.tensor(list(known), device=logits_V.device), biases)
     return logits_V
 
 
