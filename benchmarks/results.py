@@ -28,6 +28,8 @@ HERE = Path(__file__).parent
 BUNDLED = ("support", "triage", "catalog")
 BASE_ROWS = 300
 SAMPLES = 10
+VALUES = ("right values", "takes up the message")
+"""Graders of which the mean value says more than who passed."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +80,20 @@ def run(workspace: Workspace, case: Case, base: str, wishes: Wishes, *, score_ba
 
 def summary(scores: Scores) -> dict[str, Any]:
     """Rows that passed every grader, and the share of rows that passed each."""
-    names = dict.fromkeys(s.name for row in scores.rows for s in row.graded.scores)
+    names = dict.fromkeys(s.name for row in scores.rows for s in row.graded.scores if s.passed is not None or s.name in VALUES)
     by_grader = {
         name: sum(bool(s.passed) for row in scores.rows for s in row.graded.scores if s.name == name) for name in names
     }
-    values = [s.value or 0.0 for row in scores.rows for s in row.graded.scores if s.name == "right values"]
+    means = {}
+    for name in names:
+        values = [s.value for row in scores.rows for s in row.graded.scores if s.name == name and s.value is not None]
+        if name in VALUES and values:
+            means[f"mean_{name.replace(' ', '_')}"] = round(sum(values) / len(values), 4)
     return {
         "rows": len(scores.rows),
         "passed": sum(bool(row.graded.passed) for row in scores.rows),
         "graders": by_grader,
-        **({"mean_right_values": round(sum(values) / len(values), 4)} if values else {}),
+        **means,
     }
 
 

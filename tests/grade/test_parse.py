@@ -55,6 +55,28 @@ def test_regex(fields, text, passed):
     assert grade({"type": "regex", **fields}, text).passed is passed
 
 
+@pytest.mark.parametrize(
+    ("fields", "text", "value"),
+    [
+        ({}, "Kettles whistle.", 1.0),  # another form of "kettle" has the same first five letters
+        ({}, "HELLO, about your order", 0.0),  # no word of the message but one that is ignored
+        ({}, "ket tle", 0.0),
+        ({"min_letters": 3}, "It sat on the hob.", 1.0),
+    ],
+)
+def test_shared_words_tell_whether_an_answer_is_about_its_message(fields, text, value):
+    asked = {"type": "shared_words", "reference": "{{ item.input }}", "ignore": ["order"], **fields}
+    item = {"input": "My KETTLE sat on the hob; order 12."}
+    score = grade(asked, text, **item)
+    assert (score.value, score.passed) == (value, None)
+    assert grade({**asked, "pass_threshold": 1}, text, **item).passed is (value == 1)
+
+
+def test_shared_words_measure_nothing_where_the_message_has_no_word():
+    score = grade({"type": "shared_words", "reference": "{{ item.input }}"}, "anything", input="12, 13")
+    assert score.value is None and "no word of 5 letters" in score.error
+
+
 @pytest.mark.parametrize(("words", "passed"), [(1, False), (2, True), (3, True), (4, False)])
 def test_length_counts_words_at_both_bounds(words, passed):
     text = " \n ".join(["word"] * words)

@@ -88,9 +88,11 @@ class Fields:
             return default
         return value
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts, one at least."""
+    def texts(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        """A list of texts, one at least; required unless there is a default."""
         value = self.raw(key)
+        if value is None and default is not None:
+            return default
         if not isinstance(value, list) or not value or not all(isinstance(text, str) and text for text in value):
             self.problem(key, _missing_or(value, "a list of texts"), f'write {key} = ["good", "bad"], for example')
             return ()

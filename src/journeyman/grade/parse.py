@@ -75,7 +75,7 @@ def _text_similarity(fields: Fields) -> Measure:
     threshold = fields.number("pass_threshold")
 
     def measure(sample: Sample, item: Item) -> Measured:
-        return _against(threshold, METRICS[metric](given.fill(sample, item), reference.fill(sample, item)))
+        return text_checks.against(threshold, METRICS[metric](given.fill(sample, item), reference.fill(sample, item)))
 
     return measure
 
@@ -119,15 +119,11 @@ def _multi(fields: Fields, judge: Judge) -> Measure:
                 raise NotMeasurableError(f"{key}: {score.error}")
             values[key] = score.value
         try:
-            return _against(threshold, formula.value(values))
+            return text_checks.against(threshold, formula.value(values))
         except ValueError as error:
             raise NotMeasurableError(str(error)) from error
 
     return measure
-
-
-def _against(threshold: float | None, value: float) -> Measured:
-    return Measured(value, None if threshold is None else value >= threshold)
 
 
 def _builders(judge: Judge) -> dict[str, Callable[[Fields], Measure]]:
@@ -141,6 +137,7 @@ _PLAIN: dict[str, Callable[[Fields], Measure]] = {
     "python": python.python,
     "regex": text_checks.regex,
     "length": text_checks.length,
+    "shared_words": text_checks.shared_words,
     "json_schema": json_checks.json_schema,
     "json_equal": json_checks.json_equal,
 }

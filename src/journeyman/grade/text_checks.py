@@ -1,13 +1,14 @@
-"""Checks of a text that need no model: string_check, regex, length."""
+"""Checks of a text that need no model: string_check, regex, length, shared_words."""
 
 from __future__ import annotations
 
 import re
 
 from journeyman.grade.fields import Fields
-from journeyman.grade.score import Item, Measure, Measured, Sample
+from journeyman.grade.score import Item, Measure, Measured, NotMeasurableError, Sample
 
 OUTPUT = "{{ sample.output_text }}"
+_WORD = re.compile(r"[^\W\d_]+")
 _FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
 
 
@@ -71,6 +72,35 @@ def length(fields: Fields) -> Measure:
         return _yes_or_no((low is None or words >= low) and (high is None or words <= high))
 
     return measure
+
+
+def shared_words(fields: Fields) -> Measure:
+    """Ours: 1 where the input takes up a word of the reference, else 0; a verdict only with a `pass_threshold`.
+
+    Words are letters side by side, `min_letters` or more (5), whatever the case, and the same where so many letters at their
+    beginning are: forms of one word are one. `ignore` are words that any answer may hold.
+    """
+    given, reference = fields.template("input", OUTPUT), fields.template("reference")
+    letters = fields.count("min_letters", 5) or 1
+    ignored = _words(" ".join(fields.texts("ignore", ())), letters)
+    threshold = fields.number("pass_threshold")
+
+    def measure(sample: Sample, item: Item) -> Measured:
+        asked = _words(reference.fill(sample, item), letters) - ignored
+        if not asked:
+            raise NotMeasurableError(f"the reference has no word of {letters} letters that is not ignored")
+        return against(threshold, float(not asked.isdisjoint(_words(given.fill(sample, item), letters))))
+
+    return measure
+
+
+def against(threshold: float | None, value: float) -> Measured:
+    """A value, and a verdict where there is a threshold."""
+    return Measured(value, None if threshold is None else value >= threshold)
+
+
+def _words(text: str, letters: int) -> set[str]:
+    return {word[:letters] for word in _WORD.findall(text.casefold()) if len(word) >= letters}
 
 
 def _compile(fields: Fields) -> re.Pattern[str]:
