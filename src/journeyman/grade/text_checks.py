@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from journeyman.grade.fields import Fields
-from journeyman.grade.score import Item, Measure, Measured, NotMeasurableError, Sample
+from journeyman.grade.score import Item, Measure, Measured, Sample
 
 OUTPUT = "{{ sample.output_text }}"
 _WORD = re.compile(r"[^\W\d_]+")
@@ -75,7 +75,7 @@ def length(fields: Fields) -> Measure:
 
 
 def shared_words(fields: Fields) -> Measure:
-    """Ours: 1 where the input takes up a word of the reference, else 0; a verdict only with a `pass_threshold`.
+    """Ours: 1 where the input takes up a word of the reference, or that has none, else 0; a verdict only with a `pass_threshold`.
 
     Words are letters side by side, `min_letters` or more (5), whatever the case, and the same where so many letters at their
     beginning are: forms of one word are one. `ignore` are words that any answer may hold.
@@ -87,9 +87,8 @@ def shared_words(fields: Fields) -> Measure:
 
     def measure(sample: Sample, item: Item) -> Measured:
         asked = _words(reference.fill(sample, item), letters) - ignored
-        if not asked:
-            raise NotMeasurableError(f"the reference has no word of {letters} letters that is not ignored")
-        return against(threshold, float(not asked.isdisjoint(_words(given.fill(sample, item), letters))))
+        taken = asked & _words(given.fill(sample, item), letters)
+        return against(threshold, float(bool(taken) or not asked))
 
     return measure
 
