@@ -129,6 +129,16 @@ def test_labels_are_found_only_in_closed_sets():
     assert find_labels([]) is None
 
 
+def test_a_grader_without_verdicts_is_shown_by_its_values():
+    rows = examples(*((f"kettle {i}", "yes") for i in range(40)))
+    about = parse([{"type": "shared_words", "name": "about", "reference": "{{ item.input }}"}])
+    before, after = (score(Scripted([text] * 40), rows, about) for text in ("The lamp.", "The kettle."))
+    line = evaluate_pair(before, after).graders[0]
+    assert (line.passed_after, line.before.value, line.after.value, line.difference) == (Missing.NO_DATA, 0, 1, 1)
+    assert line.p_value < 0.001
+    assert "1.000" in markdown(evaluate_pair(before, after), title="t")
+
+
 def scored(*pairs):
     return Scores(
         "m",

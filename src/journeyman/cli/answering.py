@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from journeyman.evaluate.measures import Measures
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import ScoredRow
-    from journeyman.evaluate.statistics import Missing, Proportion
+    from journeyman.evaluate.statistics import Mean, Missing, Proportion
     from journeyman.workspace import Workspace
 
 def register(app: typer.Typer) -> None:
@@ -120,7 +120,7 @@ def show_evaluation(screen: Screen, evaluation: Evaluation, *, examples: int = 0
         screen.line(before.input)
         screen.beside([_answer("base", before), _answer("tuned", after)])
     screen.heading(f"Graders on {len(pairs)} held-out rows")
-    lines = [(line.name, line.passed_before, line.passed_after) for line in evaluation.graders]
+    lines = [(line.name, line.before, line.after) for line in evaluation.graders]
     lines.append(("all graders", evaluation.passed_before, evaluation.passed_after))
     screen.table(
         ["  grader", "base", "tuned"],
@@ -240,10 +240,12 @@ def _answer(label: str, row: ScoredRow) -> tuple[str, str, str]:
     return f"── {label}, {verdict}", (row.output or row.error or "").strip() or "(nothing)", style
 
 
-def show_share(value: Proportion | Missing) -> str:
-    """A pass rate with its count: 85.0% (102/120)."""
-    from journeyman.evaluate.statistics import Missing
+def show_share(value: Proportion | Mean | Missing) -> str:
+    """A pass rate with its count: 85.0% (102/120); of values, 0.850 (mean of 120)."""
+    from journeyman.evaluate.statistics import Mean, Missing
 
     if isinstance(value, Missing):
         return "no data"
+    if isinstance(value, Mean):
+        return f"{value.value:.3f} (mean of {value.total})"
     return f"{value.share:.1%} ({value.count}/{value.total})"

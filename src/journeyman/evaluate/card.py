@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from journeyman.evaluate.markdown import MISSING
-from journeyman.evaluate.page import SHAPES, Subject
+from journeyman.evaluate.page import SHAPES, Subject, share
 from journeyman.evaluate.report import Evaluation
-from journeyman.evaluate.statistics import Missing, Proportion
+from journeyman.evaluate.statistics import Missing
 
 
 def card(evaluation: Evaluation, subject: Subject) -> str:
@@ -40,8 +40,8 @@ def card(evaluation: Evaluation, subject: Subject) -> str:
 
 def _graders(evaluation: Evaluation) -> str:
     lines = ["| held-out rows that pass | base | tuned |", "| --- | ---: | ---: |"]
-    lines += [f"| {g.name} | {_share(g.passed_before)} | {_share(g.passed_after)} |" for g in evaluation.graders]
-    lines.append(f"| all graders | {_share(evaluation.passed_before)} | {_share(evaluation.passed_after)} |")
+    lines += [f"| {g.name} | {share(g.before)} | {share(g.after)} |" for g in evaluation.graders]
+    lines.append(f"| all graders | {share(evaluation.passed_before)} | {share(evaluation.passed_after)} |")
     return "\n".join(lines)
 
 
@@ -52,6 +52,3 @@ def _skills(evaluation: Evaluation) -> str:
         lines.append(f"| {skill.name} | {base} | {tuned} | {SHAPES[skill.verdict]} |")
     return "\n".join(lines)
 
-
-def _share(value: Proportion | Missing) -> str:
-    return MISSING[value] if isinstance(value, Missing) else f"{value.share:.1%} ({value.count}/{value.total})"

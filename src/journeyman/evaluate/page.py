@@ -113,9 +113,9 @@ def _graders(evaluation: Evaluation) -> list[dict[str, str]]:
     lines = [
         {
             "name": line.name,
-            "before": _share(line.passed_before),
-            "after": _share(line.passed_after),
-            "mean": f"{_mean(line.mean_before)} → {_mean(line.mean_after)}" if line.graded else "",
+            "before": share(line.before),
+            "after": share(line.after),
+            "mean": f"{_mean(line.mean_before)} → {_mean(line.mean_after)}" if line.graded and isinstance(line.after, Proportion) else "",
             "p": _p(line.p_value),
         }
         for line in evaluation.graders
@@ -124,8 +124,8 @@ def _graders(evaluation: Evaluation) -> list[dict[str, str]]:
         *lines,
         {
             "name": "all graders",
-            "before": _share(evaluation.passed_before),
-            "after": _share(evaluation.passed_after),
+            "before": share(evaluation.passed_before),
+            "after": share(evaluation.passed_after),
             "mean": "",
             "p": _p(evaluation.verdict.p_value),
         },
@@ -138,14 +138,14 @@ def _measures(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     if found is None:
         return []
     lines = [
-        ("exactly the ideal", _share(found.exact[0]), _share(found.exact[1])),
+        ("exactly the ideal", share(found.exact[0]), share(found.exact[1])),
         (f"likeness to the ideal ({SIMILARITY})", _mean(found.similarity[0]), _mean(found.similarity[1])),
     ]
     if found.loss is not None:
         lines.append(("loss on the ideal, nats a token", _number(found.loss.before), _number(found.loss.after)))
     if found.json is not None:
-        lines.append(("valid JSON", _share(found.json.valid[0]), _share(found.json.valid[1])))
-        lines += [(f"right value: {line.key}", _share(line.before), _share(line.after)) for line in found.json.fields]
+        lines.append(("valid JSON", share(found.json.valid[0]), share(found.json.valid[1])))
+        lines += [(f"right value: {line.key}", share(line.before), share(line.after)) for line in found.json.fields]
     if evaluation.labels is not None:
         before, after = evaluation.labels
         lines.append(("macro F1 of the labels", _number(before.macro_f1), _number(after.macro_f1)))
@@ -238,10 +238,10 @@ def _consistency(evaluation: Evaluation) -> dict[str, Any] | None:
     if found is None:
         return None
     before = {line.kind: line.changed for line in found.before.kinds}
-    kinds = [(line.kind, _share(before.get(line.kind, Missing.NO_DATA)), _share(line.changed)) for line in found.after.kinds]
+    kinds = [(line.kind, share(before.get(line.kind, Missing.NO_DATA)), share(line.changed)) for line in found.after.kinds]
     lines = [
-        ("the same verdict every time", _share(found.before.steady), _share(found.after.steady)),
-        ("passes every time", _share(found.before.reliable), _share(found.after.reliable)),
+        ("the same verdict every time", share(found.before.steady), share(found.after.steady)),
+        ("passes every time", share(found.before.reliable), share(found.after.reliable)),
     ]
     points = [("steady", _points(found.steady)), ("passing every time", _points(found.reliable))]
     return {"it": found, "lines": lines, "kinds": kinds, "points": points}
@@ -285,7 +285,7 @@ def _curve(validations: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 def _course(found: Sequence[course.CheckpointScore]) -> list[tuple[str, ...]]:
     return [
         (
-            f"{c.step:,}", _share(c.passed), f"{c.prose_loss:+.3f} nats a token", ", ".join(c.lost) or "nothing",
+            f"{c.step:,}", share(c.passed), f"{c.prose_loss:+.3f} nats a token", ", ".join(c.lost) or "nothing",
             "the model" if c.published else "",
         )
         for c in found
@@ -325,8 +325,13 @@ def _short(text: str) -> str:
     return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}… ({len(text):,} characters)"
 
 
-def _share(value: Proportion | Missing) -> str:
-    return MISSING[value] if isinstance(value, Missing) else f"{value.share:.1%} ({value.count}/{value.total})"
+def share(value: Proportion | Mean | Missing) -> str:
+    """85.0% (102/120), or 0.850 (mean of 120)."""
+    if isinstance(value, Missing):
+        return MISSING[value]
+    if isinstance(value, Mean):
+        return f"{value.value:.3f} (mean of {value.total})"
+    return f"{value.share:.1%} ({value.count}/{value.total})"
 
 
 def _percentage(value: float | Missing) -> str:

@@ -10,6 +10,7 @@ from journeyman.evaluate.agreement import Agreement
 from journeyman.evaluate.consistency import Consistency
 from journeyman.evaluate.course import CheckpointScore
 from journeyman.evaluate.forgetting import Forgetting
+from journeyman.evaluate.judgement import Judgement, is_pass_or_fail, judged
 from journeyman.evaluate.labels import LabelReport, find_labels, label_report
 from journeyman.evaluate.measures import Measures
 from journeyman.evaluate.run import Scores
@@ -17,11 +18,9 @@ from journeyman.evaluate.statistics import (
     Interval,
     Mean,
     Missing,
-    Paired,
     Proportion,
     bootstrap_mean,
     holm,
-    paired,
     proportion,
 )
 from journeyman.evaluate.verdict import Verdict, check_same_rows, compare
@@ -32,7 +31,8 @@ from journeyman.grade.score import Score
 class GraderLine:
     """One grader before and after: rows that passed, mean value, and the p-value corrected for the number of graders.
 
-    `graded` is true where values between 0 and 1 occur, so that the mean says more than the share that passed.
+    `graded` is true where values between 0 and 1 occur, so that the mean says more than the share that passed, and where there
+    are values without verdicts; of these the difference is that of the means.
     """
 
     name: str
@@ -44,6 +44,16 @@ class GraderLine:
     p_value: float | Missing
     difference: float | Missing
     interval: Interval | Missing
+
+    @property
+    def before(self) -> Proportion | Mean | Missing:
+        """The share that passed; the mean value where there was no verdict."""
+        return self.mean_before if isinstance(self.passed_before, Missing) else self.passed_before
+
+    @property
+    def after(self) -> Proportion | Mean | Missing:
+        """See `before`."""
+        return self.mean_after if isinstance(self.passed_after, Missing) else self.passed_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,21 +199,21 @@ def _tokens(scores: Scores) -> dict[str, float] | Missing:
 def _grader_lines(before: Scores, after: Scores) -> tuple[GraderLine, ...]:
     names = dict.fromkeys(s.name for row in (*before.rows, *after.rows) for s in row.graded.scores)
     columns = [(name, _column(before, name), _column(after, name)) for name in names]
-    found = [_paired(old, new) for _, old, new in columns]
-    raw = [f if isinstance(f, Missing) else f.p_value for f in found]
+    found = [_judged(old, new) for _, old, new in columns]
+    raw = [f.p_value for f in found]
     known = [p for p in raw if not isinstance(p, Missing)]
     corrected = iter(holm(known))
     return tuple(
         GraderLine(
             name=name,
-            graded=any(s is not None and s.value not in (None, 0, 1) for s in (*old, *new)),
+            graded=any(s is not None and s.value is not None and (s.passed is None or s.value not in (0, 1)) for s in (*old, *new)),
             passed_before=_share_passed(old),
             passed_after=_share_passed(new),
             mean_before=_mean(old),
             mean_after=_mean(new),
-            p_value=Missing.NO_DATA if isinstance(f, Missing) else next(corrected),
-            difference=f if isinstance(f, Missing) else f.difference,
-            interval=f if isinstance(f, Missing) else f.interval,
+            p_value=f.p_value if isinstance(f.p_value, Missing) else next(corrected),
+            difference=f.difference,
+            interval=f.interval,
         )
         for (name, old, new), f in zip(columns, found, strict=True)
     )
@@ -223,10 +233,10 @@ def _mean(column: Sequence[Score | None]) -> Mean | Missing:
     return bootstrap_mean([s.value for s in column if s is not None and s.value is not None], resamples=1000)
 
 
-def _paired(old: Sequence[Score | None], new: Sequence[Score | None]) -> Paired | Missing:
-    pairs = [
-        (b.passed, a.passed)
-        for b, a in zip(old, new, strict=True)
-        if b is not None and a is not None and b.passed is not None and a.passed is not None
-    ]
-    return paired([b for b, _ in pairs], [a for _, a in pairs])
+def _judged(old: Sequence[Score | None], new: Sequence[Score | None]) -> Judgement:
+    """By the verdicts, or by the values where there are none."""
+    before, after = ([None if s is None or s.passed is None else float(s.passed) for s in column] for column in (old, new))
+    if any(v is not None for v in (*before, *after)):
+        return judged(before, after, pass_or_fail=True)
+    before, after = ([None if s is None else s.value for s in column] for column in (old, new))
+    return judged(before, after, pass_or_fail=is_pass_or_fail([before, after]))
