@@ -15,6 +15,7 @@ from journeyman.evaluate import course
 from journeyman.evaluate.labels import LabelReport
 from journeyman.evaluate.markdown import MISSING
 from journeyman.evaluate.measures import SIMILARITY
+from journeyman.evaluate.plot import loss_curve
 from journeyman.evaluate.report import Evaluation
 from journeyman.evaluate.run import ScoredRow
 from journeyman.evaluate.statistics import LEVEL, Interval, Mean, Missing, Proportion
@@ -92,6 +93,7 @@ def page(evaluation: Evaluation, subject: Subject) -> str:
         saving=evaluation.saving,
         contenders=_contenders(subject.compare),
         curve=_curve(subject.validations),
+        plot=loss_curve(subject.validations),
         course=_course(evaluation.course),
         course_advice=course.advice(evaluation.course),
         rows=script_json(_rows(pairs)),
