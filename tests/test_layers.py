@@ -96,6 +96,7 @@ HIDDEN = {
     "grade/json_checks.py": {"jsonschema", "referencing"},
     "grade/similarity.py": {"rapidfuzz"},
     "models/bases.py": {"huggingface_hub"},
+    "answer/vectors.py": {"sentence_transformers"},
     "models/export/llamacpp/write.py": {"gguf"},
     "database.py": {"alembic"},
     "plan/machine.py": {"numpy"},

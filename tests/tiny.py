@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tokenizers
 import torch
 import transformers as tf
@@ -154,6 +156,22 @@ def write_base(folder: Path, family: str, template: str | None = CHATML) -> None
     model = model_class(config_class(**values))
     model.save_pretrained(folder)
     write_tokenizer(folder, template)
+
+
+def write_embedder(folder: Path) -> Path:
+    """A BERT of sentence-transformers' form that reads 64 tokens; skips the test where the extra is missing."""
+    library = pytest.importorskip("sentence_transformers", reason='needs pip install "journeyman[vectors]"')
+    bert, modules = folder / "bert", library.sentence_transformer.modules
+    torch.manual_seed(1)
+    config = tf.BertConfig(
+        vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64
+    )
+    tf.BertModel(config).save_pretrained(bert)
+    write_tokenizer(bert, None)
+    read = modules.Transformer(str(bert), max_seq_length=64)
+    library.SentenceTransformer(modules=[read, modules.Pooling(16)]).save(str(folder))
+    shutil.rmtree(bert)
+    return folder
 
 
 def write_adapter(base: Path, folder: Path, seed: int) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from journeyman import files
 from journeyman import settings as settings_module
 from journeyman.answer.remote import RemoteModel
+from journeyman.answer.vectors import Embedder
 from journeyman.data.dataset import Dataset, open_dataset
 from journeyman.errors import DataError, JobConflict, TaskError
 from journeyman.evaluate import comparison, prompt_search
@@ -88,6 +89,7 @@ def _setting(workspace: Workspace, request: CompareRequest) -> tuple[comparison.
         shots=comparison.SHOTS if request.shots is None else request.shots,
         passages=comparison.PASSAGES if request.passages is None else request.passages,
         budget=prompt_search.BUDGET if request.budget is None else request.budget,
+        embedder=None if request.embedder is None else Embedder(request.embedder),
         seed=seed,
     )
     return setting, dataset

@@ -59,6 +59,7 @@ class CompareRequest:
     `model` takes a fine-tuned model instead of training one. `rows` is the number of held-out rows, None for all;
     `contenders` names some of them, () for all. `shots`, `passages` and `budget` None take the defaults of
     `evaluate/comparison.py`. `prices` None looks for prices.toml in the task's folder, then in the home.
+    `embedder` None retrieves by BM25; else it is a sentence-transformers model by whose vectors is retrieved.
     """
 
     train: TrainRequest
@@ -70,6 +71,7 @@ class CompareRequest:
     passages: int | None = None
     budget: int | None = None
     prices: Path | None = None
+    embedder: str | None = None
 
 
 def ignore(_: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import tiny
 from journeyman.cli.main import app
 from journeyman.errors import DataError, RequestError, TaskError
 from journeyman.request import CompareRequest, TrainRequest
@@ -121,3 +122,27 @@ def test_a_remote_that_is_no_url_is_refused(tmp_path, monkeypatch):
     refused = CliRunner().invoke(app, ["compare", "triage", "--remote", "gpt"])
     assert isinstance(refused.exception, RequestError)
     assert "URL=MODEL" in str(refused.exception)
+
+
+def test_vectors_retrieve_in_the_place_of_bm25_and_share_no_answer_with_it(compared, tmp_path, monkeypatch):
+    root, words, made, _ = compared
+    monkeypatch.setenv("JOURNEYMAN_HOME", str(root / "home"))
+    embedder = tiny.write_embedder(tmp_path / "embedder")
+    folder = Path(made["folder"]) / "answers"
+    before = {name: (folder / f"{name}.jsonl").read_text() for name in ("prompt", "nearest", "retrieval")}
+    chosen = ["--contenders", "prompt,nearest,retrieval", "--embedder", str(embedder)]
+    done = CliRunner().invoke(app, [*words, *chosen])
+    assert done.exit_code == 0, done.output
+    value = json.loads(done.stdout)
+    assert (value["folder"], value["settings"]["embedder"].split()[0]) == (made["folder"], str(embedder))
+    assert made["settings"]["embedder"] is None
+    notes = {c["name"]: " ".join(c["notes"]) for c in value["contenders"]}
+    assert str(embedder) in notes["nearest"] and str(embedder) in notes["retrieval"] and str(embedder) not in notes["prompt"]
+    assert f"retrieved by the vectors of {embedder}" in done.stderr.replace("\n", " ")
+    assert (folder / "prompt.jsonl").read_text() == before["prompt"]
+    for name in ("nearest", "retrieval"):
+        text = (folder / f"{name}.jsonl").read_text()
+        assert text.startswith(before[name])
+        old, new = ([json.loads(line) for line in part.splitlines()] for part in (before[name], text[len(before[name]) :]))
+        assert len(new) == made["rows"] and not {row["key"] for row in old} & {row["key"] for row in new}
+        assert all(row["shots"] or row["passages"] for row in new)

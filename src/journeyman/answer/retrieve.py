@@ -2,15 +2,17 @@
 
 BM25 (Robertson and Zaragoza 2009, "The probabilistic relevance framework") with the library bm25s and its defaults,
 k1 = 1.5 and b = 0.75. Words are letters and digits in lower case; nothing is left out as a stop word, since which
-words say little is what BM25 itself weighs.
+words say little is what BM25 itself weighs. Another index (`vectors.py`) can take its place.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import bm25s
 
@@ -35,6 +37,16 @@ class Passage:
     def place(self) -> str:
         """Document and line, as records of what was retrieved name it."""
         return f"{self.document}:{self.line}"
+
+
+class Nearest(Protocol):
+    """An index of texts."""
+
+    def nearest(self, query: str, k: int) -> list[int]:
+        """The places of at most `k` texts, nearest first."""
+
+
+MakeIndex = Callable[[Sequence[str]], Nearest]
 
 
 class Index:
@@ -62,11 +74,15 @@ class Index:
 
 
 class Documents:
-    """The passages of a folder, searched by what a conversation asks."""
+    """The passages of a folder, searched by what a conversation asks. The index is made with the first question."""
 
-    def __init__(self, folder: Path, *, words: int = PASSAGE_WORDS) -> None:
+    def __init__(self, folder: Path, *, words: int = PASSAGE_WORDS, make_index: MakeIndex = Index) -> None:
         self.passages = passages(folder, words=words)
-        self._index = Index([passage.text for passage in self.passages])
+        self._make_index = make_index
+
+    @cached_property
+    def _index(self) -> Nearest:
+        return self._make_index([passage.text for passage in self.passages])
 
     def nearest(self, conversation: Sequence[Message], k: int) -> tuple[Passage, ...]:
         """At most `k` passages, nearest first."""
@@ -74,11 +90,15 @@ class Documents:
 
 
 class Examples:
-    """Training examples, searched by what a conversation asks."""
+    """Training examples, searched by what a conversation asks. The index is made with the first question."""
 
-    def __init__(self, examples: Sequence[Example]) -> None:
+    def __init__(self, examples: Sequence[Example], *, make_index: MakeIndex = Index) -> None:
         self._examples = tuple(examples)
-        self._index = Index([asked_text(example.prompt) for example in examples])
+        self._make_index = make_index
+
+    @cached_property
+    def _index(self) -> Nearest:
+        return self._make_index([asked_text(example.prompt) for example in self._examples])
 
     def nearest(self, conversation: Sequence[Message], k: int) -> tuple[Example, ...]:
         """At most `k` examples, nearest first."""

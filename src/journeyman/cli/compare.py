@@ -35,6 +35,7 @@ def compare(
     remote_key: Annotated[str, typer.Option("--remote-key", metavar="VARIABLE", help="The environment variable that holds the remote model's key.")] = "OPENAI_API_KEY",
     shots: Annotated[int | None, typer.Option("--shots", help="Examples shown in the prompt. Default: 4.")] = None,
     passages: Annotated[int | None, typer.Option("--passages", help="Passages of documents/ put into the prompt. Default: 3.")] = None,
+    embedder: Annotated[str | None, typer.Option("--embedder", metavar="MODEL", help="Retrieve passages and examples by the vectors of this sentence-transformers model (folder or hub id) instead of BM25. Needs `journeyman[vectors]`.")] = None,
     budget: Annotated[int | None, typer.Option("--budget", help="Prompts that the prompt search tries. Default: 12.")] = None,
     prices: Annotated[Path | None, typer.Option("--prices", metavar="FILE", help="A price table. Default: prices.toml of the task, else of the home.")] = None,
     base: options.Base = None,
@@ -80,6 +81,7 @@ def _request(flags: dict[str, Any]) -> CompareRequest:
         passages=flags["passages"],
         budget=flags["budget"],
         prices=flags["prices"],
+        embedder=flags["embedder"],
     )
 
 

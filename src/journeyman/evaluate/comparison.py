@@ -12,7 +12,8 @@ from journeyman.answer.answerer import Answerer
 from journeyman.answer.classify import HeadClassifier, TfidfClassifier
 from journeyman.answer.local import LocalModel
 from journeyman.answer.prompt import Conversation, Prompt, Shots
-from journeyman.answer.retrieve import Documents, Examples
+from journeyman.answer.retrieve import Documents, Examples, Index, asked_text
+from journeyman.answer.vectors import Embedder
 from journeyman.data.check.facts import facts_in
 from journeyman.evaluate.advice import Advice, Contested, Facts, advise
 from journeyman.evaluate.compare import Contender, Line, answer_rows, mean_grade, table
@@ -78,6 +79,9 @@ class Setting:
     shots: int = SHOTS
     passages: int = PASSAGES
     budget: int = BUDGET
+    embedder: Embedder | None = None
+    """By whose vectors passages and examples are found; None for BM25."""
+
     seed: int = 0
 
     @property
@@ -172,6 +176,7 @@ class Comparison:
                 "passages": setting.passages,
                 "budget": setting.budget,
                 "max_tokens": setting.max_tokens,
+                "embedder": setting.embedder.identity if setting.embedder else None,
             },
             "prompt_search": [trial.as_dict() for trial in self.trials],
             "advice": self.advice.as_dict(),
@@ -255,8 +260,10 @@ class _Maker:
         self._setting = setting
         self._tuned = tuned
         self._on_progress = on_progress
-        self._documents = Documents(setting.documents) if setting.documents else None
-        self._examples = Examples(setting.train)
+        embedder = setting.embedder
+        of_documents, of_examples = (embedder.index_documents, embedder.index_queries) if embedder else (Index, Index)
+        self._documents = Documents(setting.documents, make_index=of_documents) if setting.documents else None
+        self._examples = Examples(setting.train, make_index=of_examples)
         self._remotes = {remote.name: remote for remote in setting.remotes}
         draw = random.Random(setting.seed)
         self._fixed = tuple(draw.sample(list(setting.train), min(setting.shots, len(setting.train))))
@@ -272,13 +279,31 @@ class _Maker:
             # how a remote model cuts text into tokens is not known here: what is too long, its server refuses
             prompt = self._prompt(recipe, lambda _: True)
             where = str(getattr(remote, "url", ""))
-            return Contender(recipe, remote, prompt, f"{where} {remote.name}", remote.name, alone=True)
+            identity = self._identity(recipe, f"{where} {remote.name}")
+            return Contender(recipe, remote, prompt, identity, remote.name, alone=True, notes=self._notes(recipe))
         model = setting.base if recipe.who == "base" else self._tuned
         assert model is not None
         fits = model.fits(setting.max_tokens)
         if recipe.searched:
             return self._searched(recipe, model, fits)
-        return Contender(recipe, model.answerer(), self._prompt(recipe, fits), model.identity, model.name)
+        identity = self._identity(recipe, model.identity)
+        prompt = self._prompt(recipe, fits)
+        return Contender(recipe, model.answerer(), prompt, identity, model.name, notes=self._notes(recipe))
+
+    def _identity(self, recipe: Recipe, model: str) -> str:
+        """The model's, with the embedder's where that chooses what stands in the prompt."""
+        embedder = self._setting.embedder
+        return f"{model} {embedder.identity}" if embedder and recipe.retrieves else model
+
+    def _notes(self, recipe: Recipe) -> tuple[str, ...]:
+        """Which vectors retrieved, and what they did not see."""
+        setting = self._setting
+        if setting.embedder is None or not recipe.retrieves:
+            return ()
+        passages = self._documents.passages if self._documents and recipe.documents else ()
+        examples = setting.train if recipe.shots == "nearest" else ()
+        asked = [asked_text(example.prompt) for example in (*examples, *setting.rows)]
+        return setting.embedder.notes([*(passage.text for passage in passages), *asked])
 
     def _prompt(self, recipe: Recipe, fits: Callable[[Conversation], bool]) -> Prompt:
         setting, documents = self._setting, self._documents

@@ -39,6 +39,11 @@ class Recipe:
     model: str = ""
 
     @property
+    def retrieves(self) -> bool:
+        """Whether what stands in its prompt is what is nearest to the message."""
+        return self.documents or self.shots == "nearest"
+
+    @property
     def needs(self) -> tuple[Need, ...]:
         """What the task must have for it. Without instructions, a prompt of examples or documents is still one."""
         if self.who in ("tfidf", "head"):

@@ -15,6 +15,8 @@ from journeyman.files import hash_bytes, hash_file
 STARTER = "starter-1"
 ALIASES: Mapping[str, str] = {"starter": STARTER}
 
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
 """What is fetched of a hub model: no code, no pickled weights."""
 
@@ -45,8 +47,8 @@ def resolve(base: str, *, fetch: bool = True) -> Base:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _local(_name_of(folder), str(folder.absolute()), folder.absolute())
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return _local(name, name, _from_hub(name, fetch))
+    if HUB_ID.fullmatch(name):
+        return _local(name, name, from_hub(name, fetch=fetch))
     raise BaseNotFound(
         f"no base model {base!r}",
         where="base",
@@ -82,8 +84,11 @@ def _line(file: Path, size: int, mtime_ns: int, inode: int) -> str:
         return f"{file.name} {size} {hash_bytes(stream.read(1 << 20))}"
 
 
-def _from_hub(name: str, fetch: bool) -> Path:
-    """The model's folder in the hub cache; fetched only where it is not there yet."""
+def from_hub(name: str, *, fetch: bool = True, where: str = "base") -> Path:
+    """The model's folder in the hub cache, fetched only where it is not there yet: no code, no pickled weights.
+
+    Raises BaseNotFound as `resolve` does.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -98,6 +103,6 @@ def _from_hub(name: str, fetch: bool) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise BaseNotFound(
             f"{name} is not in the local hub cache and can't be fetched: {str(error).splitlines()[0]}",
-            where="base",
+            where=where,
             fix="check the id and the network, or give the folder of a downloaded copy",
         ) from error
