@@ -178,7 +178,8 @@ class Workspace:
         from journeyman.data.check.rules import check
 
         return check(
-            dataset, against=against, instructions=task.instructions, graders=task.graders, on_progress=on_progress
+            dataset, against=against, instructions=task.instructions, graders=task.graders,
+            input_similarity=dataset.input_similarity, on_progress=on_progress,
         )
 
     def _drawn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from journeyman.data.similar import all_but_one_word, similar
+from journeyman.data.similar import all_but_one, short_words, similar
 
 OTHERS = ["How do I wash the wool rug by hand?", "Where has my parcel with the lamp gone?"]
 
@@ -29,7 +29,7 @@ def test_a_negation_makes_another_text() -> None:
 
 def test_short_texts_that_differ_in_one_word_have_a_key_in_common() -> None:
     def share(one: str, other: str) -> bool:
-        return not set(all_but_one_word(one)).isdisjoint(all_but_one_word(other))
+        return not set(all_but_one(short_words(one))).isdisjoint(all_but_one(short_words(other)))
 
     assert share("where can I buy a lamp", "where can I get a lamp")
     assert share("where can I buy a lamp", "where can I buy a new lamp, please")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from journeyman import files
 from journeyman.data.check.finding import Report, report_from_dict
 from journeyman.data.columns import Columns
 from journeyman.data.refused import Refused, refused_from_dict
-from journeyman.data.similar import input_text, near_groups
+from journeyman.data.similar import Similar, input_text, similar
 from journeyman.data.source import Source, read_source, require_examples
 from journeyman.data.split import HELD_OUT_SHARE, VALIDATION_SHARE, SplitName, split
 from journeyman.errors import DataError
@@ -42,6 +42,8 @@ class Dataset:
     validation: list[Example]
     held_out: list[Example]
     refused: list[Refused]
+    input_similarity: Similar | None = field(default=None, repr=False, compare=False)
+    """Groups of the rows' inputs, train, validation and held-out rows in this order, where `build` has just found them."""
 
     @property
     def hash(self) -> str:
@@ -96,7 +98,7 @@ def build(
         "validation_share": 0.0 if validation else validation_share,
         "held_out_share": 0.0 if held_out else held_out_share,
     }
-    splits = _split(sources, shares, seed)
+    splits, input_similarity = _split(sources, shares, seed)
     for name in SPLITS:
         files.write_jsonl(folder / f"{name}.jsonl", (example.as_dict() for example in splits[name]))
     manifest = {
@@ -109,7 +111,7 @@ def build(
         "splits": {name: _split_file(folder, name, splits[name]) for name in SPLITS},
         "sources": [{"split": name, **source.as_dict()} for name, source in sources.items()],
     }
-    dataset = Dataset(folder, manifest, splits["train"], splits["validation"], splits["held_out"], refused)
+    dataset = Dataset(folder, manifest, splits["train"], splits["validation"], splits["held_out"], refused, input_similarity)
     # Last, so that a folder with a manifest is whole.
     files.write_json(folder / "manifest.json", manifest)
     return dataset
@@ -153,20 +155,19 @@ def _changed(path: Path) -> DataError:
 
 def _split(
     sources: Mapping[SplitName, Source], shares: Mapping[str, float], seed: int
-) -> dict[SplitName, list[Example]]:
+) -> tuple[dict[SplitName, list[Example]], Similar]:
     rows = sources["train"].kept
-    inputs = [input_text(example) for example in rows]
     # Grouped together with the given files, as the check does: else two training rows that are linked by a held-out
     # row would be split, and reported as a leak of our own making.
-    given = [input_text(row) for name, source in sources.items() if name != "train" for row in source.kept]
-    names = split(inputs, near_groups([*inputs, *given])[: len(inputs)], seed=seed, **shares)
-    out: dict[SplitName, list[Example]] = {name: [] for name in SPLITS}
-    for example, name in zip(rows, names, strict=True):
-        out[name].append(example)
-    for name in ("validation", "held_out"):
-        if name in sources:
-            out[name] = sources[name].kept
-    return out
+    given = {name: sources[name].kept for name in SPLITS[1:] if name in sources}
+    every = [*rows, *(row for kept in given.values() for row in kept)]
+    inputs = [input_text(example) for example in every]
+    groups = similar(inputs)
+    names = split(inputs[: len(rows)], groups.near[: len(rows)], seed=seed, **shares)
+    names += [name for name, kept in given.items() for _ in kept]
+    indexes = {wanted: [index for index, name in enumerate(names) if name == wanted] for wanted in SPLITS}
+    splits = {name: [every[index] for index in of] for name, of in indexes.items()}
+    return splits, groups.in_order([index for of in indexes.values() for index in of])
 
 
 def _counts(

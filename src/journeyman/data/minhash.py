@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 BANDS, ROWS = 32, 4
 MINIMA = BANDS * ROWS
@@ -50,20 +51,34 @@ def near_pairs(sets: Sets, similarity: float, order: Sequence[int]) -> Iterator[
     sets that are all alike not every pair is given, but all are linked.
     """
     full = np.flatnonzero(np.diff(sets.starts))
-    minima_SM = _minima(sets, full)
-    ranks = np.asarray(order)[full]
-    seen: set[tuple[int, int]] = set()
+    by_rank = np.argsort(np.asarray(order)[full], kind="stable")
+    minima_SM = _minima(sets, full)[by_rank]
+    full = full[by_rank]
+    seen = np.empty(0, np.int64)
     for band in range(BANDS):
-        key = _one_number(minima_SM[:, band * ROWS : (band + 1) * ROWS])
-        for bucket in _buckets(key, ranks):
-            for a, b in _to_compare(bucket):
-                one, other = int(full[a]), int(full[b])
-                if (one, other) in seen:
-                    continue
-                seen.add((one, other))
-                agree = float(np.mean(minima_SM[a] == minima_SM[b]))
-                if agree >= similarity - SLACK and _jaccard(sets.one(one), sets.one(other)) >= similarity:
-                    yield one, other
+        one, other = _to_compare(_one_number(minima_SM[:, band * ROWS : (band + 1) * ROWS]))
+        pairs = np.sort(one * len(full) + other)
+        pairs = pairs[~are_in(pairs, seen)]
+        seen = np.sort(np.concatenate([seen, pairs]), kind="stable")
+        one, other = np.divmod(pairs, max(1, len(full)))
+        for a, b in _likely(minima_SM, one, other, similarity - SLACK):
+            if _jaccard(sets.one(full[a]), sets.one(full[b])) >= similarity:
+                yield int(full[a]), int(full[b])
+
+
+def _likely(minima_SM: npt.NDArray[np.uint32], one: Ids, other: Ids, agreement: float) -> Iterator[tuple[int, int]]:
+    """The pairs whose hashes agree in such a share."""
+    for start in range(0, len(one), BLOCK):
+        a, b = one[start : start + BLOCK], other[start : start + BLOCK]
+        agree = np.mean(minima_SM[a] == minima_SM[b], axis=1)
+        yield from zip(a[agree >= agreement].tolist(), b[agree >= agreement].tolist(), strict=True)
+
+
+def are_in(some: Ids, known: Ids) -> Mask:
+    """Whether each of some numbers is among others, which are sorted."""
+    if not len(known):
+        return np.zeros(len(some), np.bool_)
+    return np.asarray(known[np.minimum(np.searchsorted(known, some), len(known) - 1)] == some, np.bool_)
 
 
 def _minima(sets: Sets, full: Ids) -> npt.NDArray[np.uint32]:
@@ -97,19 +112,18 @@ def _one_number(hashes_SR: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
     return key
 
 
-def _buckets(key: npt.NDArray[np.uint64], ranks: Ids) -> Iterator[Ids]:
-    """The members of each key that several sets have, by rank."""
-    by_key = np.lexsort((ranks, key))
-    ends = np.flatnonzero(np.diff(key[by_key])) + 1
-    edges = np.concatenate([[0], ends, [len(key)]])
-    for number in np.flatnonzero(np.diff(edges) > 1):
-        yield by_key[edges[number] : edges[number + 1]]
-
-
-def _to_compare(bucket: Ids) -> Iterator[tuple[int, int]]:
-    for place, other in enumerate(bucket):
-        for one in bucket[: min(place, COMPARED)]:
-            yield int(one), int(other)
+def _to_compare(key: npt.NDArray[np.uint64]) -> tuple[Ids, Ids]:
+    """The pairs that have a key in common: each set with the COMPARED first ones of its key at most."""
+    # Numbers are sorted faster than places by number; the bits of the key that the places take are not missed.
+    place_bits = (1 << len(key).bit_length()) - 1
+    by_key = (np.sort(key & np.uint64(~place_bits % 2**64) | np.arange(len(key), dtype=np.uint64)) & np.uint64(place_bits)).astype(np.int64)
+    places = np.arange(len(key))
+    begins = np.ones(len(key), np.bool_)
+    begins[1:] = key[by_key][1:] != key[by_key][:-1]
+    first = np.maximum.accumulate(np.where(begins, places, 0))
+    partners = np.minimum(places - first, COMPARED)
+    nth = np.arange(partners.sum()) - np.repeat(np.cumsum(partners) - partners, partners)
+    return by_key[np.repeat(first, partners) + nth], by_key[np.repeat(places, partners)]
 
 
 def _jaccard(a: Ids, b: Ids) -> float:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
+from sys import intern
 
 import numpy as np
-import numpy.typing as npt
 
-from journeyman.data.minhash import Sets, near_pairs
+from journeyman.data.minhash import Ids, Mask, Sets, are_in, near_pairs
 from journeyman.data.spelling import corrections
 from journeyman.records import Example
 
@@ -27,6 +29,9 @@ COMMON = 0.25
 COMMON_ROWS = 30
 ENDS_WORDS = 200
 """Of a longer text the first and the last so many words are compared."""
+
+BLOCK = 1024
+"""So many texts are taken apart at a time, which bounds the memory."""
 
 TELLING_WORDS = 3
 """Fewer words than these, fillers aside, and two texts that differ in anything are not taken for the same."""
@@ -44,24 +49,20 @@ FILLERS = frozenset(
     "bedankt hoi de het een".split()
 )
 
-_POLITE = re.compile(
-    r"\A\W*(?:(?:hi|hello|hey)(?: there| all| everyone)?|good (?:morning|afternoon|evening|day))\b"
-    r"|\bthank(?:s| you)(?: (?:so|very) much| a lot| in advance)?\b",
-    re.I,
-)
-"""Politeness of several words."""
+_GREETING = re.compile(r"\A\W*(?:(?:hi|hello|hey)(?: there| all| everyone)?|good (?:morning|afternoon|evening|day))\b", re.I)
+_THANKS = re.compile(r"\bthank(?:s| you)(?: (?:so|very) much| a lot| in advance)?\b", re.I)
 
 _SHORTENED = (
-    (re.compile(r"\b(?:can ?no|ca n|can['’])t\b", re.I), "can not"),
-    (re.compile(r"n['’]t\b", re.I), " not"),
-    (re.compile(r"\b(i)['’]m\b", re.I), r"\1 am"),
-    (re.compile(r"['’]re\b", re.I), " are"),
-    (re.compile(r"['’]ve\b", re.I), " have"),
-    (re.compile(r"['’]ll\b", re.I), " will"),
-    (re.compile(r"\b(what|where|who|how|it|that|there)['’]s\b", re.I), r"\1 is"),
-    (re.compile(r"\bcould (?=i\b|you\b|we\b)", re.I), "can "),
+    (("cannot", "can not", "can't", "ca nt"), re.compile(r"\b(?:can ?no|ca n|can['’])t\b", re.I), "can not"),
+    (("n't",), re.compile(r"n['’]t\b", re.I), " not"),
+    (("'m",), re.compile(r"\b(i)['’]m\b", re.I), r"\1 am"),
+    (("'re",), re.compile(r"['’]re\b", re.I), " are"),
+    (("'ve",), re.compile(r"['’]ve\b", re.I), " have"),
+    (("'ll",), re.compile(r"['’]ll\b", re.I), " will"),
+    (("'s",), re.compile(r"\b(what|where|who|how|it|that|there)['’]s\b", re.I), r"\1 is"),
+    (("could",), re.compile(r"\bcould (?=i\b|you\b|we\b)", re.I), "can "),
 )
-"""Short forms and the polite question, and what they stand for."""
+"""What a text must hold to have one of these, short forms and the polite question, and what they stand for."""
 
 # Scripts written without spaces (Thai to Myanmar, Khmer, CJK, kana, Hangul): each character is a word.
 _DENSE = "\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff"
@@ -91,6 +92,15 @@ class Similar:
     near: list[int]
     """Texts that say nearly the same; whatever is the same is near."""
 
+    def in_order(self, order: Sequence[int]) -> Similar:
+        """The groups of the same texts in another order: `order` has the index of each here."""
+        return Similar(*(_numbered_anew([groups[index] for index in order]) for groups in (self.same, self.near)))
+
+
+def _numbered_anew(groups: Sequence[int]) -> list[int]:
+    first: dict[int, int] = {}
+    return [first.setdefault(group, index) for index, group in enumerate(groups)]
+
 
 def near_groups(texts: Sequence[str]) -> list[int]:
     """For each text the number of its group of near-duplicates."""
@@ -101,49 +111,85 @@ def similar(texts: Sequence[str]) -> Similar:
     """Both kinds of groups. They do not depend on the order of the texts."""
     first_of: dict[str, int] = {}
     first = [first_of.setdefault(normalised(text), index) for index, text in enumerate(texts)]
-    words = [words_of(text) for text in first_of]
-    right = corrections(Counter(word for some in words for word in some))
-    words = [[right.get(word, word) for word in some] for some in words]
-    same, near = _Groups(len(texts)), _Groups(len(texts))
-    for index, known in enumerate(first):
-        same.join(known, index)
-    said: dict[tuple[str, ...], int] = {}
-    for index, some in zip(first_of.values(), words, strict=True):
-        if some:
-            same.join(said.setdefault(_said(some), index), index)
-    for index in range(len(texts)):
-        near.join(same.first(index), index)
+    words = _words(first_of)
+    same = _Groups(first)
+    said: dict[bytes, int] = {}
+    for index, some in zip(first_of.values(), _said(words), strict=True):
+        known = said.setdefault(some, index) if some else index
+        if known != index:
+            same.join(known, index)
+    near = _Groups(same.firsts())
     rank = {text: number for number, text in enumerate(sorted(first_of))}
     indexes = list(first_of.values())
     for a, b in near_pairs(_parts(words), SHARED, [rank[text] for text in first_of]):
         near.join(indexes[a], indexes[b])
-    return Similar(*([groups.first(i) for i in range(len(texts))] for groups in (same, near)))
+    return Similar(same.firsts(), near.firsts())
 
 
-def all_but_one_word(text: str) -> Iterator[tuple[str, ...]]:
-    """The words of a short text in alphabetical order, without each of them in turn, and all of them.
+def short_words(text: str) -> tuple[str, ...]:
+    """The words of a short text in alphabetical order, politeness and articles left out; else nothing.
+
+    Texts of very few words, where one says it all, are not meant either.
+    """
+    words = sorted(word for word in words_of(normalised(text)) if word not in FILLERS) if len(text) <= SHORT_CHARACTERS else ()
+    return tuple(map(intern, words)) if SHORT_WORDS[0] <= len(words) <= SHORT_WORDS[1] else ()
+
+
+def all_but_one(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Of `short_words` all but each in turn, and all of them; of no words nothing.
 
     Two texts that have one of these in common differ in one word. In a short text that is more than the share that
-    near-duplicates may differ in; whether it matters, what else is known of the texts must tell. Politeness and articles
-    are left out. Texts of very few words, where one says it all, and long ones give nothing.
+    near-duplicates may differ in; whether it matters, what else is known of the texts must tell.
     """
-    words = sorted(word for word in words_of(normalised(text)) if word not in FILLERS) if len(text) <= SHORT_CHARACTERS else []
-    if SHORT_WORDS[0] <= len(words) <= SHORT_WORDS[1]:
-        for left_out in range(len(words) + 1):
-            yield (*words[:left_out], *words[left_out + 1 :])
+    for left_out in range(len(words) + 1 if words else 0):
+        yield (*words[:left_out], *words[left_out + 1 :])
 
 
-def _said(words: Sequence[str]) -> tuple[str, ...]:
-    """What all texts that say the same have in common. A text of few words is only the same as its like."""
-    telling = sorted(word for word in words if word not in FILLERS)
-    return tuple(telling) if len(telling) >= TELLING_WORDS else ("", *words)
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The words of texts in their order as numbers, one text after the other; text i has `flat[starts[i]:starts[i + 1]]`.
+
+    The numbers take a tenth of the memory that the words would, and are sorted and compared all at once.
+    """
+
+    flat: Ids
+    starts: Ids
+    is_filler: Mask
+    """For each number whether it is a word of FILLERS."""
+
+
+def _words(texts: Iterable[str]) -> _Words:
+    """The words of normalised texts, misspelt ones put right, numbered in the order in which they are met."""
+    number_of: defaultdict[str, int] = defaultdict(count().__next__)
+    numbers, starts = array("q"), array("q", [0])
+    for text in texts:
+        numbers.extend(map(number_of.__getitem__, words_of(text)))
+        starts.append(len(numbers))
+    flat = np.asarray(numbers, np.int64)
+    counts = np.bincount(flat, minlength=len(number_of)).tolist()
+    right = corrections(dict(zip(number_of, counts, strict=True)))
+    known: dict[str, int] = {}
+    renumbered = np.array([known.setdefault(right.get(word, word), len(known)) for word in number_of], np.int64)
+    return _Words(renumbered[flat], np.asarray(starts, np.int64), np.array([word in FILLERS for word in known], np.bool_))
+
+
+def _said(words: _Words) -> Iterator[bytes]:
+    """For each text what all that say the same have in common; a text of few words is only the same as its like."""
+    telling = np.flatnonzero(~words.is_filler[words.flat])
+    starts = np.searchsorted(telling, words.starts)
+    first_key = np.repeat(np.arange(len(starts) - 1) * len(words.is_filler), np.diff(starts))
+    in_order = np.sort(first_key + words.flat[telling]) - first_key
+    edges = zip(starts[:-1].tolist(), starts[1:].tolist(), words.starts[:-1].tolist(), words.starts[1:].tolist(), strict=True)
+    for start, end, first, last in edges:
+        # A byte before all the words keeps a text of few words apart from the telling words of another.
+        yield in_order[start:end].tobytes() if end - start >= TELLING_WORDS else b"=" * (last > first) + words.flat[first:last].tobytes()
 
 
 class _Groups:
-    """Union-find in which a group is known by its lowest index."""
+    """Union-find in which a group is known by its lowest index; no parent is higher than its child."""
 
-    def __init__(self, count: int) -> None:
-        self.parent = list(range(count))
+    def __init__(self, parent: Sequence[int]) -> None:
+        self.parent = list(parent)
 
     def first(self, index: int) -> int:
         while self.parent[index] != index:
@@ -155,30 +201,52 @@ class _Groups:
         a, b = self.first(a), self.first(b)
         self.parent[max(a, b)] = min(a, b)
 
+    def firsts(self) -> list[int]:
+        """The group of each index."""
+        out: list[int] = []
+        for index, parent in enumerate(self.parent):
+            out.append(index if parent == index else out[parent])
+        return out
 
-def _parts(texts: Sequence[Sequence[str]]) -> Sets:
+
+def _parts(words: _Words) -> Sets:
     """Each text's words and pairs of neighbouring words, without those that most texts have, as numbers."""
-    number_of: dict[str, int] = {}
-    sets = [_pairs_too([number_of.setdefault(word, len(number_of)) for word in words]) for words in texts]
-    starts = np.concatenate([[0], np.cumsum([len(one) for one in sets], dtype=np.int64)])
-    flat = np.concatenate([np.empty(0, np.int64), *sets])
-    if len(texts) < COMMON_ROWS:
+    sets = [_with_pairs(words, start, start + BLOCK) for start in range(0, len(words.starts) - 1, BLOCK)]
+    flat = np.concatenate([np.empty(0, np.int64), *(flat for flat, _ in sets)])
+    sizes = np.concatenate([np.empty(0, np.int64), *(sizes for _, sizes in sets)])
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    if len(sizes) < COMMON_ROWS:
         return Sets(flat, starts)
     parts, counts = np.unique(flat, return_counts=True)
-    rare = ~np.isin(flat, parts[counts > COMMON * len(texts)])
+    rare = ~are_in(flat, parts[counts > COMMON * len(sizes)])
     return Sets(flat[rare], np.concatenate([[0], np.cumsum(rare)])[starts])
 
 
-def _pairs_too(words: Sequence[int]) -> npt.NDArray[np.int64]:
-    ids = np.array(words, dtype=np.int64)
-    return np.unique(np.concatenate([ids, ((ids[:-1] + 1) << 32) + ids[1:]]))
+def _with_pairs(words: _Words, start: int, end: int) -> tuple[Ids, Ids]:
+    """The sets of words and pairs of the texts from `start` to `end`, one after the other, and the size of each."""
+    starts = words.starts[start : end + 1]
+    flat = words.flat[starts[0] : starts[-1]]
+    text_of = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    neighbours = np.flatnonzero(text_of[:-1] == text_of[1:])
+    # One number for text, first word (0 for a word alone) and second word: numpy sorts those fastest.
+    base = len(words.is_filler) + 1
+    alone, pairs = text_of * base * base + flat, (text_of[neighbours] * base + flat[neighbours] + 1) * base + flat[neighbours + 1]
+    keys = np.sort(np.concatenate([alone, pairs]))
+    keys = keys[np.diff(keys, prepend=-1) > 0]
+    keys, last = np.divmod(keys, base)
+    text_of, first = np.divmod(keys, base)
+    return (first << 32) + last, np.bincount(text_of, minlength=len(starts) - 1)
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in their order, politeness left out and short forms written out; of a long one both ends."""
-    text = _POLITE.sub(" ", text)
+    """The words of a normalised text in their order, politeness left out and short forms written out; of a long one both ends."""
+    text = _GREETING.sub(" ", text)
+    if "thank" in text:
+        text = _THANKS.sub(" ", text)
     if "'" in text or "’" in text or "cannot" in text or "could" in text:
-        for short, long in _SHORTENED:
-            text = short.sub(long, text)
+        straight = text.replace("’", "'")
+        for needs, short, long in _SHORTENED:
+            if any(map(straight.__contains__, needs)):
+                text = short.sub(long, text)
     words = _WORD.findall(text)
     return words if len(words) <= 2 * ENDS_WORDS else words[:ENDS_WORDS] + words[-ENDS_WORDS:]

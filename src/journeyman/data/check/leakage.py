@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from journeyman.data.check.finding import Drop, Finding, FoundRow, Severity
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
-from journeyman.data.similar import all_but_one_word
+from journeyman.data.similar import all_but_one
 
 MUCH = 0.05
 """From this share of the measured rows on, what was learned by heart weighs as much in a score as many real gains."""
@@ -71,12 +71,12 @@ def _but_for_a_word(rows: Rows, measured: Sequence[int]) -> dict[int, list[int]]
     """For each measured row with a short input that has all words but one of training rows', and the same output: those."""
     trained: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for index in range(len(rows.train) if measured else 0):
-        for kept in all_but_one_word(rows.normal_inputs[index]):
+        for kept in all_but_one(rows.short_inputs[index]):
             trained[rows.normal_outputs[index], kept].append(index)
     out: dict[int, list[int]] = {}
     for index in measured:
         if index < len(rows.all):
-            keys = [(rows.normal_outputs[index], kept) for kept in all_but_one_word(rows.normal_inputs[index])]
+            keys = [(rows.normal_outputs[index], kept) for kept in all_but_one(rows.short_inputs[index])]
             found = sorted({one for key in keys for one in trained.get(key, ())})
             if found:
                 out[index] = found

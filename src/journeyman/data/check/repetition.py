@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from journeyman.data.check.finding import Drop, Finding
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
 from journeyman.data.refused import quoted
-from journeyman.data.similar import all_but_one_word, normalised
+from journeyman.data.similar import all_but_one, normalised
 
 BOILERPLATE_ROWS = 5
 BOILERPLATE_SHARE = 0.02
@@ -34,7 +34,7 @@ def _repeats(rows: Rows) -> dict[int, int]:
 
 
 def _duplicates(rows: Rows) -> Iterator[Finding]:
-    repeats = _repeats(rows)
+    repeats = rows.once(_repeats)
     if repeats:
         index, known = next(iter(repeats.items()))
         found = tuple(rows.found(i, f"repeats {rows.all[of].place}", Drop()) for i, of in repeats.items())
@@ -45,7 +45,7 @@ def _duplicates(rows: Rows) -> Iterator[Finding]:
 def _near_rows(rows: Rows) -> Iterator[Finding]:
     """Rows of one split whose inputs are nearly the same, and whose outputs are too."""
     near: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    repeats = _repeats(rows)
+    repeats = rows.once(_repeats)
     for index in range(len(rows.all)):
         if index not in repeats:
             near[rows.splits[index], rows.input_groups[index], rows.output_groups[index]].append(index)
@@ -70,8 +70,8 @@ def _but_for_a_word(rows: Rows) -> dict[int, int]:
     """For each row whose short input has all words but one of an earlier row's, and the same output: that row."""
     first: dict[tuple[object, ...], int] = {}
     out: dict[int, int] = {}
-    for index, text in enumerate(rows.normal_inputs):
-        for kept in all_but_one_word(text):
+    for index, words in enumerate(rows.short_inputs):
+        for kept in all_but_one(words):
             known = first.setdefault((rows.splits[index], rows.systems[index], rows.normal_outputs[index], kept), index)
             if known != index:
                 out.setdefault(index, known)

@@ -6,15 +6,17 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from journeyman.data.check.classify import Judged, judge
 from journeyman.data.check.finding import Finding, FoundRow, FoundSplit, Mend, Severity
 from journeyman.data.check.voice import Voice, voice_of
 from journeyman.data.labels import closed_set, stray_labels
 from journeyman.data.refused import Refused, quoted
-from journeyman.data.similar import Similar, input_text, normalised, similar
+from journeyman.data.similar import Similar, input_text, normalised, short_words, similar
 from journeyman.records import Example, Message, Place
+
+T = TypeVar("T")
 
 JUDGED_ROWS = 30
 """From fewer rows no model can be made that could judge the others."""
@@ -98,6 +100,18 @@ class Rows:
     losses: Sequence[Sequence[float]] = ()
     """After a training: for each row of `train` its loss in each epoch."""
 
+    known_similarity: Similar | None = None
+    """`input_similarity`, where the split has found it already."""
+
+    _found_once: dict[Callable[[Rows], Any], Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, find: Callable[[Rows], T]) -> T:
+        """What `find` finds in these rows; where several rules ask for it, it is computed once."""
+        if find not in self._found_once:
+            self._found_once[find] = find(self)
+        found: T = self._found_once[find]
+        return found
+
     @cached_property
     def all(self) -> list[Example]:
         """Every kept row."""
@@ -131,9 +145,14 @@ class Rows:
         return [normalised(text) for text in self.outputs]
 
     @cached_property
+    def short_inputs(self) -> list[tuple[str, ...]]:
+        """The words of each of `inputs` that is short, as `short_words` has them."""
+        return [short_words(text) for text in self.normal_inputs]
+
+    @cached_property
     def input_similarity(self) -> Similar:
         """Groups of inputs that say the same or nearly; after the rows of `all` stand those of `against`."""
-        return similar([*self.inputs, *(asked.input for asked in self.against)])
+        return self.known_similarity or similar([*self.inputs, *(asked.input for asked in self.against)])
 
     @cached_property
     def input_groups(self) -> list[int]:

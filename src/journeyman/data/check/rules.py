@@ -22,6 +22,7 @@ from journeyman.data.check import (
 )
 from journeyman.data.check.finding import SEVERITIES, Finding, Report
 from journeyman.data.check.rule import Asked, Checked, Rows, Rule, Tokenized
+from journeyman.data.similar import Similar
 
 RULES: tuple[Rule, ...] = (
     *shape.RULES,
@@ -52,10 +53,12 @@ def check(
     graders: Sequence[Mapping[str, Any]] = (),
     tokenized: Tokenized | None = None,
     losses: Sequence[Sequence[float]] = (),
+    input_similarity: Similar | None = None,
     on_progress: Callable[[str, int, int], None] = _quiet,
 ) -> Report:
     """Look at a whole dataset. The findings are the same for the same rows, whatever else is on the machine.
 
+    `input_similarity` are the groups of the inputs, where they are known; they hold without a file to compare with only.
     `on_progress` is told the title of the rule at work, how many are done, and of how many.
     """
     rows = Rows(
@@ -69,6 +72,7 @@ def check(
         graders,
         tokenized,
         losses,
+        None if against else input_similarity,
     )
     found: list[Finding] = []
     for done, rule in enumerate(RULES):
