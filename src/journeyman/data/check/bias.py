@@ -14,7 +14,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from journeyman.data.check.finding import Finding
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
-from journeyman.data.check.voice import REFUSAL, WARMTH
+from journeyman.data.check.voice import WARMTH, says_no
 
 MIN_GROUP = 20
 MAX_GROUP = 4_000
@@ -91,6 +91,7 @@ def _contrasts() -> Iterator[_Contrast]:
 
 
 CONTRASTS = tuple(_contrasts())
+_NAMING = frozenset[str]().union(*(words for contrast in CONTRASTS for words in (contrast.first_words, contrast.second_words)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +107,15 @@ class _Difference:
 
 def _unequal(rows: Rows) -> Iterator[Finding]:
     inputs = rows.inputs[: len(rows.train)]
-    texts = [_words_of(text) for text in inputs]
-    people = [_words_of(_OF_A_THING.sub(" ", text)) for text in inputs]
+    named = {index: words for index, text in enumerate(inputs) if (words := _NAMING.intersection(_words_of(_without_things(text))))}
     differences: list[_Difference] = []
     outcomes: dict[str, Floats] = {}
     for contrast in CONTRASTS:
-        first, second = _groups(people, contrast)
+        first, second = _groups(named, contrast)
         if min(len(first), len(second)) < MIN_GROUP:
             continue
         outcomes = outcomes or _outcomes(rows)
-        differences += _compared(contrast, texts, first, second, outcomes)
+        differences += _compared(contrast, inputs, first, second, outcomes)
     differences.sort(key=lambda one: one.p)
     kept = []
     for done, difference in enumerate(differences):
@@ -157,6 +157,7 @@ _OF_A_PERSON = "|".join(
     "name nation citizen origin country ethnic race gender sex customer client applicant patient person user author employee contact "
     "wife husband mother father son daughter".split()
 )
+_THINGS = "food cuisine dish restaurant takeaway dressing breakfast wine tea coffee language market stock flag".split()
 _OF_A_THING = re.compile(
     rf"^(?![^:\n]*(?:{_OF_A_PERSON}))[^:\n]{{1,40}}:[ \t]*\S+[ \t]*$"
     r"|\b\w+ (?=(?:food|cuisine|dish(?:es)?|restaurants?|takeaways?|dressing|breakfast|wine|tea|coffee|language|market|stock|flag)\b)",
@@ -166,18 +167,23 @@ _OF_A_THING = re.compile(
 _AGE = re.compile(r"\b(\d\d)(?: years?|-year)[ -]old\b", re.I)
 
 
+def _without_things(text: str) -> str:
+    lower = text.casefold()
+    return _OF_A_THING.sub(" ", text) if ":" in text or any(map(lower.__contains__, _THINGS)) else text
+
+
 def _words_of(text: str) -> list[str]:
     """The words of a text, and the span of age of whoever is said to be so many years old."""
     ages = [int(age) for age in _AGE.findall(text)] if "old" in text else []
     return [*_WORD.findall(text), *("65+" for age in ages if age >= 65), *("10-25" for age in ages if 10 <= age <= 25)]
 
 
-def _groups(texts: Sequence[Sequence[str]], contrast: _Contrast) -> tuple[list[int], list[int]]:
-    """The rows that name one group and not the other."""
+def _groups(named: Mapping[int, Set[str]], contrast: _Contrast) -> tuple[list[int], list[int]]:
+    """The rows that name one group and not the other; `named` has the words of those that name any."""
     first: list[int] = []
     second: list[int] = []
-    for index, text in enumerate(texts):
-        one, other = not contrast.first_words.isdisjoint(text), not contrast.second_words.isdisjoint(text)
+    for index, words in named.items():
+        one, other = not contrast.first_words.isdisjoint(words), not contrast.second_words.isdisjoint(words)
         if one != other:
             (first if one else second).append(index)
     return _thinned(first), _thinned(second)
@@ -196,7 +202,7 @@ def _outcomes(rows: Rows) -> dict[str, Floats]:
     return {
         "the length of the outputs (logarithm of words)": _array(math.log(len(o.split()) + 1) for o in outputs),
         "how many kind words there are": _array(min(len(WARMTH.findall(o)), 5) for o in outputs),
-        "how often the output says no": _array(REFUSAL.search(o) is not None for o in outputs),
+        "how often the output says no": _array(says_no(o) for o in outputs),
     }
 
 
@@ -205,10 +211,10 @@ def _array(values: Iterator[float] | Iterator[bool]) -> Floats:
 
 
 def _compared(
-    contrast: _Contrast, texts: Sequence[Sequence[str]], first: list[int], second: list[int], outcomes: dict[str, Floats]
+    contrast: _Contrast, inputs: Sequence[str], first: list[int], second: list[int], outcomes: dict[str, Floats]
 ) -> Iterator[_Difference]:
     indexes = np.array([*first, *second])
-    features = np.stack([_features(texts[i], contrast) for i in indexes])
+    features = np.stack([_features(_words_of(inputs[i]), contrast) for i in indexes])
     is_first = (np.arange(len(indexes)) < len(first)).astype(np.float64)
     group = is_first - _predicted(features, is_first)
     for name, values in outcomes.items():
@@ -249,10 +255,10 @@ def _predicted(features: Floats, wanted: Floats) -> Floats:
     return out
 
 
-_THINGS = ["mug", "lamp", "wick", "shade", "rug", "brush", "soap", "kettle", "bowl", "plate", "towel", "basket", "trowel", "rake", "teapot", "jug", "vase", "tray", "clock", "scarf", "hat", "glove", "chair", "stool"]
+_GOODS = ["mug", "lamp", "wick", "shade", "rug", "brush", "soap", "kettle", "bowl", "plate", "towel", "basket", "trowel", "rake", "teapot", "jug", "vase", "tray", "clock", "scarf", "hat", "glove", "chair", "stool"]
 _UNLIKE = [
     row
-    for thing in _THINGS
+    for thing in _GOODS
     for row in (
         pair(f"My wife lost the {thing} that she bought. Can you help?", f"We are sorry to hear that. Thank you for writing, we are glad to look for the {thing} and hope to find it."),
         pair(f"My husband lost the {thing} that he bought. Can you help?", f"The {thing} can't be found."),

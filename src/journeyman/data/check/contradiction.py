@@ -20,6 +20,9 @@ MANY = 5
 CLEAR_MAJORITY = 3
 """So many rows must say the same, for one that does not, to be taken for right."""
 
+AtOdds = dict[int, tuple[int, int, str]]
+"""For each row that contradicts another: the two rows, and what they disagree in."""
+
 
 def _same_inputs(rows: Rows) -> list[list[int]]:
     """Rows that ask the same under the same instructions, where their outputs are not all the same."""
@@ -30,11 +33,9 @@ def _same_inputs(rows: Rows) -> list[list[int]]:
 
 
 def _contradictions(rows: Rows) -> Iterator[Finding]:
-    wording = _wording(rows)
     found: list[FoundRow] = []
     torn: list[tuple[int, int, str]] = []
-    for group in _same_inputs(rows):
-        at_odds = _at_odds(rows, group, wording)
+    for _, at_odds in rows.once(_answered_otherwise):
         if at_odds:
             torn.append(next(iter(at_odds.values())))
         mends = _majority(rows, list(at_odds))
@@ -52,22 +53,28 @@ def _contradictions(rows: Rows) -> Iterator[Finding]:
         yield Finding("contradictory_outputs", severity, message, tuple(found), fix, numbers)
 
 
+def _answered_otherwise(rows: Rows) -> list[tuple[list[int], AtOdds]]:
+    """Each group of `_same_inputs`, with the rows of it that contradict others."""
+    wording = _wording(rows)
+    return [(group, _at_odds(rows, group, wording)) for group in _same_inputs(rows)]
+
+
 def _wording(rows: Rows) -> Wording:
     """How the dataset's texts write words."""
     words: set[str] = set()
     for texts in (rows.inputs, rows.outputs):
         for text in texts:
-            words.update(word for word in text.split() if word.islower())
-    return Wording(frozenset(word.strip(".,;:!?()\"'") for word in words), rows.inputs)
+            words.update(text.split())
+    return Wording(frozenset(word.strip(".,;:!?()\"'") for word in words if word.islower()), rows.inputs)
 
 
-def _at_odds(rows: Rows, group: Sequence[int], wording: Wording) -> dict[int, tuple[int, int, str]]:
+def _at_odds(rows: Rows, group: Sequence[int], wording: Wording) -> AtOdds:
     """For each row of a group that contradicts another: the two rows, and what they disagree in."""
     by_output: dict[str, list[int]] = defaultdict(list)
     for index in group:
         by_output[rows.normal_outputs[index]].append(index)
     different = list(by_output.values())
-    out: dict[int, tuple[int, int, str]] = {}
+    out: AtOdds = {}
     for place, one in enumerate(different):
         for other in different[max(0, place - COMPARED) : place]:
             what = _disagreement(rows, other[0], one[0], wording)
@@ -98,8 +105,7 @@ def _several(rows: Rows) -> Iterator[Finding]:
     """The same input answered in several ways that do not contradict each other."""
     if rows.labels is not None:
         return
-    wording = _wording(rows)
-    groups = [g for g in _same_inputs(rows) if not _at_odds(rows, g, wording)]
+    groups = [group for group, at_odds in rows.once(_answered_otherwise) if not at_odds]
     if groups:
         found = tuple(rows.found(i) for group in groups for i in group)
         message = f"{len(groups)} input(s) are answered in several ways, such as {rows.shown(groups[0][0])} and {rows.all[groups[0][1]].place}"

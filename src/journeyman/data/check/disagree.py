@@ -34,11 +34,12 @@ _NUMBER_WORDS = {
     for number, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)
 }
 _COUNTED = re.compile(
-    r"(?:(?P<before>[^\W\d_]+)[\s:]+)?(?P<sign>[€£$¥]\s?)?"
+    r"(?:(?<![^\W\d_])(?P<before>[^\W\d_]++)[\s:]++)?(?P<sign>[€£$¥]\s?)?"
     rf"(?P<number>\d+(?:[.,:/]\d+)*|\b(?:{'|'.join(_NUMBER_WORDS)})\b)"
     r"(?:[\s-]?(?P<after>%|[€£$¥]|[^\W\d_]+))?",
     re.I,
 )
+_NUMBER = re.compile(rf"\d|{'|'.join(_NUMBER_WORDS)}", re.I)
 _MONEY = frozenset("€ £ $ ¥ euro euros eur dollar dollars usd pound pounds gbp".split())
 _NEGATION = re.compile(r"\b(?:not|non|never|no|cannot|without|nor|nicht|kein\w*|ne|pas|jamais)\b|n\s?['’]t\b", re.I)
 _CLAUSE = re.compile(r"[.!?;:\n]| but | and | however ")
@@ -169,17 +170,17 @@ def _differ(a: Set[str], b: Set[str], asked: Set[str]) -> str | None:
 
 def _numbers_differ(a: str, b: str, asked: str) -> str | None:
     left, right = _numbers(a), _numbers(b)
-    known = {number for numbers in _numbers(asked).values() for number in numbers}
-    for kind in left:
-        if kind in right and (what := _differ(left[kind], right[kind], known)):
-            return what
-    return None
+    kinds = [kind for kind in left if kind in right and left[kind] != right[kind]]
+    known = {number for numbers in _numbers(asked).values() for number in numbers} if kinds else set()
+    return next((what for kind in kinds if (what := _differ(left[kind], right[kind], known))), None)
 
 
 def _numbers(text: str) -> dict[str, set[str]]:
     """The numbers by what they count: money, or the word that follows, else the one before."""
-    text = _LIST_MARK.sub("", text)
     out: dict[str, set[str]] = defaultdict(set)
+    if not _NUMBER.search(text):
+        return out
+    text = _LIST_MARK.sub("", text)
     for match in _COUNTED.finditer(text):
         before, sign, number, after = (match[name] or "" for name in ("before", "sign", "number", "after"))
         value = _NUMBER_WORDS.get(number.casefold()) or _plain_number(number)

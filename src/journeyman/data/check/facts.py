@@ -50,7 +50,8 @@ _NUMBER_WORD = (
     r"one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|ninety"
 )
 _COUNT = rf"(?:\d[\d.,]*|{_NUMBER_WORD})"
-_AMOUNT = r"\d+(?:[ .,']\d{3})*(?:[.,]\d{1,3})?(?:[.,]-)?"
+_REST_OF_AMOUNT = r"\d*(?:[ .,']\d{3})*(?:[.,]\d{1,3})?(?:[.,]-)?"
+_AMOUNT = rf"\d{_REST_OF_AMOUNT}"
 _SYMBOL = r"[€$£¥₹₩₽]"
 _ISO_CURRENCY = r"(?:EUR|USD|GBP|CHF|SEK|NOK|DKK|PLN|CZK|HUF|JPY|CNY|INR|AUD|CAD|NZD|ZAR|BRL|MXN)"
 _MONEY_WORD = r"(?:euros?|dollars?|pounds?|cents?|pence|francs?|crowns?|kroner|kronor|kr|rupees?|yen|zloty|pesos?)"
@@ -84,28 +85,36 @@ _TLD = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Pattern:
-    """One wording of a kind. `fits` may refuse a match for what stands around it.
+class _Needs:
+    """What a text must have for some patterns to match.
 
-    A text that holds none of `needs`, no digit where one is needed, or nothing like `hint` can't match: that is quick
+    A text that holds none of `words`, no digit where one is needed, or nothing like `hint` can't match: that is quick
     to see, and most of the time of a check would otherwise go into looking for what is not there.
     """
 
-    kind: FactKind
-    regex: re.Pattern[str]
-    needs: tuple[str, ...]
-    needs_digit: bool
+    words: tuple[str, ...]
+    digit: bool
     hint: re.Pattern[str] | None
-    fits: Callable[[re.Match[str]], bool]
+    case: bool
 
-    def may_match(self, text: str, lower: str, has_digit: bool) -> bool:
+    def are_met(self, text: str, lower: str, has_digit: bool) -> bool:
         """Whether it is worth looking."""
-        if self.needs_digit and not has_digit:
+        if self.digit and not has_digit:
             return False
-        looked_at = lower if self.regex.flags & re.I else text
-        if self.needs and not any(map(looked_at.__contains__, self.needs)):
+        looked_at = text if self.case else lower
+        if self.words and not any(map(looked_at.__contains__, self.words)):
             return False
         return self.hint is None or self.hint.search(looked_at) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """One wording of a kind. `fits` may refuse a match for what stands around it."""
+
+    kind: FactKind
+    regex: re.Pattern[str]
+    needs: _Needs
+    fits: Callable[[re.Match[str]], bool]
 
 
 def _sentence(match: re.Match[str]) -> str:
@@ -236,12 +245,13 @@ def _compiled(
 ) -> _Pattern:
     """`needs` has its words separated by |; `case` tells capitals from small letters, also in `hint`, which sees small ones else."""
     words = tuple(needs.split("|")) if needs else ()
-    return _Pattern(kind, re.compile(regex, 0 if case else re.I), words, digit, re.compile(hint) if hint else None, fits)
+    return _Pattern(kind, re.compile(regex, 0 if case else re.I), _Needs(words, digit, re.compile(hint) if hint else None, case), fits)
 
 
 _CLOCKS = rf"(?:\d|[ap]\.?m\.?|clock|noon|midnight){_TO}(?:\d|noon|midnight)"
 """Between two times of a day."""
 
+_CURRENCIES = "€|$|£|¥|₹|₩|₽|eur|usd|gbp|chf|sek|nok|dkk|pln|czk|huf|jpy|cny|inr|aud|cad|nzd|zar|brl|mxn"
 _UNITS = "minute|hour|day|night|week|month|year"
 _DAYS = "day|mon|tue|wed|thu|fri|sat|sun|weekend"
 _CAPITAL_DAYS = "day|Mon|Tue|Wed|Thu|Fri|Sat|Sun|eekdays|eekends"
@@ -255,8 +265,8 @@ _ROLES = (
 _PATTERNS: tuple[_Pattern, ...] = (
     _compiled("url", r"(?:https?://|\bwww\.)[^\s<>\"'()\[\]]+[^\s<>\"'()\[\].,;:!?]", _is_public, needs="http|www."),
     _compiled("url", rf"(?<![\w@.-])(?:[a-z0-9-]+\.)+{_TLD}(?:/[^\s<>\"'()\[\],;]*[\w/])?(?![\w@-]|\.\w)", _is_public, needs=".", hint=rf"\.{_TLD}\b"),
-    _compiled("price", rf"(?:{_SYMBOL}|\b{_ISO_CURRENCY})\s?{_AMOUNT}{_PER}", digit=True),
-    _compiled("price", rf"(?<![\w.,]){_AMOUNT}\s?(?:{_SYMBOL}|(?:{_ISO_CURRENCY}|{_MONEY_WORD})\b){_PER}", _is_money, digit=True),
+    _compiled("price", rf"(?:{_SYMBOL}|\b{_ISO_CURRENCY})\s?{_AMOUNT}{_PER}", needs=_CURRENCIES, digit=True),
+    _compiled("price", rf"\d(?<![\w.,].){_REST_OF_AMOUNT}\s?(?:{_SYMBOL}|(?:{_ISO_CURRENCY}|{_MONEY_WORD})\b){_PER}", _is_money, digit=True),
     _compiled("price", rf"\b{_COUNT}\s?(?:%|per ?cent)\s(?:off|discount|APR|AER|interest|cheaper|surcharge|commission)", needs="%|cent", hint=r"(?:%|per ?cent)\s(?:off|disc|ap|ae|inter|cheap|sur|comm)"),
     _compiled(
         "price",
@@ -299,16 +309,21 @@ _PATTERNS: tuple[_Pattern, ...] = (
         r"\b(?:iOS|iPadOS|Android|Windows|macOS|Mac OS X?|Ubuntu|Debian|Python|Node(?:\.js)?|Java|PHP|Ruby|Go|Chrome|Firefox|"
         r"Safari|Edge|Office|Excel|PostgreSQL|MySQL|Redis|Kubernetes|Docker)\s(?:version\s)?\d+(?:\.\d+)*\b"
         r"(?:\sLTS|,?\s(?:or|and)\s(?:later|newer|above|higher))?",
+        needs="OS|Android|Windows|Ubuntu|Debian|Python|Node|Java|PHP|Ruby|Go|Chrome|Firefox|Safari|Edge|Office|Excel|SQL|Redis|Kubernetes|Docker",
         digit=True,
         case=True,
     ),
     _compiled("version", r"\b[A-Z][A-Za-z]+(?: [A-Z][A-Za-z]+)? \d+\.\d+(?:\.\d+)*(?:-\w+)?\b(?!,\d)", _is_product, digit=True, case=True, hint=r"[a-z] \d+\.\d"),
     _compiled("person", rf"(?<![\w.])(?P<fact>{_NAME}),? (?:who|(?:our|the|is our|is the|is now)(?: \w+){{0,3}}?) ?\b(?:{_ROLE}|runs|leads|heads|manages|is in charge|is responsible)\b", _is_name, needs=_ROLES, case=True),
     _compiled("person", rf"\b{_ROLE}\b(?: (?:of|for|at|in)(?: \w+){{1,3}}?)?(?:,| is| is now|:)? (?P<fact>{_NAME})", _is_name, needs=_ROLES, case=True),
-    _compiled("person", rf"\b{_LEADS} by (?P<fact>{_NAME})|\bin the (?:care|hands) of (?P<other>{_NAME})", _is_name, needs="ed by|led by|run by|guided by|overseen by|taught by|after by|care of by|in the ", case=True),
+    _compiled("person", rf"\b{_LEADS} by (?P<fact>{_NAME})|\bin the (?:care|hands) of (?P<other>{_NAME})", _is_name, needs="ed by|led by|run by|guided by|overseen by|taught by|after by|care of by|in the care of|in the hands of", case=True),
     _compiled("person", rf"(?<![\w.])(?P<fact>{_NAME}) (?:takes care of|looks after|runs|leads|heads|manages|is (?:in charge|responsible))\b", _is_name, needs="takes care|looks after|runs|leads|heads|manages|in charge|responsible", case=True),
     _compiled("person", rf"\b(?:[Aa]sk|[Cc]ontact|[Ww]rite to|[Cc]all|[Ss]peak (?:to|with)|[Ee]mail)(?: for)? (?P<fact>{_NAME}) (?:from|in|at|of) (?:our|the)\b", _is_name, needs="sk |ontact|rite to|all |peak|mail", case=True),
 )  # fmt: skip
+
+_BY_NEEDS: dict[_Needs, list[tuple[int, _Pattern]]] = defaultdict(list)
+for _number, _pattern in enumerate(_PATTERNS):
+    _BY_NEEDS[_pattern.needs].append((_number, _pattern))
 
 
 def facts_in(output: str, asked: str = "") -> list[Fact]:
@@ -324,19 +339,19 @@ def facts_in(output: str, asked: str = "") -> list[Fact]:
 
 
 def _found(output: str) -> list[Fact]:
-    found: list[Fact] = []
+    found: list[tuple[int, int, int, Fact]] = []
     lower, has_digit = output.lower(), _DIGIT.search(output) is not None
-    for pattern in _PATTERNS:
-        if not pattern.may_match(output, lower, has_digit):
+    for needs, patterns in _BY_NEEDS.items():
+        if not needs.are_met(output, lower, has_digit):
             continue
-        for match in pattern.regex.finditer(output):
-            start, end = _span(match)
-            if pattern.fits(match):
-                found.append(Fact(pattern.kind, start, end, output[start:end]))
-    # Of overlapping ones the longest says the most: "Friday, 4 July" rather than "on Friday".
-    found.sort(key=lambda fact: (fact.start - fact.end, fact.start))
+        for number, pattern in patterns:
+            for match in pattern.regex.finditer(output):
+                start, end = _span(match)
+                if pattern.fits(match):
+                    # Of overlapping ones the longest says the most: "Friday, 4 July" rather than "on Friday".
+                    found.append((start - end, start, number, Fact(pattern.kind, start, end, output[start:end])))
     kept: list[Fact] = []
-    for fact in found:
+    for *_, fact in sorted(found, key=lambda one: one[:3]):
         if all(fact.end <= other.start or other.end <= fact.start for other in kept):
             kept.append(fact)
     return kept

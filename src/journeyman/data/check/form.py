@@ -157,7 +157,7 @@ _MARKS: Mapping[str, re.Pattern[str]] = {
     "a heading": re.compile(r"^#{1,6} \S", re.M),
     "a list with bullets": re.compile(r"^\s*[-*•] \S", re.M),
     "a numbered list": re.compile(r"^\s*\d{1,2}[.)] \S", re.M),
-    "bold or italic marks": re.compile(r"(?<!\w)(?:\*\*|__)\S.*?\S(?:\*\*|__)(?!\w)"),
+    "bold or italic marks": re.compile(r"(?:\*\*|__)(?<!\w..)\S.*?\S(?:\*\*|__)(?!\w)"),
     "a code fence": re.compile(r"^```", re.M),
     "HTML tags": re.compile(r"</?(?:p|br|b|i|em|strong|div|span|ul|ol|li|h[1-6]|a|table|tr|td)\b[^>]*>", re.I),
     "a table": re.compile(r"^\|.*\|\s*$", re.M),
@@ -174,22 +174,27 @@ _MARKS: Mapping[str, re.Pattern[str]] = {
 }
 """What a text may have that is a matter of form."""
 
+# Written so that a search can jump to the first character of what it looks for: each is the same with \b before it.
+_DIGIT = r"\d(?<=\b\d)"
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_FIRST_MONTH = rf"{_MONTH}(?<=\b\w\w\w)"
+
 _WAYS: Mapping[str, Mapping[str, re.Pattern[str]]] = {
     "dates": {
-        "as 2024-03-12": re.compile(r"\b\d{4}-\d{2}-\d{2}\b"),
-        "as 12/03/2024": re.compile(r"\b\d{1,2}/\d{1,2}/\d{2,4}\b"),
-        "as 12.03.2024": re.compile(r"\b\d{1,2}\.\d{1,2}\.\d{2,4}\b"),
-        "as 12 March": re.compile(r"\b\d{1,2}(?:st|nd|rd|th)? (?:of )?(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\b"),
-        "as March 12": re.compile(r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.? \d{1,2}(?:st|nd|rd|th)?\b"),
+        "as 2024-03-12": re.compile(rf"{_DIGIT}\d{{3}}-\d{{2}}-\d{{2}}\b"),
+        "as 12/03/2024": re.compile(rf"{_DIGIT}\d?/\d{{1,2}}/\d{{2,4}}\b"),
+        "as 12.03.2024": re.compile(rf"{_DIGIT}\d?\.\d{{1,2}}\.\d{{2,4}}\b"),
+        "as 12 March": re.compile(rf"{_DIGIT}\d?(?:st|nd|rd|th)? (?:of )?{_MONTH}[a-z]*\b"),
+        "as March 12": re.compile(rf"{_FIRST_MONTH}[a-z]*\.? \d{{1,2}}(?:st|nd|rd|th)?\b"),
     },
     "prices": {
         "as €5": re.compile(r"[€£$] ?\d"),
         "as 5 €": re.compile(r"\d ?[€£]"),
         "as 5 euros": re.compile(r"\d (?:euros?|pounds?|dollars?)\b", re.I),
-        "as 5 EUR": re.compile(r"\d ?(?:EUR|GBP|USD)\b|\b(?:EUR|GBP|USD) ?\d"),
+        "as 5 EUR": re.compile(r"[\dEGU](?:(?<=\d) ?(?:EUR|GBP|USD)\b|(?:(?<=\bE)UR|(?<=\bG)BP|(?<=\bU)SD) ?\d)"),
     },
-    "decimals": {"as 1.5": re.compile(r"(?<![\d.,])\d+\.\d{1,2}(?![\d.,])"), "as 1,5": re.compile(r"(?<![\d.,])\d+,\d{1,2}(?![\d.,])")},
-    "times of day": {"as 15:00": re.compile(r"\b(?:1[3-9]|2[0-3]):\d\d\b"), "as 3 pm": re.compile(r"\b\d{1,2}(?::\d\d)? ?[ap]\.?m\b", re.I)},
+    "decimals": {"as 1.5": re.compile(r"\d(?<![\d.,].)\d*\.\d{1,2}(?![\d.,])"), "as 1,5": re.compile(r"\d(?<![\d.,].)\d*,\d{1,2}(?![\d.,])")},
+    "times of day": {"as 15:00": re.compile(r"[12](?:(?<=\b1)[3-9]|(?<=\b2)[0-3]):\d\d\b"), "as 3 pm": re.compile(rf"{_DIGIT}\d?(?::\d\d)? ?[ap]\.?m\b", re.I)},
 }
 """Of each, the ways to write it; an output without any is not judged."""
 

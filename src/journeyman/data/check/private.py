@@ -41,7 +41,7 @@ def private_in(text: str, kinds: Collection[PrivateKind] = KINDS) -> list[Privat
     """What is private or secret in a text, in its order, none overlapping."""
     found: list[Private] = []
     for kind, regex, needs, fits in _PATTERNS:
-        if kind not in kinds or not needs.search(text):
+        if kind not in kinds or not needs(text):
             continue
         for match in regex.finditer(text):
             start, end = match.span(1) if match.re.groups else match.span()
@@ -185,17 +185,32 @@ def entropy_bits(text: str) -> float:
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
-_PATTERNS: tuple[tuple[PrivateKind, re.Pattern[str], re.Pattern[str], Callable[[re.Match[str]], bool]], ...] = (
-    ("secret", _SECRET, re.compile(r"sk[-_]|rk_|gh[pousr]_|_pat_|glpat|xox|AKIA|ASIA|AIza|ya29|hf_|npm_|pypi-|SG\.|dop_|eyJ|AGE-|-----B"), _is_secret),
-    ("password", _ASSIGNED, re.compile(r"key|secret|token|bearer|pass|pwd", re.I), _is_random),
-    ("e-mail", _EMAIL, re.compile("@"), _is_personal),
-    ("IBAN", _IBAN, re.compile(r"[A-Z]{2}\d\d"), _is_iban),
-    ("card", _CARD, re.compile(r"\d{4}.?\d{4,}"), _is_card),
-    ("phone", _INTERNATIONAL, re.compile(r"\+\d|00\d"), _is_phone),
-    ("phone", _NORTH_AMERICAN, re.compile(r"\d{3}[ .)-]"), _is_told),
-    ("phone", _NATIONAL, re.compile(r"0\d"), _is_told),
-    ("address", _ADDRESS, re.compile(r"\d"), _is_address),
+def _any_of(words: str) -> Callable[[str], bool]:
+    known = tuple(words.split())
+    return lambda text: any(map(text.__contains__, known))
+
+
+_key_word = _any_of("key secret token bearer pass pwd")
+_german_street = _any_of("straße strasse str. gasse weg allee platz ufer damm")
+_NUMBERED = re.compile(r"\d(?:[a-zA-Z]?,? [A-ZÀ-ÖØ-Þ]|(?: bis| ter)?,? (?:rue|avenue|boulevard|place|quai|via|calle|chemin|impasse) )")
+
+
+def _may_be_address(text: str) -> bool:
+    return _NUMBERED.search(text) is not None or _german_street(text)
+
+
+_PATTERNS: tuple[tuple[PrivateKind, re.Pattern[str], Callable[[str], object], Callable[[re.Match[str]], bool]], ...] = (
+    ("secret", _SECRET, _any_of("sk- sk_ rk_ ghp_ gho_ ghu_ ghs_ ghr_ _pat_ glpat xox AKIA ASIA AIza ya29 hf_ npm_ pypi- SG. dop_ eyJ AGE- -----B"), _is_secret),
+    ("password", _ASSIGNED, lambda text: _key_word(text.casefold()), _is_random),
+    ("e-mail", _EMAIL, _any_of("@"), _is_personal),
+    ("IBAN", _IBAN, re.compile(r"[A-Z]{2}\d\d").search, _is_iban),
+    ("card", _CARD, re.compile(r"\d{4}.?\d{4,}").search, _is_card),
+    ("phone", _INTERNATIONAL, re.compile(r"\+\d|00\d").search, _is_phone),
+    ("phone", _NORTH_AMERICAN, re.compile(r"\d{3}[ .)-]").search, _is_told),
+    ("phone", _NATIONAL, re.compile(r"0\d").search, _is_told),
+    ("address", _ADDRESS, _may_be_address, _is_address),
 )  # fmt: skip
+"""Of each kind what it looks like, what a text must have for it to be worth looking, and what a match must hold to."""
 
 
 # ── stand-ins ─────────────────────────────────────────────────────────────────────────────────────────────────

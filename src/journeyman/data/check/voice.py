@@ -43,8 +43,9 @@ _PHRASES: Mapping[Marker, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 _CONTRACTED = re.compile(r"n't\b|'(?:re|ve|ll|m|d)\b|\b(?:it|that|there|what|let|he|she|who)'s\b")
-_EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf\U0001f1e6-\U0001f1ff]|(?<!\\w)[:;]-?[)(DP](?!\\w)")
-_CAPITALS = re.compile(r"\b[A-Z]{4,}(?:['’][A-Z]+)? [A-Z]{2,}\b")
+_EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf\U0001f1e6-\U0001f1ff]")
+_SMILEY = re.compile(r"[:;](?<!\w.)-?[)(DP](?!\w)")
+_CAPITALS = re.compile(r"[A-Z](?<=\b.)[A-Z]{3,}(?:['’][A-Z]+)? [A-Z]{2,}\b")
 
 MARKERS: tuple[Marker, ...] = ("exclamation marks", "emoji", "words in capitals", "contractions", *_WORDS)
 STYLE: tuple[Marker, ...] = ("exclamation marks", "emoji", "words in capitals", "slang", "stiff wording", "scorn")
@@ -72,19 +73,30 @@ def voice_of(text: str) -> Voice:
         found.add("exclamation marks")
     if "'" in lower and _CONTRACTED.search(lower):
         found.add("contractions")
-    if _EMOJI.search(text):
+    if _EMOJI.search(text) or _SMILEY.search(text):
         found.add("emoji")
     if _CAPITALS.search(text):
         found.add("words in capitals")
     return Voice(len(words), frozenset(found))
 
 
-REFUSAL = re.compile(
+_REFUSAL = re.compile(
     r"\b(?:(?:can(?:no|['’])t|can not|could(?:n['’]t| not)|unable to|not able to|won['’]t be able to|not possible|must (?:decline|refuse)|not allowed to|"
     r"don['’]t (?:offer|do|provide)|do not (?:offer|provide)|declined|denied|rejected|refuse to|not eligible|unfortunately))\b",
     re.I,
 )
-"""Wording by which an output says no."""
+_REFUSAL_HAS = (
+    *"can't can’t cannot could unable won't won’t must don't don’t declined denied rejected unfortunately".split(),
+    *("can not", "not able", "not possible", "not allowed", "do not", "refuse to", "not eligible"),
+)
+
+
+def says_no(text: str) -> bool:
+    """Whether an output refuses what was asked."""
+    lower = text.casefold()
+    return any(map(lower.__contains__, _REFUSAL_HAS)) and _REFUSAL.search(text) is not None
+
+
 
 WARMTH = re.compile(
     r"\b(?:thank\w*|please|sorry|glad|happy|pleased|welcome|of course|gladly|with pleasure|kind(?:ly)?|warm(?:ly)?|lovely|wonderful|"
