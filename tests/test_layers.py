@@ -97,6 +97,7 @@ HIDDEN = {
     "grade/similarity.py": {"rapidfuzz"},
     "models/bases.py": {"huggingface_hub"},
     "answer/vectors.py": {"sentence_transformers"},
+    "evaluate/prompt_evolution.py": {"gepa"},
     "models/export/llamacpp/write.py": {"gguf"},
     "database.py": {"alembic"},
     "plan/machine.py": {"numpy"},

@@ -14,17 +14,19 @@ from journeyman import settings as settings_module
 from journeyman.answer.remote import RemoteModel
 from journeyman.answer.vectors import Embedder
 from journeyman.data.dataset import Dataset, open_dataset
-from journeyman.errors import DataError, JobConflict, TaskError
-from journeyman.evaluate import comparison, prompt_search
+from journeyman.errors import DataError, JobConflict, RequestError, TaskError
+from journeyman.evaluate import comparison, prompt_evolution, prompt_search
 from journeyman.evaluate.comparison import Comparison, Training
 from journeyman.evaluate.comparison import Model as Compared
 from journeyman.evaluate.cost import FILE, Prices, read_prices
 from journeyman.evaluate.run import answer_room
 from journeyman.records import Example
 from journeyman.request import (
+    OPTIMISERS,
     CompareRequest,
     OnEvent,
     OnProgress,
+    RemoteRequest,
     build_dataset,
     file_name,
     ignore,
@@ -69,6 +71,9 @@ def _setting(workspace: Workspace, request: CompareRequest) -> tuple[comparison.
     dataset = build_dataset(task, request.train, folder / "dataset")
     if not dataset.held_out:
         raise no_held_out(request.train.source)
+    budget = prompt_search.BUDGET if request.budget is None else request.budget
+    if request.optimiser == "gepa":
+        prompt_evolution.insist_on_gepa(budget, min(len(dataset.validation), prompt_search.VALIDATION_ROWS))
     base_model = _model(workspace, base.source)
     setting = comparison.Setting(
         task=task.name,
@@ -82,17 +87,20 @@ def _setting(workspace: Workspace, request: CompareRequest) -> tuple[comparison.
         base=base_model,
         folder=folder,
         max_tokens=answer_room([*dataset.train, *dataset.validation], base_model.engine.chat),
-        remotes=[
-            RemoteModel(r.url, r.model, key=settings_module.secret(r.key_variable)) for r in request.remotes
-        ],
+        remotes=[_remote(asked) for asked in request.remotes],
         prices=prices,
         shots=comparison.SHOTS if request.shots is None else request.shots,
         passages=comparison.PASSAGES if request.passages is None else request.passages,
-        budget=prompt_search.BUDGET if request.budget is None else request.budget,
+        budget=budget,
         embedder=None if request.embedder is None else Embedder(request.embedder),
+        reflection=None if request.reflection is None else _remote(request.reflection),
         seed=seed,
     )
     return setting, dataset
+
+
+def _remote(asked: RemoteRequest) -> RemoteModel:
+    return RemoteModel(asked.url, asked.model, key=settings_module.secret(asked.key_variable))
 
 
 def _model(workspace: Workspace, name: str) -> comparison.Model:
@@ -152,7 +160,7 @@ def _trained_on(workspace: Workspace, version: Version) -> Sequence[Example]:
 
 
 def _check_comparison(request: CompareRequest) -> None:
-    """Refuse numbers that can't be meant, all at once."""
+    """Refuse numbers that can't be meant, all at once, and an optimiser without what it needs."""
     least = {"rows": 1, "shots": 0, "passages": 1, "budget": 1}
     values = {name: getattr(request, name) for name in least}
     problems = [
@@ -162,6 +170,20 @@ def _check_comparison(request: CompareRequest) -> None:
     ]
     if problems:
         raise TaskError("this can't be compared", fix="correct the numbers", code="invalid_number", problems=problems)
+    if request.optimiser not in OPTIMISERS:
+        raise RequestError(
+            f"there is no optimiser {request.optimiser!r}",
+            where="--optimiser",
+            fix=f"use one of {', '.join(OPTIMISERS)}",
+            code="unknown_optimiser",
+        )
+    if (request.optimiser == "gepa") != (request.reflection is not None):
+        raise RequestError(
+            "--optimiser gepa and --reflection belong together: the one needs a model that rewrites prompts, which is the other",
+            where="--reflection",
+            fix="give both, such as --optimiser gepa --reflection http://127.0.0.1:8000/v1=large, or neither",
+            code="no_reflection_model",
+        )
 
 
 def _prices(request: CompareRequest, task: Task, home: Path) -> Prices:

@@ -18,6 +18,9 @@ from journeyman.task import Task
 if TYPE_CHECKING:
     from journeyman.jobs.store import Job
 
+OPTIMISERS = ("search", "gepa")
+"""What looks for a better prompt: parts and examples of the one that is there, or a model that rewrites it."""
+
 OnEvent = Callable[[Mapping[str, Any]], None]
 OnProgress = Callable[[str, int, int], None]
 
@@ -45,7 +48,7 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class RemoteRequest:
-    """A remote contender: an OpenAI-compatible URL, the model's name there, and the variable that holds its key."""
+    """A model elsewhere: an OpenAI-compatible URL, the model's name there, and the variable that holds its key."""
 
     url: str
     model: str
@@ -60,6 +63,7 @@ class CompareRequest:
     `contenders` names some of them, () for all. `shots`, `passages` and `budget` None take the defaults of
     `evaluate/comparison.py`. `prices` None looks for prices.toml in the task's folder, then in the home.
     `embedder` None retrieves by BM25; else it is a sentence-transformers model by whose vectors is retrieved.
+    `optimiser` is one of OPTIMISERS, and `reflection` the model that rewrites prompts for "gepa".
     """
 
     train: TrainRequest
@@ -72,6 +76,8 @@ class CompareRequest:
     budget: int | None = None
     prices: Path | None = None
     embedder: str | None = None
+    optimiser: str = "search"
+    reflection: RemoteRequest | None = None
 
 
 def ignore(_: Mapping[str, Any]) -> None:

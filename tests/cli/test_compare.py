@@ -13,6 +13,7 @@ from journeyman.cli.main import app
 from journeyman.errors import DataError, RequestError, TaskError
 from journeyman.request import CompareRequest, TrainRequest
 from journeyman.workspace import Workspace
+from openai_server import serving
 
 WORDS = "amber birch cedar delta ember fjord grove heath islet jetty knoll larch maple north olive pines quarz ridge shore thorn".split()
 
@@ -146,3 +147,37 @@ def test_vectors_retrieve_in_the_place_of_bm25_and_share_no_answer_with_it(compa
         old, new = ([json.loads(line) for line in part.splitlines()] for part in (before[name], text[len(before[name]) :]))
         assert len(new) == made["rows"] and not {row["key"] for row in old} & {row["key"] for row in new}
         assert all(row["shots"] or row["passages"] for row in new)
+
+
+def test_gepa_rewrites_the_prompt_by_a_model_elsewhere_that_sees_training_rows_only(compared, tmp_path, monkeypatch):
+    pytest.importorskip("gepa", reason='needs pip install "journeyman[gepa]"')
+    root, words, made, _ = compared
+    monkeypatch.setenv("JOURNEYMAN_HOME", str(root / "home"))
+    monkeypatch.setenv("LARGE_KEY", "secret")
+    monkeypatch.chdir(tmp_path)
+    with serving(lambda _: "```\nSay red, or blue.\n```") as (url, seen):
+        gepa = ["--contenders", "prompt,optimised", "--optimiser", "gepa", "--reflection", f"{url}=large", "--remote-key", "LARGE_KEY", "--budget", "8"]
+        done = CliRunner().invoke(app, [*words, *gepa])
+        assert done.exit_code == 0, done.output
+        value, requests = json.loads(done.stdout), len(seen)
+        assert json.loads(CliRunner().invoke(app, [*words, *gepa]).stdout) == value
+    assert len(seen) == requests > 0 and {request["key"] for request in seen} == {"secret"}
+    assert (value["settings"]["optimiser"], value["settings"]["reflection"]) == ("gepa", f"{url} large")
+    assert made["settings"]["optimiser"] == "search"
+    assert {trial["made"] for trial in value["prompt_search"]} <= {"the instructions as they are", "the instructions as large rewrote them (GEPA)"}
+    (searched,) = (c["notes"] for c in value["contenders"] if c["name"] == "optimised")
+    assert f"large was asked {requests} times for a rewriting" in " ".join(searched)
+    dataset = Path(value["folder"]) / "dataset"
+    splits = {name: (dataset / f"{name}.jsonl").read_text() for name in ("train", "held_out")}
+    asked = {row["messages"][0]["content"] for row in map(json.loads, splits["held_out"].splitlines())}
+    shown = " ".join(request["messages"][0]["content"] for request in seen)
+    assert asked and not [text for text in asked if text in shown and text not in splits["train"]]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flags", [("--optimiser", "gepa"), ("--reflection", "http://127.0.0.1:1/v1=large"), ("--optimiser", "magic")])
+def test_an_optimiser_without_what_it_needs_is_refused(tmp_path, monkeypatch, flags):
+    monkeypatch.setenv("JOURNEYMAN_HOME", str(tmp_path))
+    refused = CliRunner().invoke(app, ["compare", "triage", *flags])
+    assert isinstance(refused.exception, RequestError)
+    assert refused.exception.where in ("--optimiser", "--reflection")

@@ -17,7 +17,7 @@ from journeyman.cli.training import interruptible
 if TYPE_CHECKING:
     from journeyman.evaluate.compare import Line
     from journeyman.evaluate.comparison import Comparison
-    from journeyman.request import CompareRequest
+    from journeyman.request import CompareRequest, RemoteRequest
 
 
 def register(app: typer.Typer) -> None:
@@ -32,11 +32,13 @@ def compare(
     contenders: Annotated[str, typer.Option("--contenders", metavar="NAMES", help="Only these, separated by commas.")] = "",
     rows: Annotated[int | None, typer.Option("--rows", metavar="N", help="Only N held-out rows: the first of a shuffle by the seed.")] = None,
     remote: Annotated[list[str], typer.Option("--remote", metavar="URL=MODEL", help="Also a model behind an OpenAI-compatible URL. May be given several times.")] = [],  # noqa: B006
-    remote_key: Annotated[str, typer.Option("--remote-key", metavar="VARIABLE", help="The environment variable that holds the remote model's key.")] = "OPENAI_API_KEY",
+    remote_key: Annotated[str, typer.Option("--remote-key", metavar="VARIABLE", help="The environment variable that holds the key of remote models and of the one of --reflection.")] = "OPENAI_API_KEY",
     shots: Annotated[int | None, typer.Option("--shots", help="Examples shown in the prompt. Default: 4.")] = None,
     passages: Annotated[int | None, typer.Option("--passages", help="Passages of documents/ put into the prompt. Default: 3.")] = None,
     embedder: Annotated[str | None, typer.Option("--embedder", metavar="MODEL", help="Retrieve passages and examples by the vectors of this sentence-transformers model (folder or hub id) instead of BM25. Needs `journeyman[vectors]`.")] = None,
-    budget: Annotated[int | None, typer.Option("--budget", help="Prompts that the prompt search tries. Default: 12.")] = None,
+    budget: Annotated[int | None, typer.Option("--budget", help="Prompts that the prompt search tries, each on at most 32 validation rows; for gepa as many answers in all, those to training rows counted too. Default: 12.")] = None,
+    optimiser: Annotated[str, typer.Option("--optimiser", metavar="search|gepa", help="What looks for a better prompt: a search that leaves out parts and adds examples, or GEPA, in which a model rewrites the instructions (needs `journeyman[gepa]` and --reflection).")] = "search",
+    reflection: Annotated[str | None, typer.Option("--reflection", metavar="URL=MODEL", help="For gepa: a capable model behind an OpenAI-compatible URL that rewrites the instructions. It is shown training rows.")] = None,
     prices: Annotated[Path | None, typer.Option("--prices", metavar="FILE", help="A price table. Default: prices.toml of the task, else of the home.")] = None,
     base: options.Base = None,
     epochs: options.Epochs = None,
@@ -76,16 +78,18 @@ def _request(flags: dict[str, Any]) -> CompareRequest:
         model=flags["model"],
         contenders=tuple(name.strip() for name in flags["contenders"].split(",") if name.strip()),
         rows=flags["rows"],
-        remotes=tuple(_remote(text, flags["remote_key"]) for text in flags["remote"]),
+        remotes=tuple(_remote(text, flags["remote_key"], "--remote") for text in flags["remote"]),
         shots=flags["shots"],
         passages=flags["passages"],
         budget=flags["budget"],
         prices=flags["prices"],
         embedder=flags["embedder"],
+        optimiser=flags["optimiser"],
+        reflection=_remote(flags["reflection"], flags["remote_key"], "--reflection") if flags["reflection"] else None,
     )
 
 
-def _remote(text: str, key_variable: str) -> Any:
+def _remote(text: str, key_variable: str, flag: str) -> RemoteRequest:
     """`URL=MODEL` as a request. Raises RequestError where it is neither."""
     from journeyman.errors import RequestError
     from journeyman.request import RemoteRequest
@@ -94,8 +98,8 @@ def _remote(text: str, key_variable: str) -> Any:
     if not (equals and model and url.startswith(("http://", "https://"))):
         raise RequestError(
             f"{text!r} is no URL=MODEL",
-            where="--remote",
-            fix="such as --remote http://127.0.0.1:8000/v1=starter",
+            where=flag,
+            fix=f"such as {flag} http://127.0.0.1:8000/v1=starter",
         )
     return RemoteRequest(url, model, key_variable)
 

@@ -12,16 +12,18 @@ from journeyman.answer.answerer import Answerer
 from journeyman.answer.classify import HeadClassifier, TfidfClassifier
 from journeyman.answer.local import LocalModel
 from journeyman.answer.prompt import Conversation, Prompt, Shots
+from journeyman.answer.remote import RemoteModel
 from journeyman.answer.retrieve import Documents, Examples, Index, asked_text
 from journeyman.answer.vectors import Embedder
 from journeyman.data.check.facts import facts_in
 from journeyman.evaluate.advice import Advice, Contested, Facts, advise
-from journeyman.evaluate.compare import Contender, Line, answer_rows, mean_grade, table
+from journeyman.evaluate.compare import Contender, Line, answer_rows, table
 from journeyman.evaluate.contenders import Need, Recipe, choose, recipes
 from journeyman.evaluate.cost import Prices, break_even
 from journeyman.evaluate.judgement import Judgement
 from journeyman.evaluate.labels import find_labels
-from journeyman.evaluate.prompt_search import BUDGET, VALIDATION_ROWS, Candidate, Trial, search
+from journeyman.evaluate.prompt_search import BUDGET, VALIDATION_ROWS, Candidate, Trial
+from journeyman.evaluate.prompt_trials import PromptTrials
 from journeyman.evaluate.report import as_json
 from journeyman.evaluate.statistics import Missing
 from journeyman.files import hash_bytes, write_json
@@ -81,6 +83,9 @@ class Setting:
     budget: int = BUDGET
     embedder: Embedder | None = None
     """By whose vectors passages and examples are found; None for BM25."""
+
+    reflection: RemoteModel | None = None
+    """Who rewrites the instructions in the prompt search (GEPA); None for the search that writes no new words."""
 
     seed: int = 0
 
@@ -177,6 +182,8 @@ class Comparison:
                 "budget": setting.budget,
                 "max_tokens": setting.max_tokens,
                 "embedder": setting.embedder.identity if setting.embedder else None,
+                "optimiser": "gepa" if setting.reflection else "search",
+                "reflection": f"{setting.reflection.url} {setting.reflection.name}" if setting.reflection else None,
             },
             "prompt_search": [trial.as_dict() for trial in self.trials],
             "advice": self.advice.as_dict(),
@@ -336,34 +343,33 @@ class _Maker:
     def _searched(self, recipe: Recipe, model: Model, fits: Callable[[Conversation], bool]) -> Contender:
         setting = self._setting
         rows = first_rows(setting.validation, VALIDATION_ROWS, setting.seed)
-        found = 0
 
-        def measure(candidate: Candidate) -> tuple[float, float]:
-            nonlocal found
-            trying = Contender(recipe, model.answerer(), self._with(candidate, fits), model.identity, model.name)
-            answered = answer_rows(
-                trying, rows, setting.graders, setting.folder / "search", max_tokens=setting.max_tokens, time_alone=False
-            )
-            found += 1
-            self._on_progress(f"prompt search on {len(rows)} validation rows", found, setting.budget)
-            # a row that can't be answered speaks against the candidate
-            grades = [mean_grade(row.graded) or 0.0 for row in answered.rows]
-            read = [row.usage.prompt_tokens for row in answered.rows if row.usage is not None]
-            return sum(grades) / len(grades), sum(read) / len(read) if read else float("inf")
+        def contender(candidate: Candidate, *notes: str) -> Contender:
+            prompt = Prompt(candidate.instructions, shots=lambda _: candidate.shots, fits=fits)
+            return Contender(recipe, model.answerer(), prompt, model.identity, model.name, notes=notes)
 
         if not rows:
             note = "there are no validation rows to search on: the instructions as they are"
-            best = Candidate(setting.instructions)
-        else:
-            self.trials = search(setting.instructions, setting.train, measure, budget=setting.budget, seed=setting.seed)
-            best = self.trials[0].candidate
-            note = f"best of {len(self.trials)} prompts on {len(rows)} validation rows: {best.made}"
-        return Contender(
-            recipe, model.answerer(), self._with(best, fits), model.identity, model.name, notes=(note,)
+            return contender(Candidate(setting.instructions), note)
+        trials = PromptTrials(
+            contender=contender,
+            instructions=setting.instructions,
+            train=setting.train,
+            validation=rows,
+            graders=setting.graders,
+            folder=setting.folder / "search",
+            max_tokens=setting.max_tokens,
+            budget=setting.budget,
+            seed=setting.seed,
+            on_progress=self._on_progress,
         )
-
-    def _with(self, candidate: Candidate, fits: Callable[[Conversation], bool]) -> Prompt:
-        return Prompt(candidate.instructions, shots=lambda _: candidate.shots, fits=fits)
+        about: list[str] = []
+        if setting.reflection is None:
+            self.trials = trials.searched()
+        else:
+            self.trials, *about = trials.evolved(setting.reflection)
+        best = self.trials[0].candidate
+        return contender(best, f"best of {len(self.trials)} prompts on {len(rows)} validation rows: {best.made}", *about)
 
 
 def _facts(setting: Setting, lines: Sequence[Line]) -> Facts:

@@ -82,6 +82,11 @@ def search(
             shots = tuple(draw.sample(list(train), size))
             made = f"{best.made}, with {size} examples drawn by seed {seed}"
             attempt(Candidate(best.instructions, shots, made))
+    return best_first(trials)
+
+
+def best_first(trials: Sequence[Trial]) -> list[Trial]:
+    """By score, then by fewer tokens, then in the order tried."""
     return sorted(trials, key=_order)
 
 
