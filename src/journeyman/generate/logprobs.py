@@ -44,16 +44,14 @@ def bytes_of(vocabulary: Vocabulary, token_id: int) -> bytes:
 class LogprobStream:
     """The tokens of one answer that are written and not yet shown."""
 
-    def __init__(self, vocabulary: Vocabulary, top: int) -> None:
-        self._vocabulary = vocabulary
-        self._top = top
+    def __init__(self) -> None:
         self._held: list[TokenLogprob] = []
         self._given_bytes = 0
         self._shown_bytes = 0
 
-    def push(self, token_id: int, logits_V: torch.Tensor) -> None:
-        """Add a token, chosen at these logits."""
-        self._held.append(token_logprob(self._vocabulary, token_id, logits_V, self._top))
+    def push(self, token: TokenLogprob) -> None:
+        """Add the token that was written."""
+        self._held.append(token)
 
     def shown(self, text: str, *, end: bool = False) -> tuple[TokenLogprob, ...]:
         """The tokens of which something is shown with `text`; at an `end` by length, all that are left."""

@@ -309,7 +309,7 @@ class Loop:
 
 def _push(row: Row, token_id: int, own_logits_V: torch.Tensor | None) -> None:
     try:
-        piece = row.push(token_id, own_logits_V)
+        piece = row.push(token_id, None if own_logits_V is None else row.logprob(token_id, own_logits_V))
     except Exception as error:  # as above
         row.fail(error)
     else:

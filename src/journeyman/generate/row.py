@@ -82,8 +82,7 @@ class Row:
         self._chat = chat
         self._vocabulary = vocabulary
         self._constraint = Constraint.of(request.sampling, vocabulary)
-        top = request.sampling.logprobs
-        self._logprobs = None if top is None else LogprobStream(vocabulary, top)
+        self._logprobs = None if request.sampling.logprobs is None else LogprobStream()
         self._own_penalty = own_penalty
         self._adjusts = adjusts(request.sampling, own_penalty)
         self._text = TextStream(chat, request.sampling.stop)
@@ -108,19 +107,20 @@ class Row:
 
     @property
     def wants_logprobs(self) -> bool:
-        """Whether `push` needs the model's own logits."""
+        """Whether `push` is to be told how probable the model held the token."""
         return self._logprobs is not None
 
-    def push(self, token_id: int, own_logits_V: torch.Tensor | None = None) -> Piece | None:
+    def logprob(self, token_id: int, own_logits_V: torch.Tensor) -> TokenLogprob:
+        """How probable a token was at the model's own logits, and the likeliest in its place, as many as were asked for."""
+        return token_logprob(self._vocabulary, token_id, own_logits_V, self.sampling.logprobs or 0)
+
+    def push(self, token_id: int, told: TokenLogprob | None = None) -> Piece | None:
         """Take the next token; return a piece where there is text to show or the answer has ended."""
         self.ids.append(token_id)
         if token_id in self._chat.stop_ids:
-            ended = None
-            if self.sampling.logprobs is not None and own_logits_V is not None:
-                ended = token_logprob(self._vocabulary, token_id, own_logits_V, self.sampling.logprobs)
-            return replace(self._end(self._text.finish(), "end"), ended=ended)
-        if self._logprobs is not None and own_logits_V is not None:
-            self._logprobs.push(token_id, own_logits_V)
+            return replace(self._end(self._text.finish(), "end"), ended=told)
+        if self._logprobs is not None and told is not None:
+            self._logprobs.push(told)
         if self._constraint is not None:
             self._constraint.take(token_id)
         text = self._text.push(token_id)
