@@ -8,6 +8,7 @@ comes to the nearest of the others that are no near-duplicates of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,29 @@ FEW_ROWS = 5
 """A subject with fewer rows is hardly learned, nor does a split leave any of it to measure by."""
 
 
-def _stems(text: str) -> list[str]:
-    return [word[:STEM_CHARACTERS] for word in words_of(normalised(text[:CHARACTERS])) if word not in FILLERS]
+Stems = Sequence[str]
+
+
+def _stems(text: str) -> Stems:
+    return [intern(word[:STEM_CHARACTERS]) for word in words_of(normalised(text[:CHARACTERS])) if word not in FILLERS]
+
+
+class _Inputs:
+    """The stems of training inputs, each found when it is first asked for: both rules look at the same ones."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._inputs = rows.inputs
+        self._known: dict[int, Stems] = {}
+
+    def stems(self, index: int) -> Stems:
+        """Those of one input."""
+        if index not in self._known:
+            self._known[index] = _stems(self._inputs[index])
+        return self._known[index]
+
+
+def _as_it_is(stems: Stems) -> Stems:
+    return stems
 
 
 class _Shown:
@@ -66,14 +88,15 @@ class _Shown:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         self._rows = rows
+        self._inputs = rows.once(_Inputs)
         self.known = _evenly(len(rows.train), KNOWN_ROWS)
         # Words of the others have to count even where training has none of them: they are what makes a row far.
-        texts = [*(rows.inputs[i] for i in self.known), *others]
-        self._counted: Any = TfidfVectorizer(analyzer=_stems, sublinear_tf=True, dtype=np.float32)
-        if any(map(_stems, texts)):
+        texts = [*map(self._inputs.stems, self.known.tolist()), *map(_stems, others)]
+        self._counted: Any = TfidfVectorizer(analyzer=_as_it_is, sublinear_tf=True, dtype=np.float32)
+        if any(texts):
             vectors = self._counted.fit_transform(texts).tocsr()
         else:  # scikit-learn refuses to count no word at all
-            vectors = self._counted.fit(["nothing"]).transform(texts).tocsr()
+            vectors = self._counted.fit([["nothing"]]).transform(texts).tocsr()
         self.vectors, self.of_others = vectors[: len(self.known)], vectors[len(self.known) :]
         groups = np.array(rows.input_groups, np.int64)[self.known]
         self.usual = np.concatenate(
@@ -85,7 +108,7 @@ class _Shown:
         near = (self.vectors[some] @ self.vectors.T).tocsr()
         of_row = some[np.repeat(np.arange(len(some)), np.diff(near.indptr))]
         near.data[groups[of_row] == groups[near.indices]] = 0
-        return np.asarray(near.max(axis=1).toarray(), np.float64).ravel()
+        return _highest(near)[0]
 
     def nearest(self, vectors: Any) -> tuple[Numbers, Indexes]:
         """For each row how near the nearest training row is, and which."""
@@ -102,7 +125,7 @@ class _Shown:
 
     def vectors_of(self, rows: Sequence[int] | Indexes) -> Any:
         """The vectors of any rows of training."""
-        return self._counted.transform([self._rows.inputs[i] for i in rows])
+        return self._counted.transform([self._inputs.stems(int(i)) for i in rows])
 
     @property
     def far(self) -> float:
@@ -121,10 +144,20 @@ class _Shown:
 def _nearest(vectors: Any, known: Any) -> tuple[Numbers, Indexes]:
     near, which = np.zeros(vectors.shape[0]), np.zeros(vectors.shape[0], np.int64)
     for some in _blocks(np.arange(vectors.shape[0])):
-        block = vectors[some] @ known.T
-        near[some] = block.max(axis=1).toarray().ravel()
-        which[some] = np.asarray(block.argmax(axis=1)).ravel()
+        near[some], which[some] = _highest(vectors[some] @ known.T)
     return near, which
+
+
+def _highest(near: Any) -> tuple[Numbers, Indexes]:
+    """The highest value of each row of a sparse matrix without negative ones, and its first column; 0 and 0 of an empty row."""
+    highest, which = np.zeros(near.shape[0]), np.zeros(near.shape[0], np.int64)
+    full = np.flatnonzero(np.diff(near.indptr))
+    if len(full):
+        starts = near.indptr[full]
+        highest[full] = np.maximum.reduceat(near.data, starts)
+        is_highest = near.data == np.repeat(highest, np.diff(near.indptr))
+        which[full] = np.minimum.reduceat(np.where(is_highest, near.indices, near.shape[1]), starts)
+    return highest, which
 
 
 def _evenly(count: int, most: int) -> Indexes:
@@ -227,11 +260,11 @@ def _thin_groups(rows: Rows, shown: _Shown) -> list[list[int]]:
     from scipy.sparse.csgraph import connected_components
 
     links: list[Any] = []
-    size = len(shown.known)
+    size, apart = len(shown.known), shown.apart
     for some in _blocks(np.arange(size)):
-        near = (shown.vectors[some] @ shown.vectors.T).tocoo()
-        linked = near.data >= shown.apart
-        links.append(np.stack([some[near.row[linked]], near.col[linked]]))
+        near = (shown.vectors[some] @ shown.vectors[some[0] :].T).tocsr()
+        linked = np.flatnonzero(near.data >= apart)
+        links.append(np.stack([some[np.searchsorted(near.indptr, linked, side="right") - 1], some[0] + near.indices[linked]]))
     starts, ends = np.concatenate(links, axis=1)
     _, of = connected_components(
         csr_array(coo_array((np.ones(len(starts), np.bool_), (starts, ends)), shape=(size, size))),
@@ -253,12 +286,15 @@ def _thin_among_all(rows: Rows, shown: _Shown, groups: Sequence[list[int]]) -> l
     of = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     drawn = shown.vectors_of([i for group in groups for i in group])
     alike: list[set[int]] = [set(group) for group in groups]
-    for some in _blocks(np.arange(len(rows.train))):
-        near = (shown.vectors_of(some) @ drawn.T).tocoo()
-        linked = near.data >= shown.apart
-        for row, column in zip(some[near.row[linked]].tolist(), near.col[linked].tolist(), strict=True):
-            if len(alike[of[column]]) < FEW_ROWS:
-                alike[of[column]].add(row)
+    apart = shown.apart
+    for some in _blocks(np.arange(len(rows.train)), KNOWN_ROWS):
+        vectors = shown.vectors_of(some)
+        for part in _blocks(np.arange(len(some))):
+            near = (vectors[part] @ drawn.T).tocoo()
+            linked = near.data >= apart
+            for row, column in zip(some[part[near.row[linked]]].tolist(), near.col[linked].tolist(), strict=True):
+                if len(alike[of[column]]) < FEW_ROWS:
+                    alike[of[column]].add(row)
     return [sorted(group) for group in alike if len(group) < FEW_ROWS]
 
 
