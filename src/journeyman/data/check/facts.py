@@ -248,8 +248,7 @@ def _compiled(
     return _Pattern(kind, re.compile(regex, 0 if case else re.I), _Needs(words, digit, re.compile(hint) if hint else None, case), fits)
 
 
-_CLOCKS = rf"(?:\d|[ap]\.?m\.?|clock|noon|midnight){_TO}(?:\d|noon|midnight)"
-"""Between two times of a day."""
+_DAY_AND_CLOCK = rf"(?:days?|mon|tues?|wed|thur?s?|fri|sat|sun|ends)(?:{_TO}|,\s)?,?\s?(?:from\s|between\s)?(?:\d|noon|midnight)"
 
 _CURRENCIES = "€|$|£|¥|₹|₩|₽|eur|usd|gbp|chf|sek|nok|dkk|pln|czk|huf|jpy|cny|inr|aud|cad|nzd|zar|brl|mxn"
 _UNITS = "minute|hour|day|night|week|month|year"
@@ -287,7 +286,7 @@ _PATTERNS: tuple[_Pattern, ...] = (
     _compiled("stock", r"\bsold out\b|\bfully booked\b|\bbooked (?:up|out|solid)\b|\ball (?:taken|gone|sold)\b", needs="sold|booked|all "),
     _compiled("stock", r"\b(?:currently|no longer|temporarily|at present|at the moment|again|now)\s(?:un|not )?available\b", needs="available"),
     _compiled("stock", r"\bno (?:free|open|more) (?:places?|seats?|slots?|dates?|appointments?|rooms?|tables?|copies|pitches)\b", needs="no "),
-    _compiled("hours", rf"(?:{_ANY_DAY}(?:{_TO}|,\s)?(?:{_ANY_DAY})?(?:,\s{_ANY_DAY})*),?\s?(?:from\s|between\s)?{_LOOSE_CLOCK}{_TO}{_LOOSE_CLOCK}", needs=_DAYS, digit=True, hint=_CLOCKS),
+    _compiled("hours", rf"(?:{_ANY_DAY}(?:{_TO}|,\s)?(?:{_ANY_DAY})?(?:,\s{_ANY_DAY})*),?\s?(?:from\s|between\s)?{_LOOSE_CLOCK}{_TO}{_LOOSE_CLOCK}", needs=_DAYS, digit=True, hint=_DAY_AND_CLOCK),
     _compiled("hours", rf"(?:\b(?:from|between|at|until|before|after)\s)?(?<![\d:.])(?:{_CLOCK})(?:{_TO}(?:{_CLOCK}))?(?!\s?ratio)", digit=True, hint=r"\d\s?(?:[ap]\.?m|o['’]clock)|\d:[0-5]\d|noon|midnight"),
     _compiled("hours", rf"(?:\b(?:from|between|at|until|before|after)\s)?\b(?:noon|midnight)\b(?:{_TO}(?:{_CLOCK}))?", needs="noon|midnight"),
     _compiled("hours", rf"(?:\b(?:from|between)\s)(?:[01]?\d|2[0-4])(?:[.:][0-5]\d)?(?:{_TO})(?:[01]?\d|2[0-4])(?:[.:][0-5]\d)?(?!\s?(?:[.,]\d|%|°|{_UNIT}|euros?|[€$£]|\w))", _is_opening, needs="from|between", digit=True),

@@ -103,7 +103,7 @@ class Rows:
     known_similarity: Similar | None = None
     """`input_similarity`, where the split has found it already."""
 
-    _found_once: dict[Callable[[Rows], Any], Any] = field(default_factory=dict, repr=False, compare=False)
+    _found_once: dict[Callable[[Rows], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, find: Callable[[Rows], T]) -> T:
         """What `find` finds in these rows; where several rules ask for it, it is computed once."""
