@@ -39,6 +39,7 @@ _COUNTED = re.compile(
     r"(?:[\s-]?(?P<after>%|[€£$¥]|[^\W\d_]+))?",
     re.I,
 )
+_THOUSANDS = re.compile(r"[.,](?=\d{3}\b)")
 _NUMBER = re.compile(rf"\d|{'|'.join(_NUMBER_WORDS)}", re.I)
 _MONEY = frozenset("€ £ $ ¥ euro euros eur dollar dollars usd pound pounds gbp".split())
 _NEGATION = re.compile(r"\b(?:not|non|never|no|cannot|without|nor|nicht|kein\w*|ne|pas|jamais)\b|n\s?['’]t\b", re.I)
@@ -182,7 +183,7 @@ def _numbers(text: str) -> dict[str, set[str]]:
         return out
     text = _LIST_MARK.sub("", text)
     for match in _COUNTED.finditer(text):
-        before, sign, number, after = (match[name] or "" for name in ("before", "sign", "number", "after"))
+        before, sign, number, after = match.groups("")
         value = _NUMBER_WORDS.get(number.casefold()) or _plain_number(number)
         money = sign or after.casefold() in _MONEY
         out["money" if money else (after or before).casefold().rstrip("s")].add(value)
@@ -191,7 +192,7 @@ def _numbers(text: str) -> dict[str, set[str]]:
 
 def _plain_number(text: str) -> str:
     """1,000 and 1000 are one number, and so are 3,50 and 3.5."""
-    whole, mark, rest = re.sub(r"[.,](?=\d{3}\b)", "", text).replace(",", ".").partition(".")
+    whole, mark, rest = _THOUSANDS.sub("", text).replace(",", ".").partition(".")
     return (whole.lstrip("0") or "0") + ((mark + rest).rstrip("0").rstrip(".") if mark else "")
 
 
@@ -213,20 +214,19 @@ def _mentioned(name: str, text: str) -> bool:
 def _names(text: str, common: Set[str]) -> set[str]:
     """Runs of capitalised words that are not written in lower case elsewhere."""
     words = list(_WORD.finditer(text))
-    capital = [len(m[0]) > 1 and m[0][0].isupper() and m[0].casefold() not in common for m in words]
+    capital = [(word := m[0])[0].isupper() and len(word) > 1 and word.casefold() not in common for m in words]
     if sum(capital) > MANY_CAPITALS * len(words) and len(words) > 12:
         return set()
     names: set[str] = set()
     run: list[str] = []
     end = 0
     for match, named in zip(words, capital, strict=True):
-        joined = named and not text[end : match.start()].strip()
-        if run and not joined:
+        if run and not (named and not text[end : match.start()].strip()):
             names.add(" ".join(run))
             run = []
         if named:
             run.append(match[0])
-        end = match.end()
+            end = match.end()
     return names | ({" ".join(run)} if run else set())
 
 
