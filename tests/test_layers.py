@@ -96,6 +96,7 @@ HIDDEN = {
     "grade/json_checks.py": {"jsonschema", "referencing"},
     "grade/similarity.py": {"rapidfuzz"},
     "models/bases.py": {"huggingface_hub"},
+    "generate/vllm.py": {"vllm"},
     "answer/vectors.py": {"sentence_transformers"},
     "evaluate/prompt_evolution.py": {"gepa"},
     "models/export/llamacpp/write.py": {"gguf"},

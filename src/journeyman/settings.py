@@ -122,3 +122,9 @@ def python_graders() -> bool:
 def secret(variable: str) -> str | None:
     """The key for a remote model, by the name of the variable that the user gave; None where it is not set."""
     return os.environ.get(variable) or None
+
+
+def give_default(**variables: str) -> None:
+    """Set environment variables that are not set, for a library that is configured by nothing else."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)

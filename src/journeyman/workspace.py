@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -85,6 +86,10 @@ ANY_USE = ToolUse()
 log = logging.getLogger("journeyman.jobs")
 
 
+MAX_ENGINES = 4
+"""Bases in memory, fully fine-tuned models among them; a further one takes the place of the one asked least recently."""
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """What answers under a model id: an engine and, for LoRA, the adapter on it."""
@@ -95,11 +100,15 @@ class Served:
 
 
 class Workspace:
-    """Everything below one JOURNEYMAN_HOME. Safe to use from several threads."""
+    """Everything below one JOURNEYMAN_HOME. Safe to use from several threads.
 
-    def __init__(self, home: Path | None = None) -> None:
+    With `vllm`, arguments of its engine (may be empty), vLLM answers instead of our own engine.
+    """
+
+    def __init__(self, home: Path | None = None, *, vllm: Mapping[str, Any] | None = None) -> None:
         self.settings = settings_module.load(home)
-        self._engines: dict[str, Engine] = {}
+        self._vllm = vllm
+        self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._engines_lock = threading.Lock()
 
     # ── data ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -814,12 +823,26 @@ class Workspace:
         from journeyman.generate.engine import Engine
         from journeyman.plan import rules
 
+        key = str(folder)
         with self._engines_lock:
-            if str(folder) not in self._engines:
+            if key not in self._engines:
+                self._drop_engines_beyond(MAX_ENGINES - 1)
                 machine = self.machine()
                 precision = rules.precision(machine, "lora").value
-                self._engines[str(folder)] = Engine(folder, precision=precision, device=machine.device)
-            return self._engines[str(folder)]
+                if self._vllm is None:
+                    self._engines[key] = Engine(folder, precision=precision, device=machine.device)
+                else:
+                    from journeyman.generate.vllm import VllmEngine
+
+                    self._engines[key] = VllmEngine(folder, precision=precision, device=machine.device, arguments=self._vllm)
+            self._engines.move_to_end(key)
+            return self._engines[key]
+
+    def _drop_engines_beyond(self, most: int) -> None:
+        """Drop the least recently asked that answer nobody; a caller that still holds one may go on with it."""
+        idle = [key for key, engine in self._engines.items() if not (engine.load.running or engine.load.waiting)]
+        for key in idle[: max(0, len(self._engines) - most)]:
+            del self._engines[key]
 
     def loads(self) -> dict[str, Load]:
         """What each loaded base is at and has done, by its folder."""

@@ -26,6 +26,12 @@ def serve(
         list[str] | None,
         typer.Option("--base", metavar="BASE", help="A hub id or model folder to call and to fine-tune, besides the starter. Can be repeated."),
     ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="own|vllm", help="What answers: our own engine, or vLLM where it is installed. Ids stay the same.")
+    ] = "own",
+    engine_args: Annotated[
+        str, typer.Option("--engine-args", metavar="JSON", help="""Arguments of vLLM's engine, such as '{"gpu_memory_utilization": 0.5}'.""")
+    ] = "",
     drain: Annotated[
         int, typer.Option("--drain", metavar="SECONDS", min=0, max=3600, help="How long answers under way may go on after SIGTERM or Ctrl-C.")
     ] = 10,
@@ -37,7 +43,7 @@ def serve(
     from journeyman.api import server
     from journeyman.workspace import Workspace
 
-    workspace = Workspace()
+    workspace = Workspace(vllm=_vllm_arguments(engine, engine_args))
     screen = Screen()
 
     def ready(url: str) -> None:
@@ -49,6 +55,31 @@ def serve(
     signal.signal(signal.SIGTERM, _interrupt)
     with workspace.workers(workers) as pool:
         server.serve(workspace, host=host, port=port, bases=base or (), drain_s=drain, on_ready=ready, on_stop=pool.stop)
+
+
+def _vllm_arguments(engine: str, text: str) -> dict[str, Any] | None:
+    """None for our own engine. Raises RequestError where vLLM is not installed or the arguments are no JSON object."""
+    import json
+
+    from journeyman.errors import RequestError
+    from journeyman.generate.vllm import require_vllm
+
+    if engine not in ("own", "vllm"):
+        raise RequestError(f"{engine!r} is no engine", where="--engine", fix="write own or vllm")
+    if engine == "own" and not text:
+        return None
+    try:
+        arguments = json.loads(text or "{}")
+    except ValueError as error:
+        raise RequestError(f"{text!r} is no JSON: {error}", where="--engine-args", fix="""such as '{"max_lora_rank": 128}'""") from error
+    if engine == "own" or not isinstance(arguments, dict):
+        raise RequestError(
+            f"{text!r} is no JSON object" if engine == "vllm" else "our own engine takes no arguments",
+            where="--engine-args",
+            fix="""give an object, such as '{"max_lora_rank": 128}', together with --engine vllm""",
+        )
+    require_vllm()
+    return arguments
 
 
 def _interrupt(number: int, frame: Any) -> None:

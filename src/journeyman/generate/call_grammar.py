@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from journeyman.generate.constrain import BETWEEN, JSON_RULES, json_grammar
+from journeyman.generate.constrain import BETWEEN, json_grammar, json_rule
 from journeyman.records import ToolUse
 from journeyman.text.tools import CallForm
 
@@ -50,7 +50,7 @@ def call_grammar(
         rules += ["start: calls", *only_calls]
     elif json_schema is not None:
         json_grammar(json_schema)
-        rules += ["start: calls | answer", *only_calls, f"answer: {_json(json.loads(json_schema))}"]
+        rules += ["start: calls | answer", *only_calls, f"answer: {json_rule(json.loads(json_schema))}"]
     else:
         rules += around_text
     return "\n".join(rules)
@@ -63,11 +63,7 @@ def _call(index: int, function: Mapping[str, Any]) -> str:
         schema = {"type": "object", **schema}
     json_grammar(json.dumps(schema), where=f"tools[{index}].function.parameters")
     name = rf'{_GAP}"{function["name"]}"{_GAP},{_GAP}"arguments"{_GAP}:{_GAP}'
-    return f"call_{index}: NAME_{index} {_json(schema)} TAIL\nNAME_{index}: /{name}/"
-
-
-def _json(schema: Mapping[str, Any]) -> str:
-    return f"%json {json.dumps({**schema, 'x-guidance': JSON_RULES})}"
+    return f"call_{index}: NAME_{index} {json_rule(schema)} TAIL\nNAME_{index}: /{name}/"
 
 
 def _tags(most: int | None) -> tuple[list[str], list[str]]:

@@ -8,8 +8,11 @@ Shapes: V vocabulary, as wide as the logits.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -31,7 +34,12 @@ BETWEEN: Final = r" |\r?\n( {0,16}|\t{0,8})"
 """What may stand between two marks: nothing, a space, or a line break with its indentation. JSON allows any
 whitespace, and a model that is unsure could then write nothing else to its last token."""
 
-JSON_RULES: Final[JsonCompileOptions] = {"whitespace_pattern": BETWEEN, "lenient": False}
+_READS_PATTERNS = tuple(int(part) for part in version("llguidance").split(".")[:2]) >= (1, 8)
+"""Before 1.8, which vLLM holds on to, llguidance takes a whitespace pattern for none; JSON is then written without any."""
+
+JSON_RULES: Final[JsonCompileOptions] = (
+    {"whitespace_pattern": BETWEEN, "lenient": False} if _READS_PATTERNS else {"whitespace_flexible": False, "lenient": False}
+)
 """How schemas are read; a client can't loosen it."""
 
 _FIELD = "response_format.json_schema.schema"
@@ -66,6 +74,11 @@ def json_grammar(schema: str, *, where: str = _FIELD) -> str:
     if failed:
         raise _invalid(messages[0], where)
     return grammar
+
+
+def json_rule(schema: Mapping[str, Any]) -> str:
+    """JSON values that fit `schema`, as the right side of a rule in llguidance's form of Lark."""
+    return f"%json {json.dumps({**schema, 'x-guidance': JSON_RULES})}"
 
 
 class Constraint:

@@ -116,6 +116,10 @@ class Engine:
         """How many adapters are in memory."""
         return 0 if self._adapters is None else len(self._adapters)
 
+    def knows(self, adapter: str) -> bool:
+        """Whether an adapter was added."""
+        return self._adapters is not None and adapter in self._adapters
+
     def add_adapter(self, name: str, folder: Path) -> None:
         """Make an adapter callable under `name`; nothing happens if it already is. Streams go on while it is read.
 
@@ -212,7 +216,7 @@ class Engine:
         )
 
     def _row(self, index: int, request: Request, sink: Sink) -> Row:
-        if request.adapter is not None and (self._adapters is None or request.adapter not in self._adapters):
+        if request.adapter is not None and not self.knows(request.adapter):
             raise ModelNotFound(f"the adapter {request.adapter!r} is not loaded")
         if len(request.prompt_ids) >= self.context_tokens:
             raise self._too_long(len(request.prompt_ids))

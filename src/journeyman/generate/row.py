@@ -52,7 +52,7 @@ class Row:
     """A request on its way through the engine.
 
     `ids` are all tokens so far, prompt and answer; of these the keys and values of the first `computed` are in
-    `holding`. The answer goes on when all have been computed.
+    `holding`. The answer goes on when all have been computed. It has at most `room` tokens.
     """
 
     def __init__(
@@ -86,12 +86,18 @@ class Row:
         self._own_penalty = own_penalty
         self._adjusts = adjusts(request.sampling, own_penalty)
         self._text = TextStream(chat, request.sampling.stop)
-        self._room = min(request.sampling.max_tokens, context_tokens - self._prompt_tokens)
+        self.room = min(request.sampling.max_tokens, context_tokens - self._prompt_tokens)
 
     @property
     def pending(self) -> int:
         """Tokens still to compute before the next can be chosen."""
         return len(self.ids) - self.computed
+
+    @property
+    def repetition_penalty(self) -> float:
+        """The request's, else the model's own."""
+        asked = self.sampling.repetition_penalty
+        return self._own_penalty if asked is None else asked
 
     @property
     def written_ids(self) -> Sequence[int]:
@@ -126,7 +132,7 @@ class Row:
         text = self._text.push(token_id)
         if self._text.stopped:
             return self._end(text, "end", cut=True)
-        if len(self.ids) - self._prompt_tokens >= self._room:
+        if len(self.ids) - self._prompt_tokens >= self.room:
             return self._end(text + self._text.finish(), "length")
         return Piece(self.index, text, logprobs=self._shown(text)) if text else None
 
