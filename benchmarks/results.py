@@ -80,14 +80,14 @@ def run(workspace: Workspace, case: Case, base: str, wishes: Wishes, *, score_ba
 
 def summary(scores: Scores) -> dict[str, Any]:
     """Rows that passed every grader, and the share of rows that passed each."""
-    names = dict.fromkeys(s.name for row in scores.rows for s in row.graded.scores if s.passed is not None or s.name in VALUES)
+    names = dict.fromkeys(s.name for row in scores.rows for s in row.graded.scores if s.passed is not None)
     by_grader = {
         name: sum(bool(s.passed) for row in scores.rows for s in row.graded.scores if s.name == name) for name in names
     }
     means = {}
-    for name in names:
+    for name in VALUES:
         values = [s.value for row in scores.rows for s in row.graded.scores if s.name == name and s.value is not None]
-        if name in VALUES and values:
+        if values:
             means[f"mean_{name.replace(' ', '_')}"] = round(sum(values) / len(values), 4)
     return {
         "rows": len(scores.rows),

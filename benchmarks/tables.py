@@ -110,7 +110,25 @@ def pretraining(starter: list[Row], random: list[Row]) -> str:
             cells.append((f"{passed:.1%}", f"{loss:.3f}"))
         (score, loss), (drawn_score, drawn_loss) = cells
         body.append([task, str(len(ours)), score, drawn_score, loss, drawn_loss])
+        for name in [n for n in next(iter(ours.values()))["tuned"] if n.startswith("mean_")]:
+            means = [statistics.mean(row["tuned"][name] for row in found.values()) for found in (ours, drawn)]
+            body.append([f"{task}, {name.removeprefix('mean_').replace('_', ' ')}", str(len(ours)), *(f"{m:.1%}" for m in means), "", ""])
     return table(["task", "seeds", "starter", "random weights", "validation loss, starter", "random weights"], body)
+
+
+def pays(found: list[Row]) -> str:
+    """A line a variant: wrong labels and score, seed by seed."""
+    by_variant: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(found, key=lambda row: row["seed"]):
+        by_variant[row["variant"]].append(row)
+    names = {"clean": "clean", "planted": "a tenth of the labels wrong", "mended": "the same after `check --fix`"}
+    body = []
+    for variant, title in names.items():
+        rows = by_variant[variant]
+        wrong = ", ".join(str(row["wrong_labels"]) for row in rows)
+        mean = statistics.mean(row["score"] for row in rows)
+        body.append([title, wrong, *(f"{row['score']:.1%}" for row in rows), f"{mean:.1%}"])
+    return table(["trained on", "wrong labels", *(f"seed {row['seed']}" for row in by_variant["clean"]), "mean"], body)
 
 
 def forgetting(found: list[Row]) -> str:
@@ -262,6 +280,7 @@ def main() -> None:
     )
     told = ("support", "triage", "catalog", "banking77", "clinc150")
     fill(HERE.parent / "starter" / "README.md", {f"samples {task}": samples(results, task) for task in told})
+    fill(DOCS / "check-results.md", {"pays": pays(rows("pays.jsonl"))})
     trained = rows("train.jsonl")
     fill(DOCS / "performance.md", {name: raced(trained, name) for name in dict.fromkeys(row["workload"] for row in trained)})
 
