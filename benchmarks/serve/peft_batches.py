@@ -30,14 +30,14 @@ def main() -> None:
     """Load, warm up, and answer all."""
     work: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     begun = time.perf_counter()
-    model: Any = AutoModelForCausalLM.from_pretrained(work["base"], dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(work["base"], dtype=getattr(torch, sys.argv[2]))
     if work["adapters"]:
         from peft import PeftModel
 
         first, *others = work["adapters"].items()
-        model = PeftModel.from_pretrained(model, first[1], adapter_name=first[0])
+        model = PeftModel.from_pretrained(model, first[1], adapter_name=first[0], autocast_adapter_dtype=False)
         for name, folder in others:
-            model.load_adapter(folder, adapter_name=name)
+            model.load_adapter(folder, adapter_name=name, autocast_adapter_dtype=False)
     model.eval()
     ready_s = time.perf_counter() - begun
     clients, asks = work["scenario"]["clients"], work["asks"]

@@ -95,9 +95,9 @@ def asks(scenario: Scenario, base: Path, adapters: list[str]) -> list[Ask]:
     return out
 
 
-def save(path: Path, scenario: Scenario, base: Path, adapters: dict[str, Path], asked: list[Ask], chat: ChatFormat) -> None:
+def save(path: Path, scenario: Scenario, base: Path, adapters: dict[str, Path], asked: list[Ask], chat: ChatFormat, dtype: str) -> None:
     """Everything for a system in a process of its own, prompts as tokens too."""
     prompts = [{**asdict(a), "ids": list(chat.prompt_ids([Message("user", a.text)]))} for a in asked]
     known = {name: str(folder) for name, folder in adapters.items()}
-    told = {"stop_ids": list(chat.stop_ids)}
+    told = {"stop_ids": list(chat.stop_ids), "dtype": dtype}
     path.write_text(json.dumps({**told, "scenario": asdict(scenario), "base": str(base), "adapters": known, "asks": prompts}))

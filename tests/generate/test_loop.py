@@ -96,6 +96,25 @@ def test_requests_that_come_at_different_times_answer_as_they_do_alone(bases, ad
     assert len({a.text for a in alone}) > 6
 
 
+def test_prompts_of_any_length_answer_in_company_as_they_do_alone_and_again_when_asked_again(bases, adapters):
+    """A prompt of which one token is left stands in a pass between longer ones: found again, or where room for one is left."""
+    name, folder = next(iter(adapters.items()))
+
+    def new_engine() -> Engine:
+        engine = Engine(bases("llama"))
+        engine.add_adapter(name, folder)
+        return engine
+
+    prompts = [tuple(row.ids_T.tolist()) for row in tiny.rows(70, seed=8, shortest=2, longest=70)]
+    prompts += [LONG[i : i + n] for i, n in enumerate([BLOCK_TOKENS + 1, 2 * BLOCK_TOKENS + 1, 8, 17, 40, 62] * 2)]
+    asked = [Request(p, (None, name)[i % 3 == 0], Sampling(max_tokens=24, temperature=1.0, seed=i)) for i, p in enumerate(prompts)]
+    alone = [new_engine().answers([request])[0].text for request in asked]
+    engine = new_engine()
+    for asking in range(3):
+        assert [a.text for a in engine.answers(asked)] == alone, f"asking {asking}"
+    assert engine.load.cached_tokens > 0
+
+
 def test_adapters_beyond_the_bound_are_dropped_and_read_again(bases, adapters, tmp_path):
     engine = Engine(bases("llama"), max_adapters=2)
     copies = {name: shutil.copytree(folder, tmp_path / name[-1]) for name, folder in adapters.items()}

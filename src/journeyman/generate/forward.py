@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Protocol
 
 import numpy as np
@@ -214,7 +215,7 @@ class _Chunk:
 def _parts(segments: Sequence[Segment], device: str) -> list[_Part]:
     """Rows of one token by the power of two of their blocks, so that padding at most doubles them; chunks one by one."""
     parts: list[_Part] = []
-    at, steps = 0, [s for s in segments if s.tokens == 1]
+    at, steps = 0, list(takewhile(lambda s: s.tokens == 1, segments))
     while at < len(steps):
         size = blocks_of(steps[at].row.computed + 1).bit_length()
         end = at

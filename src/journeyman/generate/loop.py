@@ -220,12 +220,16 @@ class Loop:
             self._ended_s.append(time.monotonic())
 
     def _plan(self) -> list[Segment]:
-        """What the next pass computes: rows of one token first, the shortest before the longest, then chunks of prompts."""
+        """What the next pass computes: rows of one token first, the shortest before the longest, then chunks of prompts.
+
+        A prompt of which one token is left, or room for one, is a row of one token as well.
+        """
         steps = self._with_room([row for row in self._running if row.holding is not None and row.pending == 1])
         chunks = list(self._chunks(self._chunk_tokens if steps else 4 * self._chunk_tokens))
         if not steps and not chunks and self._running:
             self._preempt()
-        return sorted((Segment(row, 1) for row in steps), key=lambda s: s.row.computed) + chunks
+        segments = [Segment(row, 1) for row in steps] + chunks
+        return sorted(segments, key=lambda s: (False, s.row.computed) if s.tokens == 1 else (True, 0))
 
     def _with_room(self, rows: Sequence[Row]) -> list[Row]:
         """The rows whose next token finds room; where one doesn't, the latest comer starts again when there is some."""
