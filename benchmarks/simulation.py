@@ -3,7 +3,8 @@
     python benchmarks/simulation.py
 
 For each size and truth, 1,000 comparisons are drawn: pass or fail (the first fails half of its rows; a share of rows
-is decided anew), and mean grades (differences from a skewed distribution). results/simulation.jsonl holds how often a
+is decided anew), mean grades (differences from a skewed distribution), and grades that are alike in most rows, and else a
+whole grade better or worse. results/simulation.jsonl holds how often a
 false "better" was said, how often a true one, and how often the interval covered the truth.
 """
 
@@ -38,13 +39,20 @@ def grades(rows: int, effect: float, draw: np.random.Generator) -> Judgement:
     return judged(before.tolist(), after.tolist(), pass_or_fail=False)
 
 
+def steps(rows: int, effect: float, draw: np.random.Generator) -> Judgement:
+    """In 60 of 100 rows both grades are alike; in the others the second is a half better, or a half worse."""
+    change = draw.choice([-0.5, 0.0, 0.5], rows, p=[0.2 - effect, 0.6, 0.2 + effect])
+    before = np.where(change > 0, 0.0, 0.5)
+    return judged(before.tolist(), (before + change).tolist(), pass_or_fail=False)
+
+
 def main() -> None:
     """Simulate, and write one line a setting."""
     lines = []
-    for kind, simulate in (("pass or fail", passes), ("mean grade", grades)):
+    for seed, (kind, simulate) in enumerate((("pass or fail", passes), ("mean grade", grades), ("grade in steps", steps))):
         for rows in ROWS:
             for effect in EFFECTS:
-                draw = np.random.default_rng([rows, round(100 * effect), kind == "mean grade"])
+                draw = np.random.default_rng([rows, round(100 * effect), seed])
                 made = [simulate(rows, effect, draw) for _ in range(TRIALS)]
                 covered = [effect in j.interval for j in made if isinstance(j.interval, Interval)]
                 line = {

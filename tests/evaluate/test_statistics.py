@@ -191,6 +191,29 @@ def test_rows_needed_and_smallest_detectable_are_each_others_inverse():
     assert rows_needed(0.0, 0.3) is Missing.NO_DATA
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda source: source.expovariate(1.0) - 1,
+        lambda source: 1 - source.expovariate(1.0),
+        lambda source: source.choice([-1.0, 0.0, 0.0, 0.0, 1.0]),
+        lambda source: source.random() - 0.5,
+    ],
+    ids=["skewed up", "skewed down", "three grades", "even"],
+)
+def test_the_interval_of_twenty_values_covers_their_true_mean_as_often_as_it_says(draw):
+    source = random.Random(11)
+    made = [bootstrap_mean([draw(source) for _ in range(20)], resamples=1000).interval for _ in range(600)]
+    assert sum(0 in interval for interval in made) / 600 == pytest.approx(0.955, abs=0.025)
+
+
+def test_the_interval_of_a_mean_stays_within_what_a_mean_can_be():
+    values = [1.0, 1.0, 1.0, 0.2]
+    assert bootstrap_mean(values).interval.high > 1 > bootstrap_mean(values, bounds=(0, 1)).interval.low
+    assert bootstrap_mean(values, bounds=(0, 1)).interval.high == 1.0
+    assert bootstrap_mean([0.0, 0.0, 3.0], bounds=(0, 1)).interval.high == 3.0  # a grader whose scale is another
+
+
 def test_a_bootstrap_interval_of_few_values_is_as_wide_as_students():
     stats = pytest.importorskip("scipy.stats")
     values = [0.1, 0.5, 0.35, 0.8, 0.62, 0.44, 0.2, 0.71]

@@ -252,7 +252,7 @@ def _grader_scores(rows: Sequence[ScoredRow]) -> tuple[GraderScore, ...]:
         scores = [s for row in rows for s in row.graded.scores if s.name == name]
         verdicts = [s.passed for s in scores if s.passed is not None]
         values = [s.value for s in scores if s.value is not None]
-        out.append(GraderScore(name, proportion(sum(verdicts), len(verdicts)), bootstrap_mean(values, resamples=1000)))
+        out.append(GraderScore(name, proportion(sum(verdicts), len(verdicts)), bootstrap_mean(values, resamples=1000, bounds=(0, 1))))
     return tuple(out)
 
 

@@ -63,7 +63,7 @@ def is_pass_or_fail(columns: Sequence[Values]) -> bool:
 
 
 def score_of(values: Values, *, pass_or_fail: bool) -> Score:
-    """The share of rows passed with Wilson's interval, or the mean with a bootstrap interval."""
+    """The share of rows passed with Wilson's interval, or the mean with its interval."""
     known = [v for v in values if v is not None]
     if not known:
         return Score(Missing.NO_DATA, Missing.NO_DATA, 0)
@@ -71,7 +71,7 @@ def score_of(values: Values, *, pass_or_fail: bool) -> Score:
         share = proportion(round(sum(known)), len(known))
         interval = share if isinstance(share, Missing) else share.interval
         return Score(sum(known) / len(known), interval, len(known))
-    mean = bootstrap_mean(known)
+    mean = bootstrap_mean(known, bounds=(0, 1))
     return Score(
         sum(known) / len(known), mean if isinstance(mean, Missing) else mean.interval, len(known)
     )
@@ -111,7 +111,7 @@ def corrected(judgements: Sequence[Judgement]) -> list[Judgement]:
 
 
 def _judged_means(differences: Sequence[float], changed: float) -> Judgement:
-    mean, p_value = bootstrap_mean(differences), sign_flip(differences)
+    mean, p_value = bootstrap_mean(differences, bounds=(-1, 1)), sign_flip(differences)
     interval = mean if isinstance(mean, Missing) else mean.interval
     difference = sum(differences) / len(differences)
     detectable = _detectable_mean(differences)

@@ -113,7 +113,7 @@ def _exact(scores: Scores) -> Proportion | Missing:
 
 
 def _similarity(scores: Scores) -> Mean | Missing:
-    return bootstrap_mean([METRICS[SIMILARITY](output, ideal) for ideal, output in _answered(scores)], resamples=1000)
+    return bootstrap_mean([METRICS[SIMILARITY](output, ideal) for ideal, output in _answered(scores)], resamples=1000, bounds=(0, 1))
 
 
 def _json_report(before: Scores, after: Scores) -> JsonReport | None:

@@ -230,7 +230,7 @@ def _share_passed(column: Sequence[Score | None]) -> Proportion | Missing:
 
 
 def _mean(column: Sequence[Score | None]) -> Mean | Missing:
-    return bootstrap_mean([s.value for s in column if s is not None and s.value is not None], resamples=1000)
+    return bootstrap_mean([s.value for s in column if s is not None and s.value is not None], resamples=1000, bounds=(0, 1))
 
 
 def _judged(old: Sequence[Score | None], new: Sequence[Score | None]) -> Judgement:

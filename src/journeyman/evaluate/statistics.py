@@ -12,6 +12,7 @@ from enum import Enum
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import stdtrit
 
 LEVEL = 0.95
@@ -125,15 +126,22 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def bootstrap_mean(
-    values: Sequence[float], *, seed: int = 0, resamples: int = 5000, level: float = LEVEL
+    values: Sequence[float],
+    *,
+    seed: int = 0,
+    resamples: int = 5000,
+    level: float = LEVEL,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Mean | Missing:
-    """A mean with its percentile bootstrap interval; the same seed gives the same interval.
+    """A mean with an interval that is fit for few and for skewed values; the same seed gives the same interval.
 
-    Efron 1979, "Bootstrap methods: another look at the jackknife", with the quantiles moved outwards for small
-    numbers as Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3 ("expanded percentile"),
-    says: to the level that Student's t with n - 1 degrees of freedom asks for. Pass differences for a paired
-    comparison. The interval is NO_SPREAD where all values are equal: resamples of them would give an interval of
-    width 0, which is not what the data say.
+    It reaches as far at each end as the farther of two: the percentile bootstrap (Efron 1979, "Bootstrap methods:
+    another look at the jackknife"), its quantiles moved outwards for small numbers (Hesterberg 2015, "What teachers
+    should know about the bootstrap", section 5.3, "expanded percentile"), and Student's interval corrected for skewness
+    (`_hall`). Either alone misses too often somewhere: the first for few skewed values, the second for few of three kinds.
+    `bounds` are what a mean of such values can be at most. Pass differences for a paired comparison. The interval is
+    NO_SPREAD where all values are equal: resamples of them would give an interval of width 0, which is not what the data
+    say.
     """
     if not values:
         return Missing.NO_DATA
@@ -146,6 +154,8 @@ def bootstrap_mean(
     means = array[generator.integers(0, len(array), (resamples, len(array)))].mean(-1)
     tail = _expanded_tail(len(array), level)
     low, high = np.quantile(means, [tail, 1 - tail])
+    skewed_low, skewed_high = _hall(array, level)
+    low, high = max(min(low, skewed_low), min(bounds[0], array.min())), min(max(high, skewed_high), max(bounds[1], array.max()))
     return Mean(float(array.mean()), len(values), Interval(float(low), float(high), level))
 
 
@@ -228,6 +238,24 @@ def _expanded_tail(count: int, level: float) -> float:
     """The share of resampled means to leave out at each end."""
     t = float(stdtrit(count - 1, (1 - level) / 2))
     return NormalDist().cdf(math.sqrt(count / (count - 1)) * t)
+
+
+def _hall(values: npt.NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Student's interval for a mean, after the transformation that takes the skewness out of t.
+
+    Hall 1992, "On the removal of skewness by transformation", equation 2.1 for g(t) = t + a t² + a² t³ / 3 + b with
+    a = skewness / (3 sqrt n) and b = skewness / (6 sqrt n), which is a cubic that can be solved.
+    """
+    count, mean = len(values), values.mean()
+    error = values.std(ddof=1) / math.sqrt(count)
+    skewness = float(((values - mean) ** 3).mean() / values.std() ** 3)
+    a, b = skewness / (3 * math.sqrt(count)), skewness / (6 * math.sqrt(count))
+    t = float(stdtrit(count - 1, (1 + level) / 2))
+
+    def solved(quantile: float) -> float:
+        return quantile if abs(a) < 1e-9 else (float(np.cbrt(1 + 3 * a * (quantile - b))) - 1) / a
+
+    return mean - error * solved(t), mean - error * solved(-t)
 
 
 def _wilson(count: int, total: int, level: float) -> Interval:
