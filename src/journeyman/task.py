@@ -52,6 +52,7 @@ _TABLES: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "select": (str,),
         "suffix": (str,),
         "repetition_penalty": (int, float),
+        "top_layers": (int,),
     },
 }
 _DEFAULT_FILES = {"examples": "examples.jsonl", "instructions": "instructions.md", "documents": "documents"}

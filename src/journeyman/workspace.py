@@ -528,12 +528,13 @@ class Workspace:
         if ":ckpt-step-" in name:
             job, folder = self.checkpoint_folder(name)
             plan = Plan.read(job.folder / "plan.json")
-            return Start(name, job.base, plan.base_hash, plan.method.value == "full", plan.rank.value, folder)
+            full, rank, top_layers = plan.method.value == "full", plan.rank.value, plan.top_layers.value
+            return Start(name, job.base, plan.base_hash, full, rank, top_layers, folder)
         version = self.registry.get(name)
-        rank = int(version.plan["choices"]["rank"]["value"])
-        return Start(
-            version.id, version.base_source, version.base_fingerprint, version.method == "full", rank, version.folder
-        )
+        choices = version.plan["choices"]
+        rank, top_layers = (int(choices[n]["value"]) if n in choices else 0 for n in ("rank", "top_layers"))
+        full = version.method == "full"
+        return Start(version.id, version.base_source, version.base_fingerprint, full, rank, top_layers, version.folder)
 
     def _base_of(self, name: str, *, fetch: bool = True) -> Base:
         """The base of that name, or the one that a fine-tuned model stands on. Raises CheckpointError where it has changed."""
@@ -557,14 +558,15 @@ class Workspace:
         wishes, start = asked_wishes(task, request), self._start(base_name(task, request))
         if start is None:
             return wishes
-        full, rank = start.full, start.rank
-        if (wishes.full and not full) or wishes.rank not in (None, rank):
+        full, rank, top_layers = start.full, start.rank, start.top_layers or None
+        if (wishes.full and not full) or wishes.rank not in (None, rank) or wishes.top_layers not in (None, top_layers):
+            was = "full" if full else f"LoRA of rank {rank}" + (f" on the last {top_layers} layers" if top_layers else "")
             raise PlanError(
-                f"{start.id} was trained as {'full' if full else f'LoRA of rank {rank}'}, and goes on as that only",
+                f"{start.id} was trained as {was}, and goes on as that only",
                 where="rank",
-                fix="leave out --full and --rank, or train on the base itself",
+                fix="leave out --full, --rank and --top-layers, or train on the base itself",
             )
-        return replace(wishes, full=full, rank=None if full else rank)
+        return replace(wishes, full=full, rank=None if full else rank, top_layers=top_layers)
 
     # ── models ────────────────────────────────────────────────────────────────────────────────────────────────
 

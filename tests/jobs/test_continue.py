@@ -54,6 +54,20 @@ def test_the_weights_go_on_from_where_they_were(tmp_path, bases, rows, full):
         workspace.submit(TrainRequest(str(rows), base=first.id, wishes=asked))
 
 
+def test_adapters_on_the_last_layers_go_on_as_such(tmp_path, bases, rows):
+    workspace = Workspace(tmp_path)
+    wishes = Wishes(epochs=1, batch_size=8, rank=4, top_layers=1)
+    _, first = workspace.train(TrainRequest(str(rows), base=str(bases("llama")), wishes=wishes, despite_errors=True))
+    _, second = workspace.train(
+        TrainRequest(str(rows), base=first.id, wishes=Wishes(epochs=1, batch_size=8, learning_rate=1e-9), despite_errors=True)
+    )
+    before, after = weights(first), weights(second)
+    assert before.keys() == after.keys() and all(".layers.1." in name for name in before)
+    assert all(torch.allclose(before[name], after[name], atol=1e-7) for name in before)
+    with pytest.raises(PlanError, match="on the last 1 layers, and goes on as that only"):
+        workspace.submit(TrainRequest(str(rows), base=first.id, wishes=Wishes(top_layers=2)))
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_a_checkpoint_is_gone_on_from_like_a_model(tmp_path, bases, rows, full):
     workspace = Workspace(tmp_path)

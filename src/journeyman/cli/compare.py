@@ -45,6 +45,7 @@ def compare(
     batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = None,
     rank: options.Rank = None,
+    top_layers: options.TopLayers = None,
     full: options.Full = False,
     validation: options.Validation = None,
     held_out: options.HeldOut = None,

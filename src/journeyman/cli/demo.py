@@ -24,6 +24,7 @@ def demo(
     batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = None,
     rank: options.Rank = None,
+    top_layers: options.TopLayers = None,
     full: options.Full = False,
     suffix: options.Suffix = "demo",
     seed: options.Seed = None,

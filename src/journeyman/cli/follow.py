@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from journeyman.cli.show import Screen, duration, sparkline
+from journeyman.cli.show import Screen, duration, size, sparkline
 
 _PLAIN_EVERY_S = 10.0
 
@@ -77,6 +77,9 @@ class TrainingView:
 
     def _on_rehearsal(self, event: Mapping[str, Any]) -> None:
         self._screen.line(f"  {event['rows']} rehearsal rows sampled from the base")
+
+    def _on_frozen_layers(self, event: Mapping[str, Any]) -> None:
+        self._screen.line(f"  first {event['layers']} layers: computed once for {event['rows']:,} rows, {size(event['bytes'])} on disk while it trains")
 
     def _on_overfitting(self, event: Mapping[str, Any]) -> None:
         self._screen.line(f"  {event['sentence']}", style="yellow")

@@ -21,6 +21,7 @@ Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the tr
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Rows an optimizer step.")]
 LearningRate = Annotated[float | None, typer.Option("--learning-rate", help="Peak learning rate.")]
 Rank = Annotated[int | None, typer.Option("--rank", help="Rank of the adapters.")]
+TopLayers = Annotated[int | None, typer.Option("--top-layers", metavar="N", help="Adapters on the last N layers only: quicker, and learns less.")]
 Full = Annotated[bool, typer.Option("--full", help="Train all weights instead of adapters.")]
 Validation = Annotated[Path | None, typer.Option("--validation", metavar="FILE", help="Validation rows of your own.")]
 HeldOut = Annotated[Path | None, typer.Option("--held-out", metavar="FILE", help="Held-out rows of your own.")]
@@ -34,7 +35,7 @@ OutputColumn = Annotated[str | None, typer.Option("--output-column", help="For t
 DespiteErrors = Annotated[bool, typer.Option("--despite-errors", help="Train also where the check finds errors in the rows.")]
 
 
-WISHES = ("epochs", "batch_size", "learning_rate", "rank", "full", "max_tokens", "seed", "rehearsal", "select")
+WISHES = ("epochs", "batch_size", "learning_rate", "rank", "full", "max_tokens", "seed", "rehearsal", "select", "top_layers")
 """The flags that override the plan's rules."""
 
 

@@ -61,13 +61,14 @@ GRADERS = "graders.json"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The fine-tuned model, or another job's checkpoint, that a training goes on from; `rank` is of its adapter."""
+    """The fine-tuned model, or another job's checkpoint, that a training goes on from; `rank` and `top_layers` are of its adapter."""
 
     id: str
     base: str
     base_fingerprint: str
     full: bool
     rank: int
+    top_layers: int
     folder: Path
 
 

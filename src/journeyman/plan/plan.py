@@ -39,6 +39,7 @@ class Wishes:
     rehearsal: float | None = None
     select: str | None = None
     repetition_penalty: float | None = None
+    top_layers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class DataFacts:
 NO_REHEARSAL = Choice(0.0, "only your rows; `--rehearsal 0.2` mixes in the base's own words where it forgets", "Journeyman's default")
 NO_PENALTY = Choice(1.0, "answers are drawn as the base's own settings say", "Journeyman's default")
 PADDED = Choice("padded", "rows of like length together, padded to the longest", "Journeyman's default")
+ALL_LAYERS = Choice(0, "every layer has adapters; `--top-layers` leaves the lower ones out, which is quicker and learns less", "Journeyman's default")
 BY_LOSS = Choice("loss", "the checkpoint with the lowest validation loss is kept", "Journeyman's default")
 
 
@@ -100,6 +102,13 @@ class Plan:
     repetition_penalty: Choice[float] = NO_PENALTY
     """Above 1 it is written into the model's generation settings, so that it answers with it wherever it is loaded."""
     layout: Choice[str] = PADDED
+    top_layers: Choice[int] = ALL_LAYERS
+    """How many of the last layers have adapters; 0 stands for all."""
+
+    @property
+    def frozen_layers(self) -> int:
+        """How many of the first layers nothing is trained in or before."""
+        return self.shape.layers - self.top_layers.value if self.top_layers.value else 0
 
     def choices(self) -> dict[str, Choice[Any]]:
         """Every chosen value by name, in the order of the plan."""
@@ -163,7 +172,7 @@ def make_plan(
 
     `step_tokens` counts the tokens of an epoch's steps for a batch size, shared beginnings once a step.
     """
-    refuse_wishes(wishes, shape, [*_wrong_facts(facts), *_wrong_select(wishes, facts)])
+    refuse_wishes(wishes, shape, [*_wrong_facts(facts), *_wrong_select(wishes, facts), *_wrong_layers(wishes, shape)])
     method: Literal["lora", "full"] = "full" if wishes.full else "lora"
     epochs = _wish(wishes.epochs, rules.epochs(facts.rows))
     own_tokens = facts.tokens
@@ -178,14 +187,15 @@ def make_plan(
     steps_per_epoch = -(-facts.rows // batch_size.value)
     steps = steps_per_epoch * epochs.value
     rate = _learning_rate(rules.learning_rate(shape, method), wishes)
-    rank = _wish(wishes.rank, rules.rank(shape, facts.learned_tokens))
+    trained = _trained_part(shape, wishes)
+    rank = _wish(wishes.rank, rules.rank(trained, facts.learned_tokens))
     precision = rules.precision(machine, method)
     max_tokens = _wish(wishes.max_tokens, rules.max_tokens(facts.longest_row_tokens, shape))
     bytes_per_weight = 2 if precision.value == "bf16" else 4
-    micro, need = _micro_batch(shape, machine, method, rank.value, bytes_per_weight, max_tokens.value, largest_step_tokens, _most_tokens(machine, facts))
+    micro, need = _micro_batch(trained, machine, method, rank.value, bytes_per_weight, max_tokens.value, largest_step_tokens, _most_tokens(machine, facts))
     evaluate_every = rules.evaluate_every(steps_per_epoch)
     shared = layout.value == "packed" and facts.computed_tokens is not None
-    time_s = _time_s(shape, facts, (facts.computed_tokens or 0) if shared else facts.tokens, epochs.value, steps, evaluate_every.value, method, precision.value, machine)
+    time_s = _time_s(shape, trained.layers, facts, (facts.computed_tokens or 0) if shared else facts.tokens, epochs.value, steps, evaluate_every.value, method, precision.value, machine)
     return Plan(
         base=base,
         base_hash=base_hash,
@@ -216,6 +226,7 @@ def make_plan(
         select=_wish(wishes.select, BY_LOSS),
         repetition_penalty=_wish(wishes.repetition_penalty, NO_PENALTY),
         layout=layout,
+        top_layers=_wish(wishes.top_layers, ALL_LAYERS),
     )
 
 
@@ -239,6 +250,21 @@ def _wrong_select(wishes: Wishes, facts: DataFacts) -> list[str]:
     if wishes.select == "graders" and not facts.validation_rows:
         return ["select is graders, but there are no validation rows for them to grade"]
     return []
+
+
+def _trained_part(shape: ModelShape, wishes: Wishes) -> ModelShape:
+    """The shape of the layers that are trained or passed through backwards; weights are counted whole, since all are loaded."""
+    layers = wishes.top_layers or shape.layers
+    return replace(shape, layers=layers, lora_width=shape.lora_width * layers // shape.layers)
+
+
+def _wrong_layers(wishes: Wishes, shape: ModelShape) -> list[str]:
+    if wishes.top_layers is None:
+        return []
+    problems = ["top_layers and full exclude each other: adapters go on the last layers, or all weights are trained"] if wishes.full else []
+    if not 1 <= wishes.top_layers < shape.layers:
+        problems.append(f"top_layers is {wishes.top_layers}, but must be from 1 to {shape.layers - 1}: the base has {shape.layers} layers")
+    return problems
 
 
 def _wish(wish: T | None, choice: Choice[T]) -> Choice[T]:
@@ -328,6 +354,7 @@ def _what_would_fit(need: Any, max_tokens: int, free: int, method: str) -> str:
 
 def _time_s(
     shape: ModelShape,
+    trained_layers: int,
     facts: DataFacts,
     tokens: int,
     epochs: int,
@@ -339,14 +366,16 @@ def _time_s(
 ) -> float:
     """FLOPs over rate: 4 (LoRA) or 6 (full) a body parameter and token, 2 for validation; plus 20 ms a step.
 
-    `tokens` are those that an epoch computes.
+    `tokens` are those that an epoch computes. Layers below the trained ones are passed once, forwards.
     """
     head_share = facts.learned_tokens / max(1, facts.tokens)
-    body, head = shape.body_params, shape.head_params
+    head = shape.head_params
+    body = shape.body_params * trained_layers // shape.layers
+    below = 2 * (shape.body_params - body) * (tokens + facts.validation_tokens)
     train = (4 if method == "lora" else 6) * (body * tokens + head * facts.learned_tokens) * epochs
     validate = 2 * (body + head_share * head) * facts.validation_tokens * (steps // evaluate_every + 1)
     rate = GPU_FLOPS_S if machine.gpu else CPU_EFFICIENCY[precision] * machine.matmul_flops_s
-    return (train + validate) / rate + 0.02 * steps + 5.0
+    return (below + train + validate) / rate + 0.02 * steps + 5.0
 
 
 def refuse_wishes(wishes: Wishes, shape: ModelShape, further: Sequence[str] = ()) -> None:
@@ -395,9 +424,9 @@ def _notes(facts: DataFacts, max_tokens: int) -> tuple[str, ...]:
 
 def explain(plan: Plan) -> list[tuple[str, str, str]]:
     """(name, value, reason) for every choice that has an effect, for a table."""
-    without_effect = {"rank", "alpha"} if plan.method.value == "full" else set()
+    without_effect = {"rank", "alpha", "top_layers"} if plan.method.value == "full" else set()
     choices = plan.choices().items()
-    return [(name, _show(choice.value), choice.reason) for name, choice in choices if name not in without_effect]
+    return [(name, "all" if choice == ALL_LAYERS else _show(choice.value), choice.reason) for name, choice in choices if name not in without_effect]
 
 
 def _show(value: Any) -> str:

@@ -61,6 +61,8 @@ class SharedBatch:
     predictions_L: Indexes
     owners_L: Indexes
     rows: Sequence[Encoded]
+    places: Sequence[Indexes]
+    """Where the inputs of each of `rows` stand in the sequence."""
 
     def row_sums(self, values_M: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """The sum over each of `rows` of what stands at the predictions of its learned tokens."""
@@ -167,6 +169,7 @@ def _lay_out(rows: Sequence[Encoded], share: bool) -> SharedBatch:
         predictions_L,
         owners_L,
         rows,
+        places,
     )
 
 

@@ -103,6 +103,8 @@ def read_weights(model: nn.Module, folder: Path) -> None:
         tensors = load_file(folder / lora.ADAPTER_FILE)
         with torch.no_grad():
             for path, layer in lora.lora_layers(model):
+                if ADAPTER not in layer.lora_A:
+                    continue
                 layer.lora_A[ADAPTER].copy_(tensors[f"base_model.model.{path}.lora_A.weight"])
                 layer.lora_B[ADAPTER].copy_(tensors[f"base_model.model.{path}.lora_B.weight"])
         return

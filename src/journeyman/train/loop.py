@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from journeyman.text.shared import SharedBatch, shared_batches
 from journeyman.train import checkpoint, lora
 from journeyman.train.allocator import keep_freed_memory
 from journeyman.train.checkpoint import Progress
+from journeyman.train.frozen import FrozenLayers
 from journeyman.train.loss import TokenLoss, check_head, check_packed, shared_loss, token_loss
 from journeyman.train.record import RowRecord
 from journeyman.train.schedule import learning_rate
@@ -67,7 +69,7 @@ def prepare(model: nn.Module, plan: Plan) -> None:
         )
     if plan.method.value == "lora":
         lora.add_adapter(
-            model, checkpoint.ADAPTER, rank=plan.rank.value, alpha=plan.alpha.value, seed=plan.seed.value
+            model, checkpoint.ADAPTER, rank=plan.rank.value, alpha=plan.alpha.value, seed=plan.seed.value, first=plan.frozen_layers
         )
     else:
         model.requires_grad_(True)
@@ -109,6 +111,11 @@ def train(
     device = plan.device.value
     trained = [p for p in model.parameters() if p.requires_grad]
     model.train()
+    frozen = _frozen(model, plan, [*rows, *validation_rows], folder)
+    if frozen is not None:
+        on_event({"type": "frozen_layers", "layers": plan.frozen_layers, "rows": len(rows), "bytes": frozen.nbytes})
+        if not frozen.compute(should_stop):
+            return _outcome("paused", progress, checkpoints)
     stopped = _is_patience_over(plan, progress)
 
     while progress.step < plan.steps and not stopped:
@@ -123,7 +130,7 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         loss_sum, correct = 0.0, 0
         for micro in micros:
-            with _products(plan):
+            with _products(plan), _without(frozen, micro):
                 loss, _, right, losses_N = _loss(model, micro, device)
             (loss / learned_tokens).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.item()
@@ -168,7 +175,7 @@ def train(
 
         epoch_ends = index + 1 == steps_per_epoch
         if validation_rows and ((index + 1) % plan.evaluate_every.value == 0 or epoch_ends):
-            valid_loss, valid_accuracy = validate(model, validation_rows, plan)
+            valid_loss, valid_accuracy = validate(model, validation_rows, plan, frozen)
             if not math.isfinite(valid_loss):
                 raise NonFiniteStep(
                     f"step {step}: the validation loss is {valid_loss}, so no checkpoint could be chosen by it",
@@ -219,12 +226,12 @@ def train(
 
 
 @torch.no_grad()
-def validate(model: nn.Module, rows: Sequence[Encoded], plan: Plan) -> tuple[float, float]:
+def validate(model: nn.Module, rows: Sequence[Encoded], plan: Plan, frozen: FrozenLayers | None = None) -> tuple[float, float]:
     """Mean loss (nats) and top-1 accuracy over all learned tokens of `rows`: summed, divided once."""
     model.eval()
     loss_sum, correct, learned_tokens = 0.0, 0, 0
     for micro in _cut(rows, plan):
-        with _products(plan):
+        with _products(plan), _without(frozen, micro):
             loss, learned, right, _ = _loss(model, micro, plan.device.value)
         loss_sum += loss.item()
         learned_tokens += learned
@@ -266,6 +273,21 @@ def _cut(rows: Sequence[Encoded], plan: Plan) -> Sequence[MicroBatch | SharedBat
     if plan.layout.value == "packed":
         return shared_batches(rows, plan.micro_batch_tokens.value)
     return micro_batches(rows, plan.micro_batch_tokens.value, context_tokens=plan.shape.context_tokens)
+
+
+def _frozen(model: nn.Module, plan: Plan, rows: Sequence[Encoded], folder: Path) -> FrozenLayers | None:
+    """The layers below the adapters, where there are any, to be computed for all rows."""
+    if not plan.frozen_layers:
+        return None
+
+    def loss(micro: MicroBatch | SharedBatch) -> float:
+        return _loss(model, micro, plan.device.value).sum.item()
+
+    return FrozenLayers(model, plan.frozen_layers, _cut(rows, plan), loss, folder)
+
+
+def _without(frozen: FrozenLayers | None, micro: MicroBatch | SharedBatch) -> AbstractContextManager[None]:
+    return nullcontext() if frozen is None else frozen.left_out(micro)
 
 
 def _loss(model: nn.Module, micro: MicroBatch | SharedBatch, device: str) -> TokenLoss:

@@ -27,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 
 from journeyman.errors import CheckpointError
 from journeyman.files import read_json, write_bytes, write_json
+from journeyman.train.layers import layer_of
 
 ADAPTER_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -227,13 +228,14 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
             yield path, layer
 
 
-def add_adapter(model: nn.Module, name: str, *, rank: int, alpha: float, seed: int) -> None:
-    """A fresh adapter on all linear layers, made active; everything else is frozen."""
+def add_adapter(model: nn.Module, name: str, *, rank: int, alpha: float, seed: int, first: int = 0) -> None:
+    """A fresh adapter on all linear layers, or from decoder layer `first` on, made active; everything else is frozen."""
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    for layer in wrap(model).values():
-        layer.add(name, rank, alpha, generator)
-        layer.active = name
+    for path, layer in wrap(model).items():
+        if (layer_of(path) or 0) >= first:
+            layer.add(name, rank, alpha, generator)
+            layer.active = name
 
 
 def activate(model: nn.Module, name: str | None) -> None:
@@ -254,7 +256,7 @@ def save_adapter(model: nn.Module, name: str, folder: Path, *, base: str) -> Non
 
     PEFT loads the folder as it is: PeftModel.from_pretrained(base_model, folder).
     """
-    layers = dict(lora_layers(model))
+    layers = {path: layer for path, layer in lora_layers(model) if name in layer.lora_A}
     tensors: dict[str, torch.Tensor] = {}
     for path, layer in layers.items():
         tensors[f"{_PREFIX}{path}.lora_A.weight"] = layer.lora_A[name].detach().cpu().contiguous()
@@ -272,9 +274,17 @@ def save_adapter(model: nn.Module, name: str, folder: Path, *, base: str) -> Non
         "fan_in_fan_out": isinstance(first.base, Conv1D),
         "target_modules": sorted({path.rpartition(".")[2] for path in layers}),
         "inference_mode": True,
+        **_transformed(model, layers),
     }
     write_bytes(folder / ADAPTER_FILE, save(dict(sorted(tensors.items())), metadata={"format": "pt"}))
     write_json(folder / CONFIG_FILE, config)
+
+
+def _transformed(model: nn.Module, layers: Mapping[str, LoraLinear]) -> dict[str, Any]:
+    """PEFT's name for the decoder layers that have adapters, where that is not all of them."""
+    every = {layer_of(path) for path, _ in lora_layers(model)}
+    mine = {layer_of(path) for path in layers}
+    return {} if mine == every else {"layers_to_transform": sorted(n for n in mine if n is not None)}
 
 
 @dataclass(frozen=True, slots=True)

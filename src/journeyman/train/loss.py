@@ -20,6 +20,7 @@ from journeyman.records import Place
 from journeyman.text.encode import Encoded
 from journeyman.text.shared import SHORTEST_SHARED, SharedBatch, shared_batches
 from journeyman.train import attention
+from journeyman.train.layers import decoder_layers
 
 
 class TokenLoss(NamedTuple):
@@ -69,8 +70,8 @@ def _last_layer_at(model: nn.Module, places: int, needed_K: torch.Tensor) -> Ite
     The others keep what attention gave them. No later layer attends to them and no loss is taken there, so that losses
     and gradients stay as they are, and in a model of few layers a tenth of the arithmetic is saved.
     """
-    layers = getattr(model.base_model, "layers", None) or getattr(model.base_model, "h", None)
-    mlp = getattr(layers[-1], "mlp", None) if isinstance(layers, nn.ModuleList) else None
+    layers = decoder_layers(model)
+    mlp = None if layers is None else getattr(layers[-1], "mlp", None)
     if mlp is None:
         yield
         return
