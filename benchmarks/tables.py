@@ -237,6 +237,32 @@ def raced(found: list[Row], workload: str) -> str:
     return table(head, body)
 
 
+def top_layers(found: list[Row]) -> str:
+    """A line a base, task and number of layers; processor seconds against those of all layers of the same seed."""
+    if not found:
+        return "Not measured yet."
+    by_setting: dict[tuple[int, str, int], list[Row]] = defaultdict(list)
+    for row in found:
+        by_setting[row["base_params"], row["task"], row["top_layers"]].append(row)
+    body = []
+    for (params, task, layers), mine in by_setting.items():
+        every = {row["seed"]: row["processor_s"] for row in by_setting.get((params, task, 0), [])}
+        quicker = [every[row["seed"]] / row["processor_s"] for row in mine if row["seed"] in every]
+        rows_asked, passed = (sum(row[name] for row in mine) for name in ("rows", "passed"))
+        body.append(
+            [
+                f"{params / 1e6:.1f}M, {task}",
+                str(layers) if layers else "all",
+                str(len(mine)),
+                f"{_median(mine, 'processor_s'):.0f}",
+                f"{statistics.median(quicker):.1f}" if quicker else "",
+                f"{statistics.mean(row['valid_loss'] for row in mine):.3f}",
+                f"{passed / rows_asked:.1%}" if rows_asked else "",
+            ]
+        )
+    return table(["base, task", "layers with adapters", "runs", "processor s", "times as fast", "validation loss", "held-out rows passed"], body)
+
+
 def _median(rows: list[Row], key: str) -> float:
     return statistics.median(row[key] for row in rows)
 
@@ -282,6 +308,7 @@ def main() -> None:
     fill(HERE.parent / "starter" / "README.md", {f"samples {task}": samples(results, task) for task in told})
     fill(DOCS / "check-results.md", {"pays": pays(rows("pays.jsonl"))})
     trained = rows("train.jsonl")
+    fill(DOCS / "performance.md", {"top layers": top_layers(rows("top_layers.jsonl"))})
     fill(DOCS / "performance.md", {name: raced(trained, name) for name in dict.fromkeys(row["workload"] for row in trained)})
 
 

@@ -104,6 +104,18 @@ def test_the_tasks_seed_splits_as_in_a_training_and_a_flag_overrides_it(tmp_path
     assert none == held_out("seed = 5", 0) != seven
 
 
+def test_who_asks_for_adapters_gets_them_where_the_task_trains_all_weights(tmp_path, bases):
+    task = write_task(tmp_path / "task", train="full = true\nlearning_rate = 1e-4\nepochs = 2")
+
+    def method(**wishes):
+        plan = Workspace(tmp_path / "home").plan(TrainRequest(str(task), base=str(bases("llama")), wishes=Wishes(**wishes)))
+        return plan.method.value, plan.epochs.value, plan.learning_rate.value == 1e-4
+
+    assert method() == ("full", 2, True)
+    assert method(rank=4) == method(top_layers=1) == ("lora", 2, False)
+    assert method(rank=4, full=True) == ("full", 2, True)
+
+
 def test_a_plan_is_drawn_without_torch(tmp_path, bases):
     write_rows(tmp_path / "x.jsonl")
     code = (
