@@ -161,6 +161,14 @@ def test_prompts_that_come_together_and_begin_alike_compute_the_beginning_once(b
     assert engine.load.prompt_tokens == tokens + 3 * (tokens % BLOCK_TOKENS)
 
 
+def test_where_no_beginning_is_found_again_nobody_waits_for_one(bases):
+    """Gemma 2 is read row by row: the second prompt would gain nothing from the first."""
+    engine = Engine(bases("gemma2"))
+    requests = [Request(LONG[:40], None, Sampling(max_tokens=1, seed=s)) for s in range(4)]
+    assert len({a.text for a in engine.answers(requests)}) == 1
+    assert engine.load.passes == 1
+
+
 def test_a_failure_between_passes_ends_its_requests_and_no_later_ones(bases):
     engine = Engine(bases("llama"))
 

@@ -31,7 +31,7 @@ class Blocks:
 
     def __init__(self, count: int, *, keep: bool = True) -> None:
         self.count = count
-        self._keep = keep
+        self.keep = keep
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(count))
         self._holders = [0] * count
         self._by_digest: dict[bytes, int] = {}
@@ -45,7 +45,7 @@ class Blocks:
     def begin(self, adapter: str | None, ids: Sequence[int]) -> Holding:
         """Hold the blocks that `ids` begin with, as far as they are known; at least the last token is left to compute."""
         holding = Holding(hashlib.blake2b(repr(adapter).encode(), digest_size=16).digest())
-        while self._keep and (len(holding.blocks) + 1) * BLOCK_TOKENS < len(ids):
+        while self.keep and (len(holding.blocks) + 1) * BLOCK_TOKENS < len(ids):
             digest = self._next_digest(holding, ids)
             block = self._by_digest.get(digest)
             if block is None:
@@ -70,7 +70,7 @@ class Blocks:
 
     def seal(self, holding: Holding, ids: Sequence[int], computed: int) -> None:
         """Make the full blocks of the first `computed` tokens known to later sequences."""
-        while self._keep and (len(holding.digests) + 1) * BLOCK_TOKENS <= computed:
+        while self.keep and (len(holding.digests) + 1) * BLOCK_TOKENS <= computed:
             block = holding.blocks[len(holding.digests)]
             digest = self._next_digest(holding, ids)
             holding.digests.append(digest)

@@ -247,7 +247,7 @@ class Loop:
         None where this pass computes the same beginning for another row already: the next pass finds it.
         """
         holding = self._blocks.begin(row.adapter, row.ids)
-        if not holding.blocks and len(row.ids) > BLOCK_TOKENS:
+        if self._blocks.keep and not holding.blocks and len(row.ids) > BLOCK_TOKENS:
             beginning = (row.adapter, *row.ids[:BLOCK_TOKENS])
             if beginning in beginnings:
                 return None
