@@ -3,7 +3,11 @@ from __future__ import annotations
 import openai
 import pytest
 
+from journeyman.files import write_jsonl
+from journeyman.workspace import Workspace
+
 from .conftest import Running, add_version, running
+from .scripted import serving
 
 HI = [{"role": "user", "content": "Hi"}]
 TUNED = "ft:tiny:local:voice:Ab12Cd34"
@@ -35,6 +39,23 @@ def test_a_tuned_model_and_its_alias_answer_under_the_full_id(tuned: Running):
     for name in (TUNED, "live"):
         answer = tuned.client().chat.completions.create(model=name, messages=HI, max_tokens=3)
         assert answer.model == TUNED
+
+
+def test_a_base_answers_and_is_tuned_under_the_name_that_stands_in_a_script(tmp_path, base):
+    workspace = Workspace(tmp_path / "home")
+    train = tmp_path / "train.jsonl"
+    write_jsonl(train, [{"messages": [*HI, {"role": "assistant", "content": f"Hello {n}"}]} for n in range(12)])
+    name = "gpt-4.1-mini-2025-04-14"
+    with serving(workspace, bases=[f"{name}={base}"]) as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="sk-any", max_retries=0, timeout=60)
+        assert [model.id for model in client.models.list()] == ["starter-1", name]
+        assert client.chat.completions.create(model=name, messages=HI, max_tokens=3).model == "tiny"
+        with train.open("rb") as file:
+            uploaded = client.files.create(file=file, purpose="fine-tune")
+        job = client.fine_tuning.jobs.create(model=name, training_file=uploaded.id)
+        assert workspace.job(job.id).base == str(base)
+        with pytest.raises(openai.PermissionDeniedError):
+            client.models.delete(name)
 
 
 def test_delete(tuned: Running, base):

@@ -213,6 +213,11 @@ def test_a_base_that_is_not_here_is_named_at_the_start(tmp_path):
         prepare(Scripted(), "127.0.0.1", 0, bases=[str(tmp_path)])
 
 
+def test_a_name_that_two_bases_would_have_is_refused_at_the_start(base):
+    with pytest.raises(BaseNotFound, match="which is starter-1 already"):
+        prepare(Scripted(), "127.0.0.1", 0, bases=[f"starter-1={base}"])
+
+
 PROGRAM = """
 import sys
 from pathlib import Path

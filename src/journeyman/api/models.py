@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from journeyman.api.errors import RefusedError
-from journeyman.errors import ModelNotFound
+from journeyman.errors import BaseNotFound, ModelNotFound
 from journeyman.models.bases import ALIASES, STARTER, Base, resolve
 
 if TYPE_CHECKING:
@@ -32,12 +33,13 @@ class CallableModel:
 class Catalogue:
     """What can be called: the starter, bases the server's owner named, bases of fine-tunes, fine-tunes, aliases.
 
-    Raises BaseNotFound where a base that the owner named is not here.
+    The owner's NAME=BASE lets BASE be called and fine-tuned as NAME: the name that stands in scripts written for another
+    server. Raises BaseNotFound where a base that the owner named is not here, or its new name is another base's.
     """
 
     def __init__(self, workspace: Workspace, bases: Sequence[str] = ()) -> None:
         self._workspace = workspace
-        self._bases = [_base_entry(resolve(name)) for name in (STARTER, *bases)]
+        self._bases = _named([STARTER, *bases])
 
     def all(self) -> list[CallableModel]:
         """Every callable name once: bases first, then fine-tunes from the newest, then aliases."""
@@ -97,6 +99,22 @@ class Catalogue:
         return self._workspace.delete_model(entry.name).id
 
 
-def _base_entry(base: Base) -> CallableModel:
+def _named(bases: Sequence[str]) -> list[CallableModel]:
+    entries: dict[str, CallableModel] = {}
+    for wanted in bases:
+        name, equals, rest = ("", "", "") if Path(wanted).is_dir() else wanted.partition("=")
+        base = resolve(rest if equals else wanted)
+        entry = _base_entry(base, name if equals else base.name)
+        other = entries.setdefault(entry.name, entry)
+        if not entry.name or other.source != entry.source:
+            raise BaseNotFound(
+                f"{wanted!r} names {base.name} {entry.name!r}" + (f", which is {other.id} already" if entry.name else ""),
+                where="base",
+                fix="give NAME=BASE with a name that no other base has",
+            )
+    return list(entries.values())
+
+
+def _base_entry(base: Base, name: str) -> CallableModel:
     created_at = (base.folder / "config.json").stat().st_mtime
-    return CallableModel(base.name, base.name, base.source, "base", created_at, "base")
+    return CallableModel(name, base.name, base.source, "base", created_at, "base")

@@ -24,7 +24,7 @@ def serve(
     ] = 1,
     base: Annotated[
         list[str] | None,
-        typer.Option("--base", metavar="BASE", help="A hub id or model folder to call and to fine-tune, besides the starter. Can be repeated."),
+        typer.Option("--base", metavar="[NAME=]BASE", help="A hub id or model folder to call and to fine-tune, besides the starter; NAME is what scripts call it. Can be repeated."),
     ] = None,
     engine: Annotated[
         str, typer.Option("--engine", metavar="own|vllm", help="What answers: our own engine, or vLLM where it is installed. Ids stay the same.")
