@@ -237,30 +237,32 @@ def raced(found: list[Row], workload: str) -> str:
     return table(head, body)
 
 
-def top_layers(found: list[Row]) -> str:
-    """A line a base, task and number of layers; processor seconds against those of all layers of the same seed."""
+def lanes(found: list[Row]) -> str:
+    """A line a base, task and lane; processor seconds against those of all layers with the same seed."""
     if not found:
         return "Not measured yet."
-    by_setting: dict[tuple[int, str, int], list[Row]] = defaultdict(list)
+    by_setting: dict[tuple[int, str, str], list[Row]] = defaultdict(list)
     for row in found:
-        by_setting[row["base_params"], row["task"], row["top_layers"]].append(row)
+        by_setting[row["base_params"], row["task"], row["lane"]].append(row)
     body = []
-    for (params, task, layers), mine in by_setting.items():
-        every = {row["seed"]: row["processor_s"] for row in by_setting.get((params, task, 0), [])}
+    for (params, task, lane), mine in by_setting.items():
+        every = {row["seed"]: row["processor_s"] for row in by_setting.get((params, task, "all"), [])}
         quicker = [every[row["seed"]] / row["processor_s"] for row in mine if row["seed"] in every]
         rows_asked, passed = (sum(row[name] for row in mine) for name in ("rows", "passed"))
         body.append(
             [
                 f"{params / 1e6:.1f}M, {task}",
-                str(layers) if layers else "all",
+                {"all": "as the plan has it", "int8": "`--quantise int8`"}.get(lane, f"`--top-layers {lane}`"),
                 str(len(mine)),
                 f"{_median(mine, 'processor_s'):.0f}",
                 f"{statistics.median(quicker):.1f}" if quicker else "",
+                f"{_median(mine, 'peak_bytes') / 2**20:,.0f}",
                 f"{statistics.mean(row['valid_loss'] for row in mine):.3f}",
                 f"{passed / rows_asked:.1%}" if rows_asked else "",
             ]
         )
-    return table(["base, task", "layers with adapters", "runs", "processor s", "times as fast", "validation loss", "held-out rows passed"], body)
+    head = ["base, task", "lane", "runs", "processor s", "times as fast", "peak MiB", "validation loss", "held-out rows passed"]
+    return table(head, body)
 
 
 def _median(rows: list[Row], key: str) -> float:
@@ -308,7 +310,7 @@ def main() -> None:
     fill(HERE.parent / "starter" / "README.md", {f"samples {task}": samples(results, task) for task in told})
     fill(DOCS / "check-results.md", {"pays": pays(rows("pays.jsonl"))})
     trained = rows("train.jsonl")
-    fill(DOCS / "performance.md", {"top layers": top_layers(rows("top_layers.jsonl"))})
+    fill(DOCS / "performance.md", {"lanes": lanes(rows("lanes.jsonl"))})
     fill(DOCS / "performance.md", {name: raced(trained, name) for name in dict.fromkeys(row["workload"] for row in trained)})
 
 

@@ -155,7 +155,7 @@ def suffix_of(task: Task, request: TrainRequest) -> str:
     return suffix
 
 
-OF_THE_BASE = frozenset({"full", "learning_rate", "rank", "top_layers", "repetition_penalty"})
+OF_THE_BASE = frozenset({"full", "learning_rate", "rank", "top_layers", "quantise", "repetition_penalty"})
 """Keys of [train] that were chosen for the base that the task names, and say nothing about another one."""
 
 
@@ -165,7 +165,7 @@ def asked_wishes(task: Task, request: TrainRequest) -> Wishes:
     asked = {name: v for name, v in values.items() if v is not None and v is not False}
     other_base = None not in (request.base, task.base) and request.base != task.base
     left_out = {"suffix"} | (OF_THE_BASE if other_base else set())
-    if {"rank", "top_layers"} & asked.keys() and not asked.get("full") and task.train.get("full"):  # who asks for adapters does not ask for all weights
+    if {"rank", "top_layers", "quantise"} & asked.keys() and not asked.get("full") and task.train.get("full"):  # who asks for adapters does not ask for all weights
         left_out |= {"full", "learning_rate"}
     from_task = {name: value for name, value in task.train.items() if name not in left_out}
     return replace(Wishes(**from_task), **asked)

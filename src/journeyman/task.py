@@ -53,6 +53,7 @@ _TABLES: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "suffix": (str,),
         "repetition_penalty": (int, float),
         "top_layers": (int,),
+        "quantise": (str,),
     },
 }
 _DEFAULT_FILES = {"examples": "examples.jsonl", "instructions": "instructions.md", "documents": "documents"}

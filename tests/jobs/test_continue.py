@@ -54,6 +54,15 @@ def test_the_weights_go_on_from_where_they_were(tmp_path, bases, rows, full):
         workspace.submit(TrainRequest(str(rows), base=first.id, wishes=asked))
 
 
+def test_a_model_trained_on_int8_says_how_far_its_base_is_from_that(tmp_path, bases, rows):
+    workspace = Workspace(tmp_path)
+    wishes = Wishes(epochs=1, batch_size=8, rank=4, quantise="int8")
+    job, version = workspace.train(TrainRequest(str(rows), base=str(bases("llama")), wishes=wishes, despite_errors=True))
+    replayed = next(event for event in workspace.history(job) if event["type"] == "replayed")
+    assert replayed["largest_difference"] <= replayed["limit"] < replayed["difference_of_int8"] < 1
+    assert workspace.served(version.id).adapter == version.id
+
+
 def test_adapters_on_the_last_layers_go_on_as_such(tmp_path, bases, rows):
     workspace = Workspace(tmp_path)
     wishes = Wishes(epochs=1, batch_size=8, rank=4, top_layers=1)

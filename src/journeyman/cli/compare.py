@@ -46,6 +46,7 @@ def compare(
     learning_rate: options.LearningRate = None,
     rank: options.Rank = None,
     top_layers: options.TopLayers = None,
+    quantise: options.Quantise = None,
     full: options.Full = False,
     validation: options.Validation = None,
     held_out: options.HeldOut = None,

@@ -25,6 +25,7 @@ def demo(
     learning_rate: options.LearningRate = None,
     rank: options.Rank = None,
     top_layers: options.TopLayers = None,
+    quantise: options.Quantise = None,
     full: options.Full = False,
     suffix: options.Suffix = "demo",
     seed: options.Seed = None,

@@ -22,6 +22,7 @@ BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Rows an opt
 LearningRate = Annotated[float | None, typer.Option("--learning-rate", help="Peak learning rate.")]
 Rank = Annotated[int | None, typer.Option("--rank", help="Rank of the adapters.")]
 TopLayers = Annotated[int | None, typer.Option("--top-layers", metavar="N", help="Adapters on the last N layers only: quicker, and learns less.")]
+Quantise = Annotated[str | None, typer.Option("--quantise", metavar="no|int8", help="The frozen base in int8: a byte a weight, where more would not fit.")]
 Full = Annotated[bool, typer.Option("--full", help="Train all weights instead of adapters.")]
 Validation = Annotated[Path | None, typer.Option("--validation", metavar="FILE", help="Validation rows of your own.")]
 HeldOut = Annotated[Path | None, typer.Option("--held-out", metavar="FILE", help="Held-out rows of your own.")]
@@ -35,7 +36,7 @@ OutputColumn = Annotated[str | None, typer.Option("--output-column", help="For t
 DespiteErrors = Annotated[bool, typer.Option("--despite-errors", help="Train also where the check finds errors in the rows.")]
 
 
-WISHES = ("epochs", "batch_size", "learning_rate", "rank", "full", "max_tokens", "seed", "rehearsal", "select", "top_layers")
+WISHES = ("epochs", "batch_size", "learning_rate", "rank", "full", "max_tokens", "seed", "rehearsal", "select", "top_layers", "quantise")
 """The flags that override the plan's rules."""
 
 

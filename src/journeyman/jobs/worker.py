@@ -17,7 +17,7 @@ Each part is on disk before the next begins, so that a run that died goes on whe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +51,16 @@ from journeyman.text.template import ChatFormat
 from journeyman.train import checkpoint, loop
 from journeyman.train.load import load_base
 from journeyman.train.loss import hidden_states, output_logits
+from journeyman.train.quantised import quantise
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 
 REHEARSAL = "rehearsal.jsonl"
 GRADERS = "graders.json"
 """The task's graders as they were when the job was made."""
+
+REPLAYED_ROWS = 8
+"""Rows whose log-probabilities are compared before a model is published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +195,8 @@ def _run(
     plan, encodings = _plan_of(job, base, dataset, machine, journal)
     rehearsed = _rehearsed(job, base, plan, journal)
     judge = _judge_of(job, base, dataset, plan)
-    model = load_base(base.folder, precision=plan.precision.value, device=plan.device.value)
+    int8 = plan.quantise.value == "int8"
+    model = load_base(base.folder, precision=plan.precision.value, device=plan.device.value, int8=int8)
     loop.prepare(model, plan)
     if materials.start is not None:
         checkpoint.read_weights(model, materials.start.folder)
@@ -221,7 +226,11 @@ def _run(
     metrics |= _curve(job, outcome.best_step, journal)
     folder = job.folder / "model"
     files = publish(outcome.best, folder, base=base, plan=plan, metrics=metrics)
-    replay = replay_served(model, base, plan, outcome.best, folder, encodings)
+    rows = (encodings.validation or encodings.train)[:REPLAYED_ROWS]
+    checkpoint.read_weights(model, outcome.best)
+    trained = log_probabilities(model, rows, plan.device.value)
+    del model  # what will be served takes its place in memory
+    replay = replay_served(trained, rows, base, plan, folder)
     journal({"type": "replayed", **replay})
     name = new_name(base.name, org, job.suffix)
     version = registry.add(
@@ -297,24 +306,31 @@ def _curve(job: Job, kept_step: int | None, journal: _Journal) -> dict[str, Any]
 
 
 def replay_served(
-    trained: torch.nn.Module, base: Base, plan: Plan, best: Path, published: Path, encodings: Encodings
+    trained: Sequence[torch.Tensor], rows: Sequence[Encoded], base: Base, plan: Plan, published: Path
 ) -> dict[str, Any]:
     """Hold what will be served against what was trained, on fixed rows.
 
-    The best checkpoint on the training module and the published files in a fresh serving engine must give the
-    same log-probabilities, token by token, within rounding. Raises TrainingError where they don't: such a model
-    is not published.
+    The published files in a fresh serving engine must give the log-probabilities that the best checkpoint gave on the
+    training module (`trained`, a tensor a row), token by token, within rounding. Raises TrainingError where they don't: such a
+    model is not published. Where the base was trained on in int8, the engine's is quantised for that; what its own weights,
+    which will answer, give otherwise is measured before, and told.
     """
-    rows = (encodings.validation or encodings.train)[:8]
-    checkpoint.read_weights(trained, best)
-    trained.eval()
     if plan.method.value == "lora":
         engine = Engine(base.folder, precision=plan.precision.value, device=plan.device.value)
         engine.add_adapter("published", published)
         engine.activate("published")
     else:
         engine = Engine(published, precision=plan.precision.value, device=plan.device.value)
-    difference = max(_log_probability_difference(trained, engine.model, row, plan.device.value) for row in rows)
+
+    def largest_difference() -> float:
+        served = log_probabilities(engine.model, rows, plan.device.value)
+        return max(float((a - b).abs().max()) for a, b in zip(trained, served, strict=True))
+
+    told = {}
+    if plan.quantise.value == "int8":
+        told["difference_of_int8"] = largest_difference()
+        quantise(engine.model)
+    difference = largest_difference()
     limit = 0.05 if plan.precision.value == "bf16" else 1e-4
     if not difference <= limit:
         raise TrainingError(
@@ -322,15 +338,19 @@ def replay_served(
             where=str(published),
             fix="this is a defect: keep the job's folder and report it",
         )
-    return {"rows": len(rows), "largest_difference": difference, "limit": limit}
+    return {"rows": len(rows), "largest_difference": difference, "limit": limit, **told}
 
 
 @torch.no_grad()
-def _log_probability_difference(a: torch.nn.Module, b: torch.nn.Module, row: Encoded, device: str) -> float:
-    ids_BT = torch.from_numpy(row.ids_T).long().unsqueeze(0).to(device)
-    one, two = (torch.log_softmax(output_logits(m, hidden_states(m, ids_BT)).float(), -1) for m in (a, b))
-    picked = [x[0, :-1].gather(-1, ids_BT[0, 1:, None]) for x in (one, two)]
-    return float((picked[0] - picked[1]).abs().max())
+def log_probabilities(model: torch.nn.Module, rows: Sequence[Encoded], device: str) -> list[torch.Tensor]:
+    """For each row, the log-probability of each of its tokens but the first."""
+    model.eval()
+    out = []
+    for row in rows:
+        ids_BT = torch.from_numpy(row.ids_T).long().unsqueeze(0).to(device)
+        all_TV = torch.log_softmax(output_logits(model, hidden_states(model, ids_BT)).float(), -1)[0]
+        out.append(all_TV[:-1].gather(-1, ids_BT[0, 1:, None]))
+    return out
 
 
 class _Journal:

@@ -49,6 +49,7 @@ def estimate(
     rank: int,
     bytes_per_weight: int,
     micro_batch_tokens: int,
+    int8: bool = False,
 ) -> Memory:
     """Peak memory of one training step without recomputation.
 
@@ -56,7 +57,8 @@ def estimate(
     are what backward keeps of a Llama block: each norm's input and output (and the normed value before its trained
     weight), attention's q, k, v and output, gate, silu(gate), up and their product; `HELD` times
     that is in use. Logits exist for one tile of learned tokens, four times (logits, log-softmax, their two
-    gradients); where the head is trained, its gradient is summed beside that of the tile.
+    gradients); where the head is trained, its gradient is summed beside that of the tile. With `int8` the weights in the
+    layers take a byte each.
     """
     trained = shape.params if method == "full" else rank * shape.lora_width
     token_width = (8 if method == "full" else 6) * shape.hidden + 2 * shape.kv_width + 4 * shape.intermediate
@@ -67,10 +69,18 @@ def estimate(
     logits = 4 * 4 * tile_rows * shape.vocab
     if method == "full":
         logits += 2 * 4 * shape.head_params
+    weights = shape.params * bytes_per_weight
+    if int8:  # and one layer's weight at a time as it is multiplied with
+        weights -= shape.body_params * (bytes_per_weight - 1) - shape.hidden * shape.intermediate * bytes_per_weight
     return Memory(
         runtime_bytes=RUNTIME_BYTES,
-        weights_bytes=shape.params * bytes_per_weight if method == "lora" else 0,
+        weights_bytes=weights if method == "lora" else 0,
         trained_bytes=16 * trained,
         activations_bytes=int(HELD * micro_batch_tokens * shape.layers * token_width * bytes_per_value),
         logits_bytes=logits,
     )
+
+
+def answering_bytes(shape: ModelShape, bytes_per_weight: int) -> int:
+    """What the base takes when it answers, which every training ends with."""
+    return RUNTIME_BYTES + shape.params * bytes_per_weight

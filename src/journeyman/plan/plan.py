@@ -40,6 +40,7 @@ class Wishes:
     select: str | None = None
     repetition_penalty: float | None = None
     top_layers: int | None = None
+    quantise: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ NO_REHEARSAL = Choice(0.0, "only your rows; `--rehearsal 0.2` mixes in the base'
 NO_PENALTY = Choice(1.0, "answers are drawn as the base's own settings say", "Journeyman's default")
 PADDED = Choice("padded", "rows of like length together, padded to the longest", "Journeyman's default")
 ALL_LAYERS = Choice(0, "every layer has adapters; `--top-layers` leaves the lower ones out, which is quicker and learns less", "Journeyman's default")
+NOT_QUANTISED = Choice("no", "the frozen base in the training's precision; `--quantise int8` takes a byte a weight where that does not fit", "Journeyman's default")
 BY_LOSS = Choice("loss", "the checkpoint with the lowest validation loss is kept", "Journeyman's default")
 
 
@@ -104,6 +106,7 @@ class Plan:
     layout: Choice[str] = PADDED
     top_layers: Choice[int] = ALL_LAYERS
     """How many of the last layers have adapters; 0 stands for all."""
+    quantise: Choice[str] = NOT_QUANTISED
 
     @property
     def frozen_layers(self) -> int:
@@ -172,7 +175,7 @@ def make_plan(
 
     `step_tokens` counts the tokens of an epoch's steps for a batch size, shared beginnings once a step.
     """
-    refuse_wishes(wishes, shape, [*_wrong_facts(facts), *_wrong_select(wishes, facts), *_wrong_layers(wishes, shape)])
+    refuse_wishes(wishes, shape, [*_wrong_facts(facts), *_wrong_select(wishes, facts), *_wrong_layers(wishes, shape), *_wrong_quantise(wishes)])
     method: Literal["lora", "full"] = "full" if wishes.full else "lora"
     epochs = _wish(wishes.epochs, rules.epochs(facts.rows))
     own_tokens = facts.tokens
@@ -192,7 +195,7 @@ def make_plan(
     precision = rules.precision(machine, method)
     max_tokens = _wish(wishes.max_tokens, rules.max_tokens(facts.longest_row_tokens, shape))
     bytes_per_weight = 2 if precision.value == "bf16" else 4
-    micro, need = _micro_batch(trained, machine, method, rank.value, bytes_per_weight, max_tokens.value, largest_step_tokens, _most_tokens(machine, facts))
+    micro, need = _micro_batch(trained, machine, method, rank.value, bytes_per_weight, max_tokens.value, largest_step_tokens, _most_tokens(machine, facts), wishes.quantise == "int8")
     evaluate_every = rules.evaluate_every(steps_per_epoch)
     shared = layout.value == "packed" and facts.computed_tokens is not None
     time_s = _time_s(shape, trained.layers, facts, (facts.computed_tokens or 0) if shared else facts.tokens, epochs.value, steps, evaluate_every.value, method, precision.value, machine)
@@ -227,6 +230,7 @@ def make_plan(
         repetition_penalty=_wish(wishes.repetition_penalty, NO_PENALTY),
         layout=layout,
         top_layers=_wish(wishes.top_layers, ALL_LAYERS),
+        quantise=_wish(wishes.quantise, NOT_QUANTISED),
     )
 
 
@@ -264,6 +268,13 @@ def _wrong_layers(wishes: Wishes, shape: ModelShape) -> list[str]:
     problems = ["top_layers and full exclude each other: adapters go on the last layers, or all weights are trained"] if wishes.full else []
     if not 1 <= wishes.top_layers < shape.layers:
         problems.append(f"top_layers is {wishes.top_layers}, but must be from 1 to {shape.layers - 1}: the base has {shape.layers} layers")
+    return problems
+
+
+def _wrong_quantise(wishes: Wishes) -> list[str]:
+    problems = ["quantise and full exclude each other: weights in int8 can't be trained"] if wishes.quantise == "int8" and wishes.full else []
+    if wishes.quantise not in (None, "no", "int8"):
+        problems.append(f"quantise is {wishes.quantise!r}, but must be no or int8")
     return problems
 
 
@@ -316,18 +327,21 @@ def _micro_batch(
     max_tokens: int,
     largest_step_tokens: int,
     most_tokens: int,
+    int8: bool,
 ) -> tuple[Choice[int], int]:
     """The largest micro-batch up to `most_tokens` that the memory holds; at least one longest row must fit."""
     free = machine.gpu_free_bytes if machine.gpu else machine.free_memory_bytes
 
-    def need(tokens: int) -> int:
-        return memory.estimate(
+    def need(tokens: int, int8: bool = int8) -> int:
+        training = memory.estimate(
             shape,
             method=method,
             rank=rank,
             bytes_per_weight=bytes_per_weight,
             micro_batch_tokens=min(tokens, max(max_tokens, largest_step_tokens)),
+            int8=int8,
         ).total_bytes
+        return max(training, memory.answering_bytes(shape, bytes_per_weight))  # the base itself answers, when it was trained on in int8
 
     tokens = most_tokens
     while tokens > max_tokens and need(tokens) > 0.8 * free:
@@ -349,6 +363,8 @@ def _what_would_fit(need: Any, max_tokens: int, free: int, method: str) -> str:
         tokens //= 2
     if need(tokens) <= 0.9 * free:
         return f"--max-tokens {tokens} would fit"
+    if method == "lora" and need(max_tokens, True) <= 0.9 * free:
+        return "--quantise int8 would fit"
     return "take a smaller base" if method == "lora" else "leave out --full, or take a smaller base"
 
 
@@ -424,7 +440,7 @@ def _notes(facts: DataFacts, max_tokens: int) -> tuple[str, ...]:
 
 def explain(plan: Plan) -> list[tuple[str, str, str]]:
     """(name, value, reason) for every choice that has an effect, for a table."""
-    without_effect = {"rank", "alpha", "top_layers"} if plan.method.value == "full" else set()
+    without_effect = {"rank", "alpha", "top_layers", "quantise"} if plan.method.value == "full" else set()
     choices = plan.choices().items()
     return [(name, "all" if choice == ALL_LAYERS else _show(choice.value), choice.reason) for name, choice in choices if name not in without_effect]
 

@@ -11,13 +11,16 @@ from transformers.utils import logging
 
 from journeyman.errors import BaseNotFound
 from journeyman.train import attention
+from journeyman.train.quantised import quantise
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "mixed": torch.float32}
 """What weights are loaded as. "mixed" keeps them in fp32; the training loop computes their products in bf16."""
 
 
-def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu") -> nn.Module:
+def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu", int8: bool = False) -> nn.Module:
     """Load any decoder-only causal model transformers knows, ready for exact work: no dropout surprises, no cache.
+
+    With `int8` its linear layers are quantised, and the whole model is never in memory wider than its files are.
 
     Raises BaseNotFound with transformers' own words where the folder can't be loaded.
     """
@@ -25,7 +28,7 @@ def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu") -> 
     try:
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=DTYPES[precision],
+            dtype="auto" if int8 else DTYPES[precision],
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -36,6 +39,11 @@ def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu") -> 
             where=str(folder),
             fix="give a decoder-only causal model in safetensors format that this transformers version knows",
         ) from error
+    if int8:
+        quantise(model)
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(DTYPES[precision])
     if device == "cpu" and model.config._attn_implementation == "sdpa":  # type: ignore[union-attr]
         model.set_attn_implementation(attention.NAME)  # type: ignore[operator]
     return model.to(device).eval()

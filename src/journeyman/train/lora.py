@@ -28,6 +28,7 @@ from transformers.pytorch_utils import Conv1D
 from journeyman.errors import CheckpointError
 from journeyman.files import read_json, write_bytes, write_json
 from journeyman.train.layers import layer_of
+from journeyman.train.quantised import Int8Linear, dense
 
 ADAPTER_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -37,7 +38,7 @@ _PREFIX = "base_model.model."
 class LoraProduct(torch.autograd.Function):
     """y = x W^T + bias + scaling (x A^T) B^T with W frozen, computed in the dtype of x.
 
-    Backward needs only x, which the layers that read the same x share, and the N x r product x A^T. Autograd's own
+    W may be int8 with a step for each output (train/quantised.py), or dense without. Backward needs only x, which the layers that read the same x share, and the N x r product x A^T. Autograd's own
     graph of the same line would keep an fp32 copy of x and of the output for every layer. A test holds both equal.
 
     Shapes: N tokens (any leading dimensions), x N x in, W out x in, A r x in, B out x r.
@@ -52,28 +53,30 @@ class LoraProduct(torch.autograd.Function):
         a: torch.Tensor,
         b: torch.Tensor,
         scaling: float,
+        step_O1: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The layer's output."""
         a, b = a.to(x.dtype), (b * scaling).to(x.dtype)
         x_ND = x.reshape(-1, x.shape[-1])
         inner_NR = x_ND @ a.T
-        y = F.linear(x_ND, weight, bias).addmm_(inner_NR, b.T)
-        ctx.save_for_backward(x_ND, inner_NR, weight, a, b)
+        y = F.linear(x_ND, dense(weight, step_O1, x.dtype), bias).addmm_(inner_NR, b.T)
+        ctx.save_for_backward(x_ND, inner_NR, weight, a, b, step_O1)
         ctx.scaling = scaling
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x (where something before it is trained), A and B, the last two in fp32."""
-        x_ND, inner_NR, weight, a, b = ctx.saved_tensors
+        x_ND, inner_NR, weight, a, b, step_O1 = ctx.saved_tensors
         grad_NO = grad.reshape(-1, grad.shape[-1])
         grad_inner_NR = grad_NO @ b
         grad_a = (grad_inner_NR.T @ x_ND).float()
         grad_b = (grad_NO.T @ inner_NR).float() * ctx.scaling
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad_NO @ weight).addmm_(grad_inner_NR, a).view(*grad.shape[:-1], -1)
-        return grad_x, None, None, grad_a, grad_b, None
+            grad_ND = grad_NO @ dense(weight, step_O1, grad_NO.dtype)
+            grad_x = grad_ND.addmm_(grad_inner_NR, a).view(*grad.shape[:-1], -1)
+        return grad_x, None, None, grad_a, grad_b, None, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,8 @@ class LoraLinear(nn.Module):
         a, b = self.lora_A[self.active], self.lora_B[self.active]
         weight = weight_of(self.base)
         weight = weight.T if isinstance(self.base, Conv1D) else weight
-        out: torch.Tensor = LoraProduct.apply(x, weight, self.base.bias, a, b, self.scaling[self.active])  # type: ignore[no-untyped-call]
+        step_O1 = self.base.step_O1 if isinstance(self.base, Int8Linear) else None
+        out: torch.Tensor = LoraProduct.apply(x, weight, self.base.bias, a, b, self.scaling[self.active], step_O1)  # type: ignore[no-untyped-call]
         return out
 
     def _forward_mixed(self, x: torch.Tensor, parts: Sequence[Mixed]) -> torch.Tensor:
@@ -271,7 +275,7 @@ def save_adapter(model: nn.Module, name: str, folder: Path, *, base: str) -> Non
         "lora_alpha": round(first.scaling[name] * rank),
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": isinstance(first.base, Conv1D),
+        "fan_in_fan_out": isinstance(first.base, Conv1D) or (isinstance(first.base, Int8Linear) and first.base.transposed),
         "target_modules": sorted({path.rpartition(".")[2] for path in layers}),
         "inference_mode": True,
         **_transformed(model, layers),
