@@ -1,8 +1,10 @@
 """Constructed tables of which the right advice is known."""
 
+import numpy as np
 import pytest
 
 from journeyman.evaluate.advice import Contested, Facts, advise
+from journeyman.evaluate.judgement import judged
 
 ROWS = 200
 
@@ -95,3 +97,26 @@ def test_rows_that_could_not_be_measured_are_no_zeros():
     assert advise([contender("prompt", 100), nothing]).verdict == "not_enough_rows"
     holes = Contested("t", "t", "tuned", [None if i < 100 else float(i < 190) for i in range(ROWS)])
     assert "t (90.0%)" in advise([contender("prompt", 30, offset=150), holes]).reason
+
+
+def test_a_gain_that_the_correction_takes_away_from_few_rows_is_not_called_none():
+    prompt, tuned = [0.0] * 7 + [1.0] * 8 + [0.0] * 5, [1.0] * 15 + [0.0] * 5
+    documents, both = [0.0] * 6 + [1.0] * 9 + [0.0] * 5, [1.0] * 6 + [0.0] + [1.0] * 8 + [0.0] * 5
+    columns = {"prompt": prompt, "tuned": tuned, "retrieval": documents, "both": both}
+    advice = advise([Contested(role, role, role, values) for role, values in columns.items()])
+    assert advice.verdict == "not_enough_rows", advice.reason
+    assert advice.rows_needed > 20, "as many as there are did not show it"
+    alone = advise([Contested(role, role, role, columns[role]) for role in ("prompt", "tuned")])
+    assert alone.verdict == "fine_tune", "seven rows of twenty gained and none lost: p = 0.016"
+
+
+def test_the_rows_that_a_mean_grade_needs_are_those_that_show_it():
+    def drawn(rows, draw):
+        before = draw.uniform(0.2, 0.6, rows)
+        return list(before), list(before + draw.normal(0.06, 0.12, rows))
+
+    draw = np.random.default_rng(0)
+    needed = [judged(*drawn(200, draw), pass_or_fail=False).rows_needed for _ in range(9)]
+    rows = sorted(needed)[4]
+    seen = sum(judged(*drawn(rows, draw), pass_or_fail=False).outcome == "better" for _ in range(100))
+    assert 65 <= seen <= 95, f"{rows} rows are said to show it four times in five"

@@ -34,7 +34,7 @@ from journeyman.evaluate.judgement import (
     judged,
     score_of,
 )
-from journeyman.evaluate.statistics import Interval, Missing, rows_needed
+from journeyman.evaluate.statistics import LEVEL, Interval, Missing
 
 AdviceVerdict = Literal["prompt", "retrieval", "fine_tune", "both", "classifier", "none", "not_enough_rows"]
 IN_WORDS: dict[AdviceVerdict, str] = {
@@ -123,6 +123,9 @@ class _Field:
         known = [p for p in pairs if p[0] in self._best and p[1] in self._best]
         raw = [self._judged(*pair) for pair in known]
         self._differences = dict(zip(known, corrected(raw), strict=True))
+        self.level = 1 - (1 - LEVEL) / max(1, len(known))
+        """What one of the differences must reach by itself at most, so that it still holds after the correction."""
+
         # the classifier needs no correction: it is asked whether it is worse, not whether it is better
         self.outsider_against_tuned = (
             self._judged("tuned", "outsider") if {"tuned", "outsider"} <= self._best.keys() else None
@@ -229,11 +232,9 @@ def _tune_or_classify(field: _Field, tuned: Judgement) -> tuple[AdviceVerdict, s
 def _too_few(field: _Field, tuned: Judgement) -> tuple[str, int | None]:
     """The reason, and the rows that are needed: for the difference seen, or for one that would be worth having."""
     least = 0.1 if field.pass_or_fail else USEFUL_MEAN
-    needed = tuned.rows_needed
-    size = tuned.difference
-    if isinstance(needed, Missing) or isinstance(size, Missing) or abs(size) < least:
-        changed = 0.0 if isinstance(tuned.changed, Missing) else tuned.changed
-        needed, size = rows_needed(least, changed), least
+    seen = tuned.difference
+    size = least if isinstance(seen, Missing) or abs(seen) < least else seen
+    needed = tuned.rows_for(size, field.level)
     assert not isinstance(needed, Missing)
     shown = f"{100 * abs(size):.0f} points" if field.pass_or_fail else f"{abs(size):.2f}"
     more = max(0, needed - tuned.rows)

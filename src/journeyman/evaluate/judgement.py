@@ -30,7 +30,10 @@ Values = Sequence[float | None]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A paired difference with its outcome. `changed` is the share of rows whose value differs."""
+    """A paired difference with its outcome. `changed` is the share of rows whose value differs.
+
+    `spread` is the standard deviation of the rows' differences, where these are not of passed and failed.
+    """
 
     outcome: Outcome
     rows: int
@@ -39,13 +42,26 @@ class Judgement:
     p_value: float | Missing
     smallest_detectable: float | Missing
     changed: float | Missing
+    could_miss: bool = False
+    """Whether a difference that is worth having could have been missed."""
+
+    spread: float | None = None
 
     @property
     def rows_needed(self) -> int | Missing:
         """The rows that would show the difference seen four times in five, were it the true one."""
         if isinstance(self.difference, Missing) or isinstance(self.changed, Missing):
             return Missing.NO_DATA
-        return rows_needed(self.difference, self.changed)
+        return self.rows_for(self.difference)
+
+    def rows_for(self, difference: float, level: float = LEVEL) -> int | Missing:
+        """The rows that would show such a true difference four times in five, where the rows vary as they do here."""
+        if self.spread is None:
+            return rows_needed(difference, 0.0 if isinstance(self.changed, Missing) else self.changed, level=level)
+        if difference == 0:
+            return Missing.NO_DATA
+        rows = math.ceil((_quantiles(level) * self.spread / difference) ** 2)
+        return max(rows, math.ceil(math.log2(2 / (1 - level))))  # fewer can't be significant: so many have too few signs to flip
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +98,7 @@ def judged(before: Values, after: Values, *, pass_or_fail: bool) -> Judgement:
     pairs = [(b, a) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
     if not pairs:
         none = Missing.NO_DATA
-        return Judgement("not_enough_rows", 0, none, none, none, none, none)
+        return Judgement("not_enough_rows", 0, none, none, none, none, none, could_miss=True)
     changed = sum(b != a for b, a in pairs) / len(pairs)
     if pass_or_fail:
         verdict = judge([b == 1 for b, _ in pairs], [a == 1 for _, a in pairs])
@@ -94,19 +110,24 @@ def judged(before: Values, after: Values, *, pass_or_fail: bool) -> Judgement:
             verdict.p_value,
             verdict.smallest_detectable,
             changed,
+            _is_more(verdict.smallest_detectable, USEFUL),
         )
     return _judged_means([a - b for b, a in pairs], changed)
 
 
 def corrected(judgements: Sequence[Judgement]) -> list[Judgement]:
-    """The same with p-values corrected for their number (Holm); what is no longer significant loses its verdict."""
+    """The same with p-values corrected for their number (Holm); what is no longer significant loses its verdict.
+
+    Too few rows stay too few: of them a difference that the correction takes away is not said to be none.
+    """
     known = [i for i, j in enumerate(judgements) if not isinstance(j.p_value, Missing)]
     p_values = holm([_number(judgements[i].p_value) for i in known])
     out = list(judgements)
     for index, p_value in zip(known, p_values, strict=True):
         old = judgements[index]
         lost = old.outcome in ("better", "worse") and p_value >= 1 - LEVEL
-        out[index] = replace(old, p_value=p_value, outcome="no_difference_seen" if lost else old.outcome)
+        without: Outcome = "not_enough_rows" if old.could_miss else "no_difference_seen"
+        out[index] = replace(old, p_value=p_value, outcome=without if lost else old.outcome)
     return out
 
 
@@ -115,21 +136,28 @@ def _judged_means(differences: Sequence[float], changed: float) -> Judgement:
     interval = mean if isinstance(mean, Missing) else mean.interval
     difference = sum(differences) / len(differences)
     detectable = _detectable_mean(differences)
-    outcome: Outcome = "no_difference_seen"
+    could_miss = _is_more(detectable, USEFUL_MEAN)
+    outcome: Outcome = "not_enough_rows" if could_miss else "no_difference_seen"
     seen = not isinstance(interval, Missing) and 0 not in interval and _number(p_value) < 1 - LEVEL
     if seen:
         outcome = "better" if difference > 0 else "worse"
-    elif isinstance(detectable, Missing) or detectable > USEFUL_MEAN:
-        outcome = "not_enough_rows"
-    return Judgement(outcome, len(differences), difference, interval, p_value, detectable, changed)
+    spread = statistics.stdev(differences) if len(differences) > 1 else None
+    return Judgement(outcome, len(differences), difference, interval, p_value, detectable, changed, could_miss, spread)
 
 
 def _detectable_mean(differences: Sequence[float]) -> float | Missing:
     """(z_a + z_b) times the standard error of the mean difference (Cohen 1988, chapter 2, normal approximation)."""
     if len(differences) < 2:
         return Missing.TOO_FEW_ROWS
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2) + NormalDist().inv_cdf(POWER)
-    return z * statistics.stdev(differences) / math.sqrt(len(differences))
+    return _quantiles(LEVEL) * statistics.stdev(differences) / math.sqrt(len(differences))
+
+
+def _quantiles(level: float) -> float:
+    return NormalDist().inv_cdf((1 + level) / 2) + NormalDist().inv_cdf(POWER)
+
+
+def _is_more(detectable: float | Missing, useful: float) -> bool:
+    return isinstance(detectable, Missing) or detectable > useful
 
 
 def _number(value: float | Missing) -> float:
