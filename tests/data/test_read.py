@@ -242,6 +242,13 @@ def test_a_json_file_of_objects_over_several_lines(tmp_path: Path) -> None:
     assert not bad
 
 
+def test_jsonl_named_json_with_a_line_separator_in_its_first_row_loses_a_bad_row_only(tmp_path: Path) -> None:
+    rows = [json.dumps(chat("a\u2028b", "c"), ensure_ascii=False), "{", json.dumps(chat("d", "e"))]
+    path = tmp_path / "rows.json"
+    path.write_text("\n".join(rows), encoding="utf-8")
+    assert [type(row) for row in read_rows(path)] == [Row, Refused, Row]
+
+
 def test_jsonl_named_json_is_read_line_by_line(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD + b"\n{bad\n" + GOOD, "x.json")
     assert file_format(path) == "jsonl"

@@ -6,6 +6,7 @@ from sklearn.metrics import cohen_kappa_score
 from journeyman.errors import DataError
 from journeyman.evaluate.agreement import agreement, read_marked
 from journeyman.evaluate.statistics import Missing
+from journeyman.files import write_jsonl
 from journeyman.grade.parse import parse
 
 GRADER = {
@@ -56,3 +57,11 @@ def test_every_row_that_is_no_mark_is_named(tmp_path):
     assert [p.split(":")[1] for p in raised.value.problems] == ["1", "2", "3", "4", "5", "6"]
     with pytest.raises(DataError):
         read_marked(tmp_path / "missing.jsonl")
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_a_line_of_scores_is_a_mark_whatever_separates_lines_within_its_output(tmp_path, separator):
+    output = f"Two lines{separator}of one answer."
+    write_jsonl(tmp_path / "marked.jsonl", [{"output": output, "passed": True}])
+    (marked,) = read_marked(tmp_path / "marked.jsonl")
+    assert marked.sample.output_text == output

@@ -223,3 +223,11 @@ def engine_says(engine, text):
     """What the model replies, found by a probe that can't pass."""
     asked = Probe("x", Place("p", 1), messages=(Message("user", text),), max_tokens=8, item={"ideal": "\0"})
     return [p.said for p in probe(engine, None, [asked])]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_a_probe_may_hold_a_separator_of_lines(tmp_path, separator):
+    probe = {"context": f"a{separator}b", "right": "c", "wrong": ["d"]}
+    (tmp_path / "own.jsonl").write_text(f"{json.dumps(probe, ensure_ascii=False)}\r\n", encoding="utf-8", newline="")
+    (read,) = read_probes(tmp_path / "own.jsonl")
+    assert read.context == f"a{separator}b"

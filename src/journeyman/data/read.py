@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -142,5 +143,5 @@ def _blank(path: Path) -> bool:
 
 def _complete(text: str) -> bool:
     """Whether the first line is a value of its own, or too long to tell."""
-    line = text.splitlines()[0]
+    line = re.split(r"[\r\n]", text, maxsplit=1)[0]
     return Parser().parse(line, skip_space(line, 0)).complete or len(line) == len(text)

@@ -108,7 +108,7 @@ def read_marked(path: Path) -> list[Marked]:
     """
     marked, problems = [], []
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would also cut at U+2028, which JSON may hold
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"it can't be read: {error}", where=str(path), fix="save it as UTF-8", code="invalid_mark") from error
     for number, line in enumerate(lines, 1):

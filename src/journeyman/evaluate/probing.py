@@ -115,7 +115,7 @@ def read_probes(path: Path, skill: str | None = None) -> list[Probe]:
     probes: list[Probe] = []
     problems: list[str] = []
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would also cut at U+2028, which JSON may hold
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"the probes can't be read: {error}", where=str(path), fix="give a file of JSON lines", code="invalid_probe"
