@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from journeyman.storage.documents import Documents
     from journeyman.storage.files import FileStore
     from journeyman.storage.keys import Keys
+    from journeyman.storage.permissions import Permissions
     from journeyman.storage.uploads import UploadStore
     from journeyman.storage.webhooks import Webhooks
 
@@ -612,6 +613,13 @@ class Workspace:
         return UploadStore(self.files, self.settings.uploads_folder)
 
     @cached_property
+    def permissions(self) -> Permissions:
+        """Which projects may call models of others."""
+        from journeyman.storage.permissions import Permissions
+
+        return Permissions(self.documents)
+
+    @cached_property
     def keys(self) -> Keys:
         """The keys that clients call with, besides those of JOURNEYMAN_API_KEY."""
         from journeyman.storage.keys import Keys
@@ -710,24 +718,55 @@ class Workspace:
         return probe(self.settings.home)
 
     def project_of(self, model_id: str) -> str:
-        """The project whose job made a model; the default one where the job is gone. Raises ModelNotFound."""
+        """The project whose job made a model or checkpoint; the default one where the job is gone. Raises ModelNotFound."""
         from journeyman.errors import JobNotFound
         from journeyman.storage.documents import DEFAULT_PROJECT
 
+        if ":ckpt-step-" in model_id:
+            return self.checkpoint_folder(model_id)[0].project or DEFAULT_PROJECT
         try:
             return self.jobs.get(self.registry.get(model_id).job).project or DEFAULT_PROJECT
         except JobNotFound:
             return DEFAULT_PROJECT
 
+    def share(self, model: str, projects: Sequence[str]) -> tuple[str, list[str]]:
+        """Let keys of other projects call a model or checkpoint; its id, and all projects that now may.
+
+        Raises ModelNotFound, and RequestError for what can't be a project.
+        """
+        model_id, owner = self._owned(model)
+        self.permissions.give(model_id, owner, projects)
+        return model_id, self.shared_with(model_id)
+
+    def unshare(self, model: str, projects: Sequence[str]) -> tuple[str, list[str]]:
+        """Take permissions back; the model's id, and the projects that still may call it. Raises ModelNotFound."""
+        model_id, owner = self._owned(model)
+        for permission in self.permissions.page(model_id, owner).items:
+            if permission.body["project_id"] in projects:
+                self.permissions.take_back(model_id, owner, permission.id)
+        return model_id, self.shared_with(model_id)
+
+    def shared_with(self, model_id: str) -> list[str]:
+        """The projects that may call a model or checkpoint besides its own, in the order they were let. Raises ModelNotFound."""
+        given = self.permissions.page(model_id, self.project_of(model_id), order="asc").items
+        return [permission.body["project_id"] for permission in given]
+
+    def _owned(self, model: str) -> tuple[str, str]:
+        """A model's or checkpoint's id, whatever it was called by, and its project."""
+        model_id = model if ":ckpt-step-" in model else self.registry.get(model).id
+        return model_id, self.project_of(model_id)
+
     def delete_model(self, model_id: str) -> Version:
-        """Forget a model, with its aliases, and delete its files; the job's record and events stay.
+        """Forget a model, with its aliases and permissions, and delete its files; the job's record and events stay.
 
         Raises ModelNotFound, and ModelConflict for an alias: who deletes by a name that may mean another model
         tomorrow should see what it means today.
         """
         import shutil
 
+        owner = self.project_of(model_id)
         version = self.registry.remove(model_id)
+        self.permissions.forget(version.id, owner)
         shutil.rmtree(version.folder, ignore_errors=True)
         return version
 

@@ -56,7 +56,7 @@ def add_version(workspace: Workspace, base: Path, model_id: str, job: str | None
             base_fingerprint=found.fingerprint,
             dataset_hash="0" * 64,
             method="full",
-            plan={},
+            plan={"choices": {}},
             metrics={},
             files={},
             folder=folder,

@@ -125,6 +125,9 @@ def test_a_model_is_deleted_by_its_own_project_only(open_server: Running, base):
     job = shop.fine_tuning.jobs.create(model="starter", training_file=file.id)
     model = "ft:tiny:local:theirs:Aa11Bb22"
     add_version(open_server.workspace, base, model, job=job.id)
+    with pytest.raises(openai.NotFoundError):
+        desk.models.delete(model)
+    shop.fine_tuning.checkpoints.permissions.create(model, project_ids=["desk"])
     with pytest.raises(openai.PermissionDeniedError) as caught:
         desk.models.delete(model)
     assert caught.value.code == "model_not_deletable" and "another project" in caught.value.message

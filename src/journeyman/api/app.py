@@ -63,7 +63,7 @@ def create_app(
     app.include_router(completions.router(workspace, catalogue, decoder))
     app.include_router(files.router(workspace))
     app.include_router(jobs.router(workspace, catalogue))
-    app.include_router(graders.router(graders.ServedJudge(workspace, catalogue)))
+    app.include_router(graders.router(workspace, catalogue))
     app.include_router(responses.router(workspace, catalogue, decoder))
     app.include_router(evals.router(workspace, catalogue, runner))
 
@@ -98,15 +98,15 @@ def _add_models(app: FastAPI, catalogue: Catalogue) -> None:
     # Plain functions: the framework runs them in a thread, since they wait for the database.
 
     @app.get("/v1/models")
-    def list_models() -> ModelList:
-        """Every model that can be called."""
-        return ModelList(data=[_wire(entry) for entry in catalogue.all()])
+    def list_models(request: Request) -> ModelList:
+        """Every model that can be called with this key."""
+        return ModelList(data=[_wire(entry) for entry in catalogue.all(project_of(request))])
 
     # An id may hold slashes (a hub id), and clients send them as %2F, which arrives decoded.
     @app.get("/v1/models/{model:path}")
-    def retrieve_model(model: str) -> WireModel:
+    def retrieve_model(model: str, request: Request) -> WireModel:
         """One model, by its id or alias."""
-        return _wire(catalogue.find(model))
+        return _wire(catalogue.find(model, project_of(request)))
 
     @app.delete("/v1/models/{model:path}")
     def delete_model(model: str, request: Request) -> ModelDeleted:

@@ -78,7 +78,7 @@ async def complete(
     """Answer a chat request. What is refused before the first token is refused with a status, streaming or not."""
     body.check()
     messages = body.conversation()
-    model = await run_in_threadpool(catalogue.find, body.model)
+    model = await run_in_threadpool(catalogue.find, body.model, project_of(request))
     header = _Header(model.id)
     request_id = request.state.request_id
 

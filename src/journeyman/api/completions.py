@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from journeyman.api.chat import deliver, drawn
 from journeyman.api.errors import envelope_of
+from journeyman.api.gate import project_of
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import AbandonedError, Decoder
 from journeyman.api.wire import MIN_LOGPROB
@@ -45,7 +46,7 @@ def router(workspace: Workspace, catalogue: Catalogue, decoder: Decoder) -> APIR
     async def create_completion(body: CompletionRequest, request: Request) -> Response:
         """Go on from a prompt, whole or as a stream of server-sent events."""
         body.check()
-        model = await run_in_threadpool(catalogue.find, body.model)
+        model = await run_in_threadpool(catalogue.find, body.model, project_of(request))
         header = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model.id}
 
         async def whole(pieces: AsyncIterator[Piece]) -> Response:

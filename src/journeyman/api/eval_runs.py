@@ -51,7 +51,7 @@ def new_run(of: Document, body: CreateRun, documents: Documents, catalogue: Cata
     if source.model is not None:
         _chat(source)
         try:
-            catalogue.find(source.model)
+            catalogue.find(source.model, documents.project)
         except ModelNotFound as error:
             raise RefusedError(
                 400, error.message, code="model_not_found", where="data_source.model"
@@ -118,7 +118,7 @@ class Runner:
             return
         run = begun
         criteria = of.body["testing_criteria"]
-        judge = ServedJudge(self._workspace, self._catalogue)
+        judge = ServedJudge(self._workspace, self._catalogue, documents.project)
         graders = [parsed({k: v for k, v in c.items() if k != "id"}, judge=judge) for c in criteria]
         rows = self._rows(body, documents)
         tally = _Tally(criteria, len(rows), body.data_source.model)
@@ -126,7 +126,7 @@ class Runner:
             if self._stopping:
                 _fail(run, documents, "server_stopped", "the server was stopped while this run was under way")
                 return
-            asked, answer = self._answer(row, body)
+            asked, answer = self._answer(row, body, documents.project)
             scores = [grader.grade(answer.sample, row.item) for grader in graders]
             tally.add(scores, answer.usage)
             documents.add(
@@ -168,7 +168,7 @@ class Runner:
                     ) from None  # fmt: skip
         return rows
 
-    def _answer(self, row: Row, body: CreateRun) -> tuple[list[dict[str, Any]], _Answer]:
+    def _answer(self, row: Row, body: CreateRun, project: str) -> tuple[list[dict[str, Any]], _Answer]:
         if body.data_source.type == "jsonl" or body.data_source.model is None:
             sample = row.sample or {}
             tools = sample.get("output_tools")
@@ -177,7 +177,7 @@ class Runner:
         asked = _asked(row, body)
         chat = _chat(body.data_source)
         pieces = self._workspace.stream(
-            self._catalogue.find(chat.model).source,
+            self._catalogue.find(chat.model, project).source,
             _messages(asked),
             sampling_of(chat),
             tools=chat.offered_tools(),

@@ -6,9 +6,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from journeyman.api.errors import RefusedError
+from journeyman.api.gate import project_of
 from journeyman.api.wire_graders import (
     GraderErrors,
     GraderMetadata,
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from journeyman.workspace import Workspace
 
 
-def router(judge: Judge) -> APIRouter:
-    """The routes of graders; `judge` asks the models that a grader names."""
+def router(workspace: Workspace, catalogue: Catalogue) -> APIRouter:
+    """The routes of graders."""
     routes = APIRouter(prefix="/v1/fine_tuning/alpha/graders")
 
     @routes.post("/validate")
@@ -38,29 +39,32 @@ def router(judge: Judge) -> APIRouter:
         return ValidatedGrader(grader=body.grader)
 
     @routes.post("/run")
-    def run_grader(body: RunGrader) -> GraderRun:
+    def run_grader(body: RunGrader, request: Request) -> GraderRun:
         """Grade one sample."""
+        judge = ServedJudge(workspace, catalogue, project_of(request))
         return run(parsed(body.grader, judge=judge), body)
 
     return routes
 
 
 class ServedJudge:
-    """Asks a judge among the models that this server's clients can call, and no other: no URL, no folder of the machine.
+    """Asks a judge among the models that a project can call here, and no other: no URL, no folder of the machine.
 
     Raises NotMeasurableError for any other, and where the model can't answer.
     """
 
-    def __init__(self, workspace: Workspace, catalogue: Catalogue) -> None:
+    def __init__(self, workspace: Workspace, catalogue: Catalogue, project: str) -> None:
         self._workspace = workspace
         self._catalogue = catalogue
+        self._project = project
 
     def __call__(self, question: Question) -> str:
         """The judge's answer."""
         if question.url:
             raise NotMeasurableError("url: this server asks no judge elsewhere; name one of its own models")
         try:
-            return self._workspace.judge(replace(question, model=self._catalogue.find(question.model).source))
+            model = self._catalogue.find(question.model, self._project).source
+            return self._workspace.judge(replace(question, model=model))
         except JourneymanError as error:
             raise NotMeasurableError(f"the judge {question.model} can't be asked: {error.message}") from error
 

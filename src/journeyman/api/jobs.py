@@ -31,7 +31,7 @@ from journeyman.api.wire_jobs import (
 )
 from journeyman.errors import JobNotFound, ModelNotFound, ObjectNotFound
 from journeyman.jobs.tracker import insist_on_wandb
-from journeyman.storage.documents import Document
+from journeyman.storage.documents import DEFAULT_PROJECT, Document
 
 if TYPE_CHECKING:
     from journeyman.jobs.store import Job
@@ -140,15 +140,16 @@ def _add_permissions(routes: APIRouter, workspace: Workspace, catalogue: Catalog
     # A checkpoint's name holds slashes where its base is a hub id.
     path = "/checkpoints/{checkpoint:path}/permissions"
 
+    def owned(checkpoint: str, request: Request) -> tuple[str, str]:
+        """The id of the model that is meant, and its project, for those who may say who else calls it."""
+        return _owned(workspace, catalogue, checkpoint, project_of(request))
+
     @routes.post(path)
     def create_permissions(checkpoint: str, body: PermissionRequest, request: Request) -> PermissionList:
-        """Note that projects may call a checkpoint. Every project of this server may call every model already."""
-        documents = workspace.documents.of(project_of(request))
-        name = catalogue.find(checkpoint).name
-        made = [
-            documents.add("checkpoint.permission", {"project_id": p}, parent=name) for p in body.project_ids
-        ]
-        return _permissions(made, has_more=False)
+        """Let other projects call a fine-tuned model or a checkpoint."""
+        return _permissions(
+            workspace.permissions.give(*owned(checkpoint, request), body.project_ids), has_more=False
+        )
 
     @routes.get(path)
     def list_permissions(
@@ -159,26 +160,43 @@ def _add_permissions(routes: APIRouter, workspace: Workspace, catalogue: Catalog
         limit: Annotated[int, Query(ge=1, le=1000)] = 10,
         order: Literal["ascending", "descending"] = "descending",
     ) -> PermissionList:
-        """Which projects were given a checkpoint."""
-        page = workspace.documents.of(project_of(request)).page(
-            "checkpoint.permission",
-            parent=catalogue.find(checkpoint).name,
+        """Which projects may call a model besides its own."""
+        page = workspace.permissions.page(
+            *owned(checkpoint, request),
+            project=project_id,
             after=after,
             limit=limit,
             order="asc" if order == "ascending" else "desc",
-            where={("project_id",): project_id} if project_id else {},
         )
         return _permissions(page.items, has_more=page.has_more)
 
     @routes.delete(path + "/{permission_id}")
     def delete_permission(checkpoint: str, permission_id: str, request: Request) -> PermissionDeleted:
-        """Take a permission back."""
-        documents = workspace.documents.of(project_of(request))
-        return PermissionDeleted(
-            id=documents.remove(
-                "checkpoint.permission", permission_id, parent=catalogue.find(checkpoint).name
-            ).id
+        """Take a permission back, from the next request on."""
+        taken = workspace.permissions.take_back(*owned(checkpoint, request), permission_id)
+        return PermissionDeleted(id=taken.id)
+
+
+def _owned(workspace: Workspace, catalogue: Catalogue, name: str, project: str) -> tuple[str, str]:
+    """A model's id and project. Raises ModelNotFound, and RefusedError for a base or where the model is another project's."""
+    entry = catalogue.find(name, project)
+    if entry.kind == "base":
+        raise RefusedError(
+            400,
+            f"The model `{entry.name}` is a base, and every project may call it",
+            code="invalid_value",
+            where="fine_tuned_model_checkpoint",
         )
+    owner = workspace.project_of(entry.id)
+    # A project's own key may give its models away: with it their weights can be downloaded anyway.
+    if project not in (owner, DEFAULT_PROJECT):
+        raise RefusedError(
+            403,
+            f"The model `{entry.id}` belongs to another project",
+            code="key_not_allowed",
+            fix="use a key of the project whose job made it, or of the default project",
+        )
+    return entry.id, owner
 
 
 def _permissions(documents: list[Document], *, has_more: bool) -> PermissionList:
@@ -222,7 +240,7 @@ def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project
     if body.integrations:
         insist_on_wandb()
     try:
-        model = catalogue.find(body.model)
+        model = catalogue.find(body.model, project)
     except ModelNotFound:
         model = None
     if model is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from journeyman.api.errors import RefusedError
 from journeyman.errors import BaseNotFound, ModelNotFound
 from journeyman.models.bases import ALIASES, STARTER, Base, resolve
+from journeyman.storage.documents import DEFAULT_PROJECT
 
 if TYPE_CHECKING:
     from journeyman.workspace import Workspace
@@ -33,6 +34,9 @@ class CallableModel:
 class Catalogue:
     """What can be called: the starter, bases the server's owner named, bases of fine-tunes, fine-tunes, aliases.
 
+    A base is everybody's. A fine-tuned model, its aliases and checkpoints are for the project whose job made it, for
+    projects with a permission, and for the default project, which is the server's owner. To others there is no such model.
+
     The owner's NAME=BASE lets BASE be called and fine-tuned as NAME: the name that stands in scripts written for another
     server. Raises BaseNotFound where a base that the owner named is not here, or its new name is another base's.
     """
@@ -41,8 +45,19 @@ class Catalogue:
         self._workspace = workspace
         self._bases = _named([STARTER, *bases])
 
-    def all(self) -> list[CallableModel]:
-        """Every callable name once: bases first, then fine-tunes from the newest, then aliases."""
+    def all(self, project: str) -> list[CallableModel]:
+        """Every name that a project can call, once: bases first, then fine-tunes from the newest, then aliases."""
+        if project == DEFAULT_PROJECT:
+            return self._known()
+        owners, given = self._workspace.registry.projects(), self._workspace.permissions.given_to(project)
+
+        def callable_here(entry: CallableModel) -> bool:
+            owner = owners.get(entry.id) or DEFAULT_PROJECT
+            return entry.kind == "base" or owner == project or (owner, entry.id) in given
+
+        return [entry for entry in self._known() if callable_here(entry)]
+
+    def _known(self) -> list[CallableModel]:
         versions = self._workspace.registry.list()
         org = self._workspace.settings.org
         entries = {entry.name: entry for entry in self._bases}
@@ -61,15 +76,17 @@ class Catalogue:
                 entries.setdefault(alias, CallableModel(alias, target, target, "alias", created_at, org))
         return list(entries.values())
 
-    def find(self, name: str) -> CallableModel:
-        """A callable by its name. Raises ModelNotFound in OpenAI's words."""
+    def find(self, name: str, project: str) -> CallableModel:
+        """What a project can call by a name. Raises ModelNotFound in OpenAI's words."""
         wanted = ALIASES.get(name, name)
-        for entry in self.all():
+        for entry in self.all(project):
             if entry.name == wanted:
                 return entry
         if ":ckpt-step-" in name:
             job, _ = self._workspace.checkpoint_folder(name)
-            return CallableModel(name, name, name, "checkpoint", job.created_at, self._workspace.settings.org)
+            owner = job.project or DEFAULT_PROJECT
+            if project in (DEFAULT_PROJECT, owner) or (owner, name) in self._workspace.permissions.given_to(project):
+                return CallableModel(name, name, name, "checkpoint", job.created_at, self._workspace.settings.org)
         shown = name if len(name) <= 200 else name[:200] + "…"
         raise ModelNotFound(
             f"The model `{shown}` does not exist or you do not have access to it.", where="model"
@@ -80,7 +97,7 @@ class Catalogue:
 
         Raises ModelNotFound, RefusedError for a base or another project's model, ModelConflict for an alias.
         """
-        entry = self.find(name)
+        entry = self.find(name, project)
         if entry.kind == "base":
             raise RefusedError(
                 403, f"The model `{entry.id}` is a base and can't be deleted.", code="model_not_deletable"

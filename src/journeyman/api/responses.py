@@ -111,7 +111,7 @@ def _read(
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
     asked.check()
-    return asked, catalogue.find(body.model)
+    return asked, catalogue.find(body.model, documents.project)
 
 
 def _before(previous: str | None, documents: Documents) -> list[dict[str, Any]]:

@@ -247,7 +247,7 @@ class PermissionRequest(Strict):
 
 
 class WirePermission(BaseModel):
-    """A project that may call a checkpoint."""
+    """A project that may call a checkpoint besides its own."""
 
     object: Literal["checkpoint.permission"] = "checkpoint.permission"
     id: str

@@ -30,7 +30,7 @@ def create(
     project: Annotated[
         str,
         typer.Option(
-            "--project", help="Files, jobs, responses and evals are seen by keys of their project only."
+            "--project", help="Files, jobs, models, responses and evals are seen by keys of their project only; `models share` lets others call a model."
         ),
     ] = "default",
     storage_mib: Annotated[

@@ -1,4 +1,4 @@
-"""`models`: list, show, alias, unalias, delete."""
+"""`models`: list, show, alias, unalias, share, unshare, delete."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import typer
 from journeyman.cli import options
 from journeyman.cli.show import Screen
 
-group = typer.Typer(help="What can be called: list, show, alias, unalias, delete.", invoke_without_command=True)
+group = typer.Typer(help="What can be called: list, show, alias, unalias, share, unshare, delete.", invoke_without_command=True)
 ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="The model's id, ft:…, or an alias.")]
+Projects = Annotated[list[str], typer.Argument(metavar="PROJECT...", help="Projects of API keys, as `keys list` shows them.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -50,14 +51,17 @@ def show(model: ModelId, as_json: options.AsJson = False) -> None:
     from journeyman.workspace import Workspace
 
     screen = Screen(as_json=as_json)
-    version = Workspace().registry.get(model)
+    workspace = Workspace()
+    version = workspace.registry.get(model)
+    shared = workspace.shared_with(version.id)
     screen.line(version.id, style="bold")
     screen.line(f"  base     {version.base} ({version.base_fingerprint[:12]})")
     screen.line(f"  dataset  {version.dataset_hash[:12]}   job {version.job}")
     screen.line(f"  metrics  {json.dumps(version.metrics)}")
+    screen.line(f"  project  {workspace.project_of(version.id)}" + (f", shared with {', '.join(shared)}" if shared else ""))
     screen.line(f"  folder   {version.folder}")
     screen.table(["  file", "sha256"], [(f"  {name}", digest) for name, digest in version.files.items()])
-    screen.result(_as_dict(version))
+    screen.result({**_as_dict(version), "project": workspace.project_of(version.id), "shared_with": shared})
 
 
 @group.command()
@@ -78,6 +82,31 @@ def unalias(name: Annotated[str, typer.Argument(help="The alias.")]) -> None:
 
     version = Workspace().registry.remove_alias(name)
     Screen().line(f"{name} means nothing now; {version.id} stays")
+
+
+@group.command()
+def share(model: ModelId, projects: Projects, as_json: options.AsJson = False) -> None:
+    """Let keys of other projects call a model or a checkpoint. An alias stands for the model that it means now."""
+    from journeyman.workspace import Workspace
+
+    workspace = Workspace()
+    _show_shared(workspace.share(model, projects), as_json=as_json)
+
+
+@group.command()
+def unshare(model: ModelId, projects: Projects, as_json: options.AsJson = False) -> None:
+    """Let keys of these projects call a model no longer, from their next request on."""
+    from journeyman.workspace import Workspace
+
+    workspace = Workspace()
+    _show_shared(workspace.unshare(model, projects), as_json=as_json)
+
+
+def _show_shared(shared: tuple[str, list[str]], *, as_json: bool) -> None:
+    model, projects = shared
+    screen = Screen(as_json=as_json)
+    screen.line(f"{model} is shared with {', '.join(projects)}" if projects else f"{model} is shared with no project")
+    screen.result({"model": model, "shared_with": projects})
 
 
 @group.command()

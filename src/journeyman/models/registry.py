@@ -94,6 +94,14 @@ class Registry:
             rows = connection.execute(sa.select(database.models).order_by(database.models.c.created_at.desc())).all()
         return [self._version(row) for row in rows]
 
+    def projects(self) -> dict[str, str]:
+        """The project whose job made each model; "" where the job is gone, or was of none."""
+        query = sa.select(database.models.c.id, database.jobs.c.project).outerjoin(
+            database.jobs, database.jobs.c.id == database.models.c.job
+        )
+        with self._engine.connect() as connection:
+            return {row.id: row.project or "" for row in connection.execute(query)}
+
     def remove(self, model_id: str) -> Version:
         """Forget a model and the aliases that point to it; its files are the caller's to delete. Raises as `by_id`."""
         version = self.by_id(model_id)

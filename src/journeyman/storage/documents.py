@@ -152,9 +152,11 @@ class Documents:
             connection.execute(_TABLE.delete().where(_TABLE.c.id == id))
         return document
 
-    def everywhere(self, kind: str) -> list[Document]:
-        """Documents of a kind in all projects, in the order they were added."""
+    def everywhere(self, kind: str, *, where: Mapping[tuple[str, ...], str] | None = None) -> list[Document]:
+        """Documents of a kind in all projects, in the order they were added; `where` as for `page`."""
         query = sa.select(_TABLE).where(_TABLE.c.kind == kind).order_by(_TABLE.c.number)
+        for path, text in (where or {}).items():
+            query = query.where(_TABLE.c.body[path].as_string() == text)
         with self._engine.connect() as connection:
             return [_document(row) for row in connection.execute(query)]
 

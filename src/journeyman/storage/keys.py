@@ -18,7 +18,8 @@ PREFIX = "jm-"
 """How a key begins, so that a person, or a scanner of secrets, knows it for one."""
 
 _TABLE = database.api_keys
-_PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a project can be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Keys:
         problems = []
         if not 1 <= len(name) <= 128 or not name.isprintable():
             problems.append(f"the name {name[:50]!r} is not 1 to 128 printable characters")
-        if not _PROJECT.fullmatch(project):
+        if not PROJECT.fullmatch(project):
             problems.append(f"the project {project[:50]!r} is not 1 to 64 letters, digits, - or _")
         problems += [
             f"the limit {name} is {value}, which is less than 1"
