@@ -5,7 +5,7 @@ Called by the workspace, whose models it asks and in which it trains; the compar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,14 @@ from journeyman import files
 from journeyman import settings as settings_module
 from journeyman.answer.remote import RemoteModel
 from journeyman.answer.vectors import Embedder
-from journeyman.data.dataset import Dataset, open_dataset
-from journeyman.errors import DataError, JobConflict, RequestError, TaskError
+from journeyman.data.dataset import Dataset
+from journeyman.errors import JobConflict, RequestError, TaskError
 from journeyman.evaluate import comparison, prompt_evolution, prompt_search
 from journeyman.evaluate.comparison import Comparison, Training
 from journeyman.evaluate.comparison import Model as Compared
 from journeyman.evaluate.cost import FILE, Prices, read_prices
 from journeyman.evaluate.run import answer_room
-from journeyman.records import Example
+from journeyman.evaluating import refuse_seen
 from journeyman.request import (
     OPTIMISERS,
     CompareRequest,
@@ -128,7 +128,7 @@ def _tuned(
     """The model that is given, or the one of this comparison's own training: begun, gone on with, or done already."""
     if request.model is not None:
         version = workspace.registry.get(request.model)
-        _refuse_seen(dataset, _trained_on(workspace, version), version.id)
+        refuse_seen(workspace, version, dataset.held_out, where="--model")
         return version
     memo = folder / "training.json"
     known = files.read_json(memo) if memo.is_file() else {}
@@ -151,12 +151,6 @@ def _tuned(
 
     _, trained = workspace.train(request.train, on_event=remember, should_stop=should_stop)
     return _not_paused(trained, created)
-
-
-def _trained_on(workspace: Workspace, version: Version) -> Sequence[Example]:
-    """The rows that a model has learned from; none where its dataset is gone."""
-    folder = workspace.jobs.get(version.job).folder / "dataset"
-    return open_dataset(folder).train if folder.is_dir() else ()
 
 
 def _check_comparison(request: CompareRequest) -> None:
@@ -192,20 +186,6 @@ def _prices(request: CompareRequest, task: Task, home: Path) -> Prices:
     found = (path for path in (folder / FILE, home / FILE) if path.is_file())
     path = request.prices or next(found, None)
     return read_prices(path) if path is not None else Prices()
-
-
-def _refuse_seen(dataset: Dataset, trained: Sequence[Example], model: str) -> None:
-    """Refuse to measure a model on rows that it was trained on."""
-    learned = {tuple((m.role, m.content) for m in e.prompt) for e in trained}
-    seen = [e for e in dataset.held_out if tuple((m.role, m.content) for m in e.prompt) in learned]
-    if seen:
-        raise DataError(
-            f"{model} was trained on {len(seen)} of the {len(dataset.held_out)} held-out rows "
-            f"({', '.join(str(e.place) for e in seen[:3])})",
-            where="--model",
-            fix="leave --model out to train one here, or give held-out rows of your own (--held-out)",
-            code="rows_seen",
-        )
 
 
 def _not_paused(version: Version | None, job: str) -> Version:

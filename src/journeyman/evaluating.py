@@ -8,7 +8,8 @@ from __future__ import annotations
 import platform
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +21,7 @@ from journeyman import files
 from journeyman.answer.local import LocalModel
 from journeyman.answer.prompt import Prompt, Prompted
 from journeyman.data.dataset import open_dataset
+from journeyman.errors import DataError, ModelNotFound
 from journeyman.evaluate import run
 from journeyman.evaluate.agreement import agreement, read_marked
 from journeyman.evaluate.card import card
@@ -34,7 +36,7 @@ from journeyman.evaluate.report import Evaluation, Saving, evaluate_pair
 from journeyman.evaluate.run import Scores, answer_room
 from journeyman.plan.plan import Plan, Wishes, explain
 from journeyman.records import Example
-from journeyman.request import OnProgress, TrainRequest, build_dataset, file_name, no_held_out
+from journeyman.request import OnProgress, TrainRequest, asked, build_dataset, file_name, lasting, no_held_out
 from journeyman.task import Task
 
 if TYPE_CHECKING:
@@ -94,9 +96,10 @@ def _probes(workspace: Workspace, version: Version, files: Sequence[Path], tasks
     items = [*bundled_probes(), *own_probes(files)]
     for source in tasks:
         task = workspace.task(source)
-        rows = _held_out(workspace, task)[:OTHER_TASK_ROWS]
+        rows = _held_out(task, TrainRequest(str(task.path)))[:OTHER_TASK_ROWS]
         if not rows:
             raise no_held_out(source)
+        refuse_seen(workspace, version, rows, where="--other-task")
         room = answer_room(rows, workspace.served(version.base_source).engine.chat)
         items += task_probes(task.name, rows, workspace.graders(task), room)
     return items
@@ -155,12 +158,48 @@ def score(
 
 
 def _rows_to_measure(workspace: Workspace, version: Version, source: str | None) -> Sequence[Example]:
-    """The held-out rows of the model's own job, or of another task."""
+    """The held-out rows of the model's own job, or of another task. Raises DataError for none, or for rows that it has learned."""
     job = workspace.jobs.get(version.job)
-    rows = _held_out(workspace, workspace.task(source)) if source else open_dataset(job.folder / "dataset").held_out
+    if source is None:
+        rows = open_dataset(job.folder / "dataset").held_out
+    else:
+        # its own task is split as it was for the training: another seed would hold out rows that it has learned
+        request = asked(job) if lasting(source) == job.source else TrainRequest(source)
+        rows = _held_out(workspace.task(source), request)
+        refuse_seen(workspace, version, rows, where="--task")
     if not rows:
         raise no_held_out(source or job.source)
     return rows
+
+
+def refuse_seen(workspace: Workspace, version: Version, rows: Sequence[Example], *, where: str) -> None:
+    """Refuse to measure a model on rows that it was trained on. Raises DataError `rows_seen`."""
+    learned = {_asked(example) for example in _trained_on(workspace, version)}
+    seen = [example for example in rows if _asked(example) in learned]
+    if seen:
+        raise DataError(
+            f"{version.id} was trained on {len(seen)} of the {len(rows)} held-out rows "
+            f"({', '.join(str(e.place) for e in seen[:3])})",
+            where=where,
+            fix=f"leave {where} out, or give held-out rows of your own (--held-out, or files.held_out in task.toml)",
+            code="rows_seen",
+        )
+
+
+def _asked(example: Example) -> tuple[tuple[str, str], ...]:
+    return tuple((m.role, m.content) for m in example.prompt)
+
+
+def _trained_on(workspace: Workspace, version: Version) -> Iterator[Example]:
+    """The rows that a model has learned from, and those of the models that its training went on from; none where they are gone."""
+    name: str | None = version.id
+    with suppress(ModelNotFound):
+        while name:
+            job = workspace.checkpoint_folder(name)[0] if ":ckpt-step-" in name else workspace.jobs.get(workspace.registry.get(name).job)
+            folder = job.folder / "dataset"
+            yield from open_dataset(folder).train if folder.is_dir() else ()
+            base = asked(job).base or ""
+            name = base if base.startswith("ft:") else None
 
 
 def _row_losses(workspace: Workspace, model: str, rows: Sequence[Example]) -> list[tuple[float, int] | None]:
@@ -225,9 +264,9 @@ def _subject(workspace: Workspace, version: Version, task: Task, source: str | N
     )
 
 
-def _held_out(workspace: Workspace, task: Task) -> list[Example]:
+def _held_out(task: Task, request: TrainRequest) -> list[Example]:
     with tempfile.TemporaryDirectory(prefix="journeyman-held-out-") as folder:
-        return build_dataset(task, TrainRequest(str(task.path)), Path(folder)).held_out
+        return build_dataset(task, request, Path(folder)).held_out
 
 
 def evaluation_folder(workspace: Workspace, model: str, source: str | None = None) -> Path:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from journeyman import evaluating
 from journeyman.cli.main import app
 from journeyman.errors import DataError, RequestError
 from journeyman.evaluate.forgetting import Forgetting
 from journeyman.plan.plan import Wishes
-from journeyman.request import TrainRequest
+from journeyman.request import CompareRequest, TrainRequest
 from journeyman.workspace import Workspace
 
 
@@ -126,3 +127,30 @@ input = [{ role = "user", content = "Is this kind? {{ sample.output_text }}" }]
 labels = ["kind", "unkind"]
 passing_labels = ["kind"]
 """
+
+
+def lamps(path: Path, numbers: range) -> Path:
+    rows = [{"messages": [{"role": "user", "content": f"Is lamp {i} on?"}, {"role": "assistant", "content": f"Lamp {i} is."}]} for i in numbers]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_rows_that_a_model_has_learned_are_no_held_out_rows(bases, tmp_path: Path) -> None:
+    """Whatever the seed, and where the model goes on from one that has learned them."""
+    workspace = Workspace(tmp_path / "home")
+    first, second = lamps(tmp_path / "first.jsonl", range(60)), lamps(tmp_path / "second.jsonl", range(100, 140))
+    small = {"epochs": 1, "batch_size": 16}
+    _, one = workspace.train(TrainRequest(str(first), str(bases("llama")), Wishes(**small, rank=2, seed=1), despite_errors=True))
+    _, two = workspace.train(TrainRequest(str(second), one.id, Wishes(**small), despite_errors=True))
+
+    own, named = (evaluating.score(workspace, one.id, one, source, limit=2) for source in (None, str(first)))
+    assert [row.place for row in own.rows] == [row.place for row in named.rows], "split by the training's seed"
+    copy = tmp_path / "copy.jsonl"
+    copy.write_text(first.read_text())
+    for learned in (one, two):
+        with pytest.raises(DataError) as refused:
+            evaluating.score(workspace, learned.id, learned, str(copy))
+        assert refused.value.code == "rows_seen" and learned.id in str(refused.value)
+    with pytest.raises(DataError, match=r"was trained on \d+ of the"):
+        workspace.compare(CompareRequest(TrainRequest(str(copy), str(bases("llama"))), model=two.id))
+    assert evaluating.score(workspace, two.id, two, limit=2).rows, "its own held-out rows"
