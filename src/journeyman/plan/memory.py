@@ -15,6 +15,10 @@ HELD = 1.9
 """Bytes of activations that a process holds for each that backward keeps: copies within eager operations, gathered queries
 and keys, and what the allocator can't use between them (fitted to benchmarks/results/scaling.jsonl, in fp32)."""
 
+HELD_AGAIN = 7.7
+"""The same where activations are computed again. Little is alive then, but what is kept for each layer lies between what comes
+and goes, so that the heap does not shrink to it (fitted at 135M, rows of 400 and of 1,000 tokens, in fp32)."""
+
 TILE_LOGITS, TILE_ROWS = 2**21, 64
 """Logits that train/loss.py:TiledLoss computes at a time: 8 MiB in fp32, which stays in a CPU's cache; and the rows of a
 tile at least, for the products' sake."""
@@ -50,20 +54,24 @@ def estimate(
     bytes_per_weight: int,
     micro_batch_tokens: int,
     int8: bool = False,
+    recompute: bool = False,
 ) -> Memory:
-    """Peak memory of one training step without recomputation.
+    """Peak memory of one training step.
 
     Trained parameters cost 16 bytes each: fp32 value, gradient and AdamW's two moments. Activations a token and layer
     are what backward keeps of a Llama block: each norm's input and output (and the normed value before its trained
     weight), attention's q, k, v and output, gate, silu(gate), up and their product; `HELD` times
     that is in use. Logits exist for one tile of learned tokens, four times (logits, log-softmax, their two
     gradients); where the head is trained, its gradient is summed beside that of the tile. With `int8` the weights in the
-    layers take a byte each.
+    layers take a byte each; with `recompute` each layer's input is kept, and the activations of one layer at a time.
     """
     trained = shape.params if method == "full" else rank * shape.lora_width
     token_width = (8 if method == "full" else 6) * shape.hidden + 2 * shape.kv_width + 4 * shape.intermediate
     if method == "lora":
         token_width += 7 * rank
+    kept_width = shape.layers * token_width
+    if recompute:
+        kept_width = min(kept_width, int(HELD_AGAIN / HELD * (shape.layers * shape.hidden + token_width)))
     bytes_per_value = max(bytes_per_weight, 2)
     tile_rows = max(TILE_ROWS, TILE_LOGITS // shape.vocab)
     logits = 4 * 4 * tile_rows * shape.vocab
@@ -76,7 +84,7 @@ def estimate(
         runtime_bytes=RUNTIME_BYTES,
         weights_bytes=weights if method == "lora" else 0,
         trained_bytes=16 * trained,
-        activations_bytes=int(HELD * micro_batch_tokens * shape.layers * token_width * bytes_per_value),
+        activations_bytes=int(HELD * micro_batch_tokens * kept_width * bytes_per_value),
         logits_bytes=logits,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -67,6 +68,7 @@ NO_PENALTY = Choice(1.0, "answers are drawn as the base's own settings say", "Jo
 PADDED = Choice("padded", "rows of like length together, padded to the longest", "Journeyman's default")
 ALL_LAYERS = Choice(0, "every layer has adapters; `--top-layers` leaves the lower ones out, which is quicker and learns less", "Journeyman's default")
 NOT_QUANTISED = Choice("no", "the frozen base in the training's precision; `--quantise int8` takes a byte a weight where that does not fit", "Journeyman's default")
+KEPT = Choice(False, "activations are kept for backward: they fit", "plan/memory.py")
 BY_LOSS = Choice("loss", "the checkpoint with the lowest validation loss is kept", "Journeyman's default")
 
 
@@ -107,6 +109,7 @@ class Plan:
     top_layers: Choice[int] = ALL_LAYERS
     """How many of the last layers have adapters; 0 stands for all."""
     quantise: Choice[str] = NOT_QUANTISED
+    recompute: Choice[bool] = KEPT
 
     @property
     def frozen_layers(self) -> int:
@@ -195,10 +198,10 @@ def make_plan(
     precision = rules.precision(machine, method)
     max_tokens = _wish(wishes.max_tokens, rules.max_tokens(facts.longest_row_tokens, shape))
     bytes_per_weight = 2 if precision.value == "bf16" else 4
-    micro, need = _micro_batch(trained, machine, method, rank.value, bytes_per_weight, max_tokens.value, largest_step_tokens, _most_tokens(machine, facts), wishes.quantise == "int8")
+    micro, need, recompute = _micro_batch(trained, machine, method, rank.value, bytes_per_weight, max_tokens.value, largest_step_tokens, _most_tokens(machine, facts), wishes.quantise == "int8")
     evaluate_every = rules.evaluate_every(steps_per_epoch)
     shared = layout.value == "packed" and facts.computed_tokens is not None
-    time_s = _time_s(shape, trained.layers, facts, (facts.computed_tokens or 0) if shared else facts.tokens, epochs.value, steps, evaluate_every.value, method, precision.value, machine)
+    time_s = _time_s(shape, trained.layers, recompute.value, facts, (facts.computed_tokens or 0) if shared else facts.tokens, epochs.value, steps, evaluate_every.value, method, precision.value, machine)
     return Plan(
         base=base,
         base_hash=base_hash,
@@ -231,6 +234,7 @@ def make_plan(
         layout=layout,
         top_layers=_wish(wishes.top_layers, ALL_LAYERS),
         quantise=_wish(wishes.quantise, NOT_QUANTISED),
+        recompute=recompute,
     )
 
 
@@ -328,11 +332,14 @@ def _micro_batch(
     largest_step_tokens: int,
     most_tokens: int,
     int8: bool,
-) -> tuple[Choice[int], int]:
-    """The largest micro-batch up to `most_tokens` that the memory holds; at least one longest row must fit."""
+) -> tuple[Choice[int], int, Choice[bool]]:
+    """The largest micro-batch up to `most_tokens` that the memory holds; at least one longest row must fit.
+
+    Its bytes come with it, and whether activations are computed again: only where one row would not fit otherwise.
+    """
     free = machine.gpu_free_bytes if machine.gpu else machine.free_memory_bytes
 
-    def need(tokens: int, int8: bool = int8) -> int:
+    def need(tokens: int, *, recompute: bool, int8: bool = int8) -> int:
         training = memory.estimate(
             shape,
             method=method,
@@ -340,30 +347,38 @@ def _micro_batch(
             bytes_per_weight=bytes_per_weight,
             micro_batch_tokens=min(tokens, max(max_tokens, largest_step_tokens)),
             int8=int8,
+            recompute=recompute,
         ).total_bytes
         return max(training, memory.answering_bytes(shape, bytes_per_weight))  # the base itself answers, when it was trained on in int8
 
-    tokens = most_tokens
-    while tokens > max_tokens and need(tokens) > 0.8 * free:
-        tokens //= 2
-    tokens = max(tokens, max_tokens)
-    if need(tokens) > 0.9 * free:
-        raise PlanError(
-            f"needs about {need(tokens) / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free",
-            fix=_what_would_fit(need, max_tokens, free, method),
-            code="does_not_fit",
-        )
-    reason = f"{need(tokens) / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free"
-    return Choice(tokens, reason, "plan/memory.py"), need(tokens)
+    for recompute in (False, True):
+        tokens = most_tokens
+        while tokens > max_tokens and need(tokens, recompute=recompute) > 0.8 * free:
+            tokens //= 2
+        tokens = max(tokens, max_tokens)
+        needed = need(tokens, recompute=recompute)
+        if needed <= 0.9 * free:
+            reason = f"{needed / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free"
+            return Choice(tokens, reason, "plan/memory.py"), needed, _again(need(max_tokens, recompute=False), free) if recompute else KEPT
+    raise PlanError(
+        f"needs about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free",
+        fix=_what_would_fit(partial(need, recompute=True), max_tokens, free, method),
+        code="does_not_fit",
+    )
 
 
-def _what_would_fit(need: Any, max_tokens: int, free: int, method: str) -> str:
+def _again(kept_bytes: int, free: int) -> Choice[bool]:
+    reason = f"activations are computed again in backward: kept, they would need {kept_bytes / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free"
+    return Choice(True, reason, "plan/memory.py")
+
+
+def _what_would_fit(need: Callable[..., int], max_tokens: int, free: int, method: str) -> str:
     tokens = max_tokens
     while tokens > 64 and need(tokens) > 0.9 * free:
         tokens //= 2
     if need(tokens) <= 0.9 * free:
         return f"--max-tokens {tokens} would fit"
-    if method == "lora" and need(max_tokens, True) <= 0.9 * free:
+    if method == "lora" and need(max_tokens, int8=True) <= 0.9 * free:
         return "--quantise int8 would fit"
     return "take a smaller base" if method == "lora" else "leave out --full, or take a smaller base"
 
@@ -371,6 +386,7 @@ def _what_would_fit(need: Any, max_tokens: int, free: int, method: str) -> str:
 def _time_s(
     shape: ModelShape,
     trained_layers: int,
+    recompute: bool,
     facts: DataFacts,
     tokens: int,
     epochs: int,
@@ -380,7 +396,7 @@ def _time_s(
     precision: str,
     machine: Machine,
 ) -> float:
-    """FLOPs over rate: 4 (LoRA) or 6 (full) a body parameter and token, 2 for validation; plus 20 ms a step.
+    """FLOPs over rate: 4 (LoRA) or 6 (full) a body parameter and token, 2 more to recompute, 2 for validation; plus 20 ms a step.
 
     `tokens` are those that an epoch computes. Layers below the trained ones are passed once, forwards.
     """
@@ -389,6 +405,7 @@ def _time_s(
     body = shape.body_params * trained_layers // shape.layers
     below = 2 * (shape.body_params - body) * (tokens + facts.validation_tokens)
     train = (4 if method == "lora" else 6) * (body * tokens + head * facts.learned_tokens) * epochs
+    train += 2 * body * tokens * epochs * recompute
     validate = 2 * (body + head_share * head) * facts.validation_tokens * (steps // evaluate_every + 1)
     rate = GPU_FLOPS_S if machine.gpu else CPU_EFFICIENCY[precision] * machine.matmul_flops_s
     return (below + train + validate) / rate + 0.02 * steps + 5.0
@@ -446,6 +463,8 @@ def explain(plan: Plan) -> list[tuple[str, str, str]]:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -124,14 +124,16 @@ def _inputs(batch: Batch) -> Iterable[Indexes]:
 @contextmanager
 def _computing(layers: Iterable[nn.Module], instead: Callable[..., torch.Tensor]) -> Iterator[None]:
     """Within, these layers compute this. They stay in their places, by which families choose masks and positions."""
-    changed = list(layers)
+    before = [(layer, layer.__dict__.get("forward")) for layer in layers]
     try:
-        for layer in changed:
+        for layer, _ in before:
             layer.forward = instead
         yield
     finally:
-        for layer in changed:
+        for layer, own in before:
             del layer.forward
+            if own is not None:  # as train/recompute.py left it
+                layer.forward = own
 
 
 def _unnamed(folder: Path, tokens: int, width: int, dtype: torch.dtype) -> torch.Tensor:

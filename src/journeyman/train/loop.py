@@ -27,6 +27,7 @@ from journeyman.train.allocator import keep_freed_memory
 from journeyman.train.checkpoint import Progress
 from journeyman.train.frozen import FrozenLayers
 from journeyman.train.loss import TokenLoss, check_head, check_packed, shared_loss, token_loss
+from journeyman.train.recompute import recompute
 from journeyman.train.record import RowRecord
 from journeyman.train.schedule import learning_rate
 
@@ -73,6 +74,8 @@ def prepare(model: nn.Module, plan: Plan) -> None:
         )
     else:
         model.requires_grad_(True)
+    if plan.recompute.value:
+        recompute(model, plan.frozen_layers)
 
 
 def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
