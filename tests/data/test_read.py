@@ -234,6 +234,44 @@ def test_an_array_with_broken_syntax_refuses_the_rest_and_keeps_what_came_before
     assert [refusal.code for refusal in bad] == ["invalid_json"]
 
 
+@pytest.mark.parametrize(
+    ("first", "code"),
+    [
+        (b"[]", "not_an_object"),
+        (b"[3]", "not_an_object"),
+        (b"[" + GOOD + b"]", "not_an_object"),
+        (b"[" + GOOD, "invalid_json"),
+        (b'["' + b"x" * 20_000 + b'"]', "not_an_object"),
+    ],
+    ids=["empty", "numbers", "a row in brackets", "a stray bracket", "longer than the sample"],
+)
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json"])
+def test_a_first_line_that_is_a_list_is_to_blame_and_the_rows_below_are_kept(
+    tmp_path: Path, first: bytes, code: str, name: str
+) -> None:
+    rows, bad = read(write(tmp_path, b"\n" + b"\n".join([first, GOOD, GOOD]), name))
+    assert [(refusal.code, refusal.place.line) for refusal in bad] == [(code, 2)]
+    assert [row.place.line for row in rows] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "broken_at"),
+    [
+        (b"[" + GOOD + b"\n," + GOOD + b"]\n", None),
+        (b"[" + GOOD + b",\n" + GOOD + b"\n]\n", None),
+        (b"[" + GOOD + b"]\n\n", None),
+        (b'[{"messages": []\n}]', None),
+        (b"[" + GOOD + b"\n" + GOOD + b",\n" + GOOD + b"]", 2),
+    ],
+    ids=["comma below", "comma above", "one line", "a list within", "a comma is missing"],
+)
+def test_an_array_over_several_lines_stays_one(tmp_path: Path, text: bytes, broken_at: int | None) -> None:
+    path = write(tmp_path, text)
+    assert file_format(path) == "json"
+    _, bad = read(path)
+    assert [refusal.place.line for refusal in bad] == ([] if broken_at is None else [broken_at])
+
+
 def test_a_json_file_of_objects_over_several_lines(tmp_path: Path) -> None:
     text = json.dumps(chat(), indent=2) + "\n" + json.dumps(chat("b"), indent=2)
     rows, bad = read(write(tmp_path, text.encode(), "x.json"))

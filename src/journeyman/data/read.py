@@ -3,7 +3,7 @@
 | format  | told by                                              | a row is                              |
 |---------|------------------------------------------------------|---------------------------------------|
 | jsonl   | any other text                                       | a line                                |
-| json    | .json, or text that begins with [                    | an element of the array, or an object |
+| json    | .json, or text that is one array                     | an element of the array, or an object |
 | csv     | .csv, .tsv, .tab                                     | a record below the header             |
 | xlsx    | .xlsx, .xlsm                                         | a row of the first sheet              |
 | parquet | .parquet, or its first four bytes                    | a row                                 |
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from journeyman import settings
 from journeyman.data.jsonl import read_array, read_jsonl, read_objects
-from journeyman.data.lines import SAMPLE_BYTES, chunks, require_text
+from journeyman.data.lines import SAMPLE_BYTES, chunks, lines, require_text
 from journeyman.data.parse import Parser, skip_space
 from journeyman.data.refused import Refused, Row
 from journeyman.data.tables import further_sheets, read_csv, read_parquet, read_xlsx
@@ -88,7 +88,7 @@ def file_format(path: Path) -> str:
         )
     if name == "csv":
         return name
-    if text.startswith("["):
+    if text.startswith("[") and not _list_in_lines(path):
         return "json"
     if path.suffix.lower() == ".json" and text.startswith("{") and not _complete(text):
         return "objects"
@@ -139,6 +139,21 @@ def _decode(sample: bytes) -> str:
 def _blank(path: Path) -> bool:
     """Whether nothing but white space follows a sample of white space."""
     return not any(chunk.strip() for chunk in chunks(path))
+
+
+def _list_in_lines(path: Path) -> bool:
+    """Whether text that begins with [ is JSON Lines all the same: its first line is a list, or has a stray bracket.
+
+    Within an array, what follows a line that ends a value is a comma or a closing bracket. Read as an array, such a file
+    would be blamed on its second line, and all rows below would be lost with it.
+    """
+    filled = (line for line in lines(chunks(path), settings.MAX_LINE_BYTES) if line.data.strip())
+    first, second = next(filled), next(filled, None)
+    if first.oversized or second is None:
+        return False
+    below = second.data.strip()
+    # A comma at the end of the second line tells of an array in which one is missing after the first.
+    return first.data.strip().endswith((b"]", b"}")) and below.startswith((b"{", b"[")) and not below.endswith(b",")
 
 
 def _complete(text: str) -> bool:
