@@ -442,6 +442,8 @@ class Workspace:
         wishes = self.wishes_of(task, request)
         if owner is None:
             refuse_wishes(wishes, ModelShape.read(base.folder))
+        if (named := base_name(task, request)).startswith("ft:"):
+            request = replace(request, base=named)  # the job's row says what it goes on from, also where the task's file did
         job = self.jobs.create(
             base=base.source,
             source=lasting(request.source),

@@ -54,6 +54,22 @@ def test_the_weights_go_on_from_where_they_were(tmp_path, bases, rows, full):
         workspace.submit(TrainRequest(str(rows), base=first.id, wishes=asked))
 
 
+def test_a_fine_tuned_model_that_the_task_names_as_its_base_is_gone_on_from(tmp_path, bases, rows):
+    workspace = Workspace(tmp_path / "home")
+    wishes = Wishes(epochs=1, batch_size=8, learning_rate=1e-2, rank=4)
+    _, first = workspace.train(TrainRequest(str(rows), base=str(bases("llama")), wishes=wishes, despite_errors=True))
+    task = tmp_path / "task"
+    task.mkdir()
+    (task / "task.toml").write_text(f'base = "{first.id}"\n')
+    (task / "examples.jsonl").write_text(rows.read_text())
+    _, second = workspace.train(
+        TrainRequest(str(task), wishes=Wishes(epochs=1, batch_size=8, learning_rate=1e-9), despite_errors=True)
+    )
+    before, after = weights(first), weights(second)
+    assert all(torch.allclose(before[name], after[name], atol=1e-7) for name in before)
+    assert second.metrics["continued_from"] == first.id
+
+
 def test_a_model_trained_on_int8_says_how_far_its_base_is_from_that(tmp_path, bases, rows):
     workspace = Workspace(tmp_path)
     wishes = Wishes(epochs=1, batch_size=8, rank=4, quantise="int8")
