@@ -164,6 +164,14 @@ def _check_comparison(request: CompareRequest) -> None:
     ]
     if problems:
         raise TaskError("this can't be compared", fix="correct the numbers", code="invalid_number", problems=problems)
+    names = [remote.model for remote in request.remotes]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RequestError(
+            f"more than one remote model is called {', '.join(twice)}: their answers could not be told apart",
+            where="--remote",
+            fix="compare with one of them at a time, or let their servers call them differently",
+            code="remote_twice",
+        )
     if request.optimiser not in OPTIMISERS:
         raise RequestError(
             f"there is no optimiser {request.optimiser!r}",

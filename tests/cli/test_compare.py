@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import tiny
 from journeyman.cli.main import app
 from journeyman.errors import DataError, RequestError, TaskError
-from journeyman.request import CompareRequest, TrainRequest
+from journeyman.request import CompareRequest, RemoteRequest, TrainRequest
 from journeyman.workspace import Workspace
 from openai_server import serving
 
@@ -123,6 +123,14 @@ def test_a_remote_that_is_no_url_is_refused(tmp_path, monkeypatch):
     refused = CliRunner().invoke(app, ["compare", "triage", "--remote", "gpt"])
     assert isinstance(refused.exception, RequestError)
     assert "URL=MODEL" in str(refused.exception)
+
+
+def test_two_remote_models_of_one_name_are_refused_and_not_taken_for_each_other(tmp_path, bases):
+    task = TrainRequest(str(write_task(tmp_path / "hues")), str(bases("llama")))
+    remotes = (RemoteRequest("http://127.0.0.1:1/v1", "m"), RemoteRequest("http://127.0.0.1:2/v1", "m"))
+    with pytest.raises(RequestError, match="called m") as refused:
+        Workspace(tmp_path / "home").compare(CompareRequest(task, contenders=("m:prompt",), remotes=remotes))
+    assert refused.value.code == "remote_twice"
 
 
 def test_vectors_retrieve_in_the_place_of_bm25_and_share_no_answer_with_it(compared, tmp_path, monkeypatch):
