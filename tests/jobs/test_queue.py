@@ -280,6 +280,31 @@ def test_pause_requeue_and_cancel_of_a_job_that_waits(home, asked):
     assert [e.type for e in home.events(job.id)[0]] == ["cancelled", "queued", "created"]
 
 
+HALF_WRITTEN = """
+import resource, signal, sys
+from pathlib import Path
+from journeyman.jobs import events
+folder = Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+size = (folder / events.FILE).stat().st_size + 20
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+events.append(folder, {"type": "step", "step": 1})
+"""
+"""A process whose disk has room for 20 bytes more."""
+
+
+def test_what_happens_after_a_full_disk_is_not_joined_to_the_half_line_that_it_left(home, asked):
+    job = home.submit(asked)
+    home.pause(job.id)
+    full = subprocess.run([sys.executable, "-c", HALF_WRITTEN, job.folder], capture_output=True, text=True)
+    assert "File too large" in full.stderr
+    assert not (job.folder / "events.jsonl").read_text().endswith("\n")
+    home.requeue(job.id)
+    assert [e.type for e in home.events(job.id)[0]] == ["queued", "created"]
+    home.work(once=True)
+    assert home.job(job.id).status is JobState.SUCCEEDED
+
+
 def test_events_and_checkpoints_are_listed(tmp_path, asked):
     home = Workspace(tmp_path)
     job, _ = home.train(asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +28,13 @@ class Event:
 
 
 def append(folder: Path, event: Mapping[str, Any]) -> dict[str, Any]:
-    """Add an event, with the time; returns it as it was written."""
+    """Add an event, with the time; returns it as it was written.
+
+    A last line that is half written, by a process that died or on a disk that was full, is dropped first.
+    """
     stamped = {"at": round(time.time(), 3), **event}
     line = json.dumps({k: _finite(v) for k, v in stamped.items()}, ensure_ascii=False) + "\n"
+    cut_torn_line(folder)
     with (folder / FILE).open("a", encoding="utf-8") as file:
         file.write(line)
     return stamped
@@ -60,10 +65,14 @@ def newest(folder: Path, *, after: str | None = None, limit: int = 20) -> tuple[
 def cut_torn_line(folder: Path) -> None:
     """Drop a last line that a dying process left half written: the next one would be joined to it."""
     path = folder / FILE
-    if path.is_file():
-        content = path.read_bytes()
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        if file.read() not in (b"", b"\n"):
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _id(folder: Path, index: int) -> str:
