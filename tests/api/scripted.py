@@ -63,9 +63,9 @@ class Scripted:
 
 
 @contextmanager
-def serving(workspace: Any, *, bases: Sequence[str] = ()) -> Iterator[str]:
+def serving(workspace: Any, **options: Any) -> Iterator[str]:
     """The URL of a real server, run in a thread."""
-    server, listening = prepare(workspace, "127.0.0.1", 0, bases=bases)
+    server, listening = prepare(workspace, "127.0.0.1", 0, **options)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

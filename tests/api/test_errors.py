@@ -50,8 +50,6 @@ UNSUPPORTED = {
     "modalities": ["text", "audio"],
     "audio": {"voice": "alloy", "format": "wav"},
     "web_search_options": {},
-    "moderation": {"model": "m"},
-    "verbosity": "low",
 }
 
 

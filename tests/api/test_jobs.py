@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import re
@@ -20,6 +21,7 @@ from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from journeyman.jobs.results import metrics_csv
 
 from .conftest import running
+from .scripted import serving
 from .test_files import strict
 from .working import working
 
@@ -87,8 +89,14 @@ def test_events_are_openais_and_page_from_the_newest(client, done):
     assert events[0].message == "The job has successfully completed"
     assert events[-1].message == f"Created fine-tuning job: {done.id}"
     metrics = [event.data for event in events if event.type == "metrics"]
-    assert all({"step", "train_loss", "total_steps"} <= set(data) for data in metrics)
+    assert all({"step", "train_loss", "total_steps", "train_mean_token_accuracy"} <= set(data) for data in metrics)
     assert any("full_valid_loss" in data for data in metrics)
+    messages = [event.message for event in events]
+    assert f"Validating training file: {done.training_file} and validation file: {done.validation_file}" in messages
+    assert any(re.fullmatch(r"Step 5/5: training loss=\d+\.\d\d, full validation loss=\d+\.\d\d", m) for m in messages)
+    snapshots = {m.partition(" with Snapshot ID: ")[2] for m in messages if m.startswith("Checkpoint created at step")}
+    listed = {c.fine_tuned_model_checkpoint for c in client.fine_tuning.jobs.checkpoints.list(done.id)}
+    assert listed <= snapshots
 
 
 def test_a_checkpoint_is_a_model(client, done):
@@ -114,6 +122,21 @@ def test_the_result_file_is_a_csv_of_steps(client, done):
     assert lines[0] == "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"
     assert [int(line.split(",")[0]) for line in lines[1:]] == list(range(1, len(lines)))
     assert lines[-1].count(",") == 4 and all(lines[-1].split(","))
+
+
+def test_a_result_file_is_base64_where_the_server_is_told_so(it, base, done):
+    (file_id,) = done.result_files
+    plain = it.client().files.content(file_id).read()
+    with serving(it.workspace, bases=[str(base)], base64_results=True) as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="sk-any", max_retries=0)
+        assert base64.b64decode(client.files.content(file_id).read()) == plain
+        assert client.files.content(done.training_file).read() == rows(24)
+
+
+def test_a_suffix_that_no_id_can_hold_is_made_one_and_shown_as_it_was(client, train):
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=train, suffix="Marv, the Bot")
+    assert job.user_provided_suffix == "Marv, the Bot"
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
 
 
 def test_what_was_not_measured_is_an_empty_cell():
@@ -165,7 +188,8 @@ def test_a_bad_file_fails_the_job_and_says_where(it, client, content, code, told
         ({"training_file": "file-nope"}, "training_file"),
         ({"validation_file": "file-nope"}, "validation_file"),
         ({"model": "nope"}, "model"),
-        ({"suffix": "a:b"}, "suffix"),
+        ({"suffix": ": :"}, "suffix"),
+        ({"suffix": "x" * 65}, "suffix"),
         ({"seed": -1}, "seed"),
         ({"metadata": {str(i): "x" for i in range(17)}}, "metadata"),
         ({"hyperparameters": {"n_epochs": 51}}, "hyperparameters.n_epochs.constrained-int"),

@@ -36,8 +36,45 @@ def test_a_response_is_kept_and_gone_on_from(client):
     assert [item.type for item in client.responses.input_items.list(second.id)] == ["message"]
     httpx_reply = client.responses.delete(first.id)
     assert httpx_reply is None
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(model="tiny", input="x", previous_response_id=first.id)
+    assert (caught.value.code, caught.value.param) == ("previous_response_not_found", "previous_response_id")
+
+
+def test_logprobs_are_told_where_they_are_asked_for(client):
+    asked = {"model": "tiny", "input": "Say 3", "max_output_tokens": 16, "temperature": 0, "top_logprobs": 2}
+    wanted = ["message.output_text.logprobs"]
+    (item,) = client.responses.create(**asked, include=wanted).output
+    part = item.content[0]
+    chat = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": "Say 3"}], max_tokens=16, temperature=0, logprobs=True
+    )
+    assert [token.token for token in part.logprobs] == [token.token for token in chat.choices[0].logprobs.content]
+    assert all(len(token.top_logprobs) == 2 and token.logprob <= 0 for token in part.logprobs)
+    events = list(client.responses.create(**asked, include=wanted, stream=True))
+    streamed = [token.token for e in events if e.type == "response.output_text.delta" for token in e.logprobs]
+    assert [token.token for token in part.logprobs][: len(streamed)] == streamed and streamed
+    (plain,) = client.responses.create(model="tiny", input="Say 3", max_output_tokens=16).output
+    assert plain.content[0].logprobs == []
+
+
+def test_fields_without_effect_are_accepted(client):
+    more = {
+        "prompt_cache_key": "k",
+        "prompt_cache_retention": "24h",
+        "prompt_cache_options": {"mode": "implicit"},
+        "moderation": {"model": "omni-moderation-latest"},
+        "safety_identifier": "s",
+        "text": {"verbosity": "low"},
+    }
+    assert client.responses.create(model="tiny", input="Say 3", max_output_tokens=16, **more).output
+
+
+def test_input_items_begin_after_one_of_them_only(client):
+    kept = client.responses.create(model="tiny", input="Say 3", max_output_tokens=16)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.input_items.list(kept.id, after="msg_nope")
+    assert caught.value.param == "after"
 
 
 def test_a_stream_has_openais_events_in_its_order(client):
@@ -77,6 +114,31 @@ def test_graders_are_checked_and_run(client, server):
         f"{server.url}/v1/fine_tuning/alpha/graders/validate", json={"grader": {"type": "nope", "name": "n"}}
     )
     assert reply.status_code == 400 and "nope" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("graders", [{"match": CHECK}, [CHECK], CHECK], ids=["by key", "a list", "one"])
+def test_the_graders_of_a_multi_are_read_in_every_form(client, graders):
+    multi = {"type": "multi", "name": "all", "graders": graders, "calculate_output": "0.5 * match"}
+    run = client.fine_tuning.alpha.graders.run(grader=multi, item={"label": "x"}, model_sample="x")
+    assert run.reward == 0.5
+
+
+def test_a_run_is_cancelled_as_old_and_new_sdks_ask_for_it(client, server):
+    config = {"type": "custom", "item_schema": {"type": "object", "properties": {}}}
+    of = client.evals.create(data_source_config=config, testing_criteria=[CHECK])
+    content = [{"item": {"label": str(n)}} for n in range(3000)]
+    source = {
+        "type": "completions",
+        "model": "tiny",
+        "source": {"type": "file_content", "content": content},
+        "input_messages": {"type": "template", "template": [{"role": "user", "content": "Hi"}]},
+        "sampling_params": {"max_completion_tokens": 2},
+    }
+    for way in ("", "/cancel"):
+        run = client.evals.runs.create(of.id, data_source=source)
+        reply = httpx.post(f"{server.url}/v1/evals/{of.id}/runs/{run.id}{way}")
+        assert reply.json()["status"] == "canceled"
+    assert client.evals.delete(of.id).deleted
 
 
 def test_an_eval_counts_what_passed(client):

@@ -32,12 +32,17 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(
-    workspace: Workspace, *, bases: Sequence[str] = (), max_body_bytes: int = MAX_BODY_BYTES
+    workspace: Workspace,
+    *,
+    bases: Sequence[str] = (),
+    max_body_bytes: int = MAX_BODY_BYTES,
+    base64_results: bool = False,
 ) -> FastAPI:
     """The OpenAI-compatible app over a workspace, which holds the keys it accepts.
 
     Clients can call the starter, the workspace's fine-tuned models and aliases, the bases those were trained on,
-    and `bases` (hub ids or folders). Raises BaseNotFound where one of `bases` is not here.
+    and `bases` (hub ids or folders). With `base64_results` the content of a job's result file is base64, as
+    at OpenAI. Raises BaseNotFound where one of `bases` is not here.
     """
     decoder = Decoder()
     catalogue = Catalogue(workspace, bases)
@@ -61,7 +66,7 @@ def create_app(
     _add_chat(app, workspace, catalogue, decoder)
     app.include_router(stored.router(workspace))
     app.include_router(completions.router(workspace, catalogue, decoder))
-    app.include_router(files.router(workspace))
+    app.include_router(files.router(workspace, base64_results=base64_results))
     app.include_router(jobs.router(workspace, catalogue))
     app.include_router(graders.router(workspace, catalogue))
     app.include_router(responses.router(workspace, catalogue, decoder))

@@ -230,17 +230,18 @@ class _Meter:
     def __init__(self) -> None:
         self._read = 0
         self._written = 0
+        self._cached: list[int] = []
 
     def add(self, piece: Piece) -> None:
         if piece.usage is not None:
             self._read = piece.usage.prompt_tokens
             self._written += piece.usage.completion_tokens
+            self._cached.append(piece.cached_tokens)
 
     @property
     def usage(self) -> WireUsage:
-        return WireUsage(
-            prompt_tokens=self._read, completion_tokens=self._written, total_tokens=self._read + self._written
-        )
+        # Of several answers all but the first find the prompt that the first has just computed.
+        return WireUsage.of(self._read, self._written, min(self._cached, default=0))
 
 
 # ── streaming ─────────────────────────────────────────────────────────────────────────────────────────────────

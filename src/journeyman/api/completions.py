@@ -19,7 +19,7 @@ from journeyman.api.errors import envelope_of
 from journeyman.api.gate import project_of
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import AbandonedError, Decoder
-from journeyman.api.wire import MIN_LOGPROB
+from journeyman.api.wire import MIN_LOGPROB, WireUsage
 from journeyman.api.wire_completions import CompletionRequest, TextChoice, TextCompletion, TextLogprobs
 from journeyman.errors import JourneymanError
 from journeyman.records import Stop, Usage
@@ -138,20 +138,18 @@ class _Tally:
     def __init__(self, n: int) -> None:
         self._n = n
         self._read: dict[int, int] = {}
+        self._cached: dict[int, int] = {}
         self._written = 0
 
     def add(self, piece: Piece) -> None:
         if piece.usage is not None:
-            self._read[piece.index // self._n] = piece.usage.prompt_tokens
+            prompt = piece.index // self._n
+            self._read[prompt] = piece.usage.prompt_tokens
+            self._cached[prompt] = min(piece.cached_tokens, self._cached.get(prompt, piece.cached_tokens))
             self._written += piece.usage.completion_tokens
 
-    def shown(self) -> dict[str, int]:
-        read = sum(self._read.values())
-        return {
-            "prompt_tokens": read,
-            "completion_tokens": self._written,
-            "total_tokens": read + self._written,
-        }
+    def shown(self) -> WireUsage:
+        return WireUsage.of(sum(self._read.values()), self._written, sum(self._cached.values()))
 
 
 async def _collect(
@@ -200,7 +198,7 @@ async def _frames(
                 yield frame([choice], usage)
             tally.add(piece)
         if body.include_usage:
-            yield frame([], {"usage": tally.shown()})
+            yield frame([], {"usage": tally.shown().model_dump()})
         yield "data: [DONE]\n\n"
     except AbandonedError:
         return

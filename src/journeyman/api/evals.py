@@ -131,7 +131,9 @@ def _add_runs(routes: APIRouter, documents: Any, catalogue: Catalogue, runner: R
         """How a run stands."""
         return run_shown(found(request, eval_id, run_id))
 
+    # OpenAI's reference and its older SDKs post to the run itself, newer ones to /cancel.
     @routes.post(path + "/{run_id}")
+    @routes.post(path + "/{run_id}/cancel")
     def cancel_run(eval_id: str, run_id: str, request: Request) -> dict[str, Any]:
         """Stop a run after the item at hand."""
         run = found(request, eval_id, run_id)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from pydantic import ValidationError
@@ -31,16 +32,19 @@ if TYPE_CHECKING:
     from journeyman.storage.files import FileStore
     from journeyman.workspace import Workspace
 
+RESULTS = "fine-tune-results"
+"""The purpose of a job's result file: its metrics, which OpenAI encodes as base64."""
 
-def router(workspace: Workspace) -> APIRouter:
-    """The routes of files and uploads."""
+
+def router(workspace: Workspace, *, base64_results: bool = False) -> APIRouter:
+    """The routes of files and uploads. With `base64_results` the content of result files is sent as OpenAI sends it."""
     routes = APIRouter(prefix="/v1")
-    _add_files(routes, workspace)
+    _add_files(routes, workspace, base64_results)
     _add_uploads(routes, workspace)
     return routes
 
 
-def _add_files(routes: APIRouter, workspace: Workspace) -> None:
+def _add_files(routes: APIRouter, workspace: Workspace, base64_results: bool) -> None:
     def files(request: Request) -> FileStore:
         return workspace.files.of(project_of(request))
 
@@ -76,10 +80,14 @@ def _add_files(routes: APIRouter, workspace: Workspace) -> None:
         return FileDeleted(id=files(request).remove(file_id).id)
 
     @routes.get("/files/{file_id}/content", response_class=FileResponse)
-    def retrieve_file_content(file_id: str, request: Request) -> FileResponse:
+    def retrieve_file_content(file_id: str, request: Request) -> Response:
         """The file's bytes as they were sent."""
         store = files(request)
-        return FileResponse(store.path(store.get(file_id)), media_type="application/octet-stream")
+        file = store.get(file_id)
+        path = store.path(file)
+        if base64_results and file.body["purpose"] == RESULTS:
+            return Response(base64.b64encode(path.read_bytes()), media_type="application/octet-stream")
+        return FileResponse(path, media_type="application/octet-stream")
 
 
 async def _received(workspace: Workspace, request: Request, scratch: Path) -> Form:

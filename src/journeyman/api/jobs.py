@@ -20,6 +20,7 @@ from journeyman.api.wire_jobs import (
     EventList,
     JobError,
     JobList,
+    JobNames,
     PermissionDeleted,
     PermissionList,
     PermissionRequest,
@@ -29,7 +30,7 @@ from journeyman.api.wire_jobs import (
     WirePermission,
     wire_events,
 )
-from journeyman.errors import JobNotFound, ModelNotFound, ObjectNotFound
+from journeyman.errors import BaseNotFound, JobNotFound, ModelNotFound, ObjectNotFound
 from journeyman.jobs.tracker import insist_on_wandb
 from journeyman.storage.documents import DEFAULT_PROJECT, Document
 
@@ -267,7 +268,7 @@ def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project
             str(paths["training_file"]),
             base=model.source,
             wishes=body.wishes(),
-            suffix=body.suffix or "",
+            suffix=body.name_suffix(),
             validation=paths.get("validation_file"),
             despite_errors=True,
             every_row=True,
@@ -376,13 +377,27 @@ def _error(job: Job, details: Mapping[str, Any]) -> JobError | None:
     return JobError(code=str(job.error.get("code")), message=message, param=param)
 
 
+def _checkpoint_prefix(workspace: Workspace, job: Job) -> str | None:
+    """The names of a job's checkpoints without the step; None where the base, whose name is part of them, is gone."""
+    try:
+        return workspace.checkpoint_name(job, 0).removesuffix("0")
+    except BaseNotFound:
+        return None
+
+
 def _events(workspace: Workspace, job: Job) -> list[WireEvent]:
     """All of a job's events in OpenAI's words, newest first."""
     shown: list[WireEvent] = []
-    train_loss: float | None = None
-    steps: int | None = None
+    details = job.details or {}
+    names = JobNames(
+        job.id,
+        str(details.get("training_file") or job.source.rpartition("/")[2]),
+        details.get("validation_file"),
+        _checkpoint_prefix(workspace, job),
+    )
+    last_step: Mapping[str, Any] = {}
     for number, event in enumerate(workspace.history(job)):
         if event["type"] == "step":
-            train_loss, steps = event["train_loss"], event["steps"]
-        shown += wire_events(job.id, {"steps": steps, **event}, number, train_loss)
+            last_step = event
+        shown += wire_events(names, {"steps": last_step.get("steps"), **event}, number, last_step)
     return shown[::-1]

@@ -16,11 +16,11 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from journeyman.api import chat
-from journeyman.api.errors import envelope_of
+from journeyman.api.errors import RefusedError, envelope_of
 from journeyman.api.gate import project_of
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import AbandonedError, Decoder
-from journeyman.api.wire import ChatRequest
+from journeyman.api.wire import ChatRequest, wire_logprobs
 from journeyman.api.wire_responses import (
     CountRequest,
     InputTokens,
@@ -34,7 +34,7 @@ from journeyman.api.wire_responses import (
     shown,
     text_part,
 )
-from journeyman.errors import JourneymanError
+from journeyman.errors import JourneymanError, ObjectNotFound
 from journeyman.storage.documents import Documents, new_id
 
 if TYPE_CHECKING:
@@ -93,7 +93,14 @@ def router(workspace: Workspace, catalogue: Catalogue, decoder: Decoder) -> APIR
         items = workspace.documents.of(project_of(request)).get("response", response_id).body["input"]
         items = items if order == "asc" else items[::-1]
         ids = [item["id"] for item in items]
-        begin = ids.index(after) + 1 if after in ids else 0
+        if after is not None and after not in ids:
+            raise RefusedError(
+                400,
+                f"No object with the id '{after[:100]}' is in this list",
+                code="invalid_cursor",
+                where="after",
+            )
+        begin = 0 if after is None else ids.index(after) + 1
         data = items[begin : begin + limit]
         first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
         return ItemList(data=data, first_id=first, last_id=last, has_more=len(items) > begin + limit)
@@ -115,10 +122,18 @@ def _read(
 
 
 def _before(previous: str | None, documents: Documents) -> list[dict[str, Any]]:
-    """The messages of the responses that a request goes on from, oldest first. Raises ObjectNotFound."""
+    """The messages of the responses that a request goes on from, oldest first. Raises RefusedError in OpenAI's words."""
     turns: list[list[dict[str, Any]]] = []
     while previous is not None and len(turns) < MAX_TURNS:
-        kept = documents.get("response", previous).body
+        try:
+            kept = documents.get("response", previous).body
+        except ObjectNotFound:
+            raise RefusedError(
+                400,
+                f"Previous response with id '{previous[:100]}' not found.",
+                code="previous_response_not_found",
+                where="previous_response_id",
+            ) from None
         turns.append(chat_messages([*kept["input"], *kept["response"]["output"]]))
         previous = kept["response"]["previous_response_id"]
     return [message for turn in reversed(turns) for message in turn]
@@ -132,7 +147,8 @@ class _Answer:
     created_at: float = field(default_factory=time.time)
     text: str = ""
     calls: list[Mapping[str, Any]] = field(default_factory=list)
-    usage: tuple[int, int] = (0, 0)
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    usage: tuple[int, int, int] = (0, 0, 0)
     cut: bool = False
 
     @property
@@ -144,14 +160,22 @@ class _Answer:
         """Add what has come."""
         self.text += piece.text
         self.calls += piece.calls
+        self.logprobs += _logprobs(piece)
         if piece.usage is not None:
-            self.usage = (piece.usage.prompt_tokens, piece.usage.completion_tokens)
+            self.usage = (piece.usage.prompt_tokens, piece.usage.completion_tokens, piece.cached_tokens)
         self.cut = self.cut or piece.stop == "length"
 
     def output(self) -> list[dict[str, Any]]:
         """Its items: the text, where there is any or no call, and the calls."""
-        message = [message_item(f"msg_{self.key}", self.text)] if self.text or not self.calls else []
-        return message + [call_item(f"fc_{self.key}{i}", call) for i, call in enumerate(self.calls)]
+        calls = [call_item(f"fc_{self.key}{i}", call) for i, call in enumerate(self.calls)]
+        if calls and not self.text:
+            return calls
+        return [message_item(f"msg_{self.key}", self.text, logprobs=self.logprobs), *calls]
+
+
+def _logprobs(piece: Piece) -> list[dict[str, Any]]:
+    """What a piece tells of its tokens, in the form of chat completions, which is this API's too."""
+    return [token.model_dump() for token in wire_logprobs(piece.logprobs).content]
 
 
 async def _answer(
@@ -219,15 +243,16 @@ async def _frames(
                 yield event("response.output_item.added", output_index=0, item=item)
                 yield event("response.content_part.added", **text_at, part=text_part(""))
             if piece.text:
-                yield event("response.output_text.delta", **text_at, delta=piece.text, logprobs=[])
+                yield event("response.output_text.delta", **text_at, delta=piece.text, logprobs=_logprobs(piece))
         for index, item in enumerate(answer.output()):
             if item["type"] == "message":
                 if not answer.text:
                     started = message_item(item["id"], None, "in_progress")
                     yield event("response.output_item.added", output_index=0, item=started)
                     yield event("response.content_part.added", **text_at, part=text_part(""))
-                yield event("response.output_text.done", **text_at, text=answer.text, logprobs=[])
-                yield event("response.content_part.done", **text_at, part=text_part(answer.text))
+                yield event("response.output_text.done", **text_at, text=answer.text, logprobs=answer.logprobs)
+                part = text_part(answer.text, answer.logprobs)
+                yield event("response.content_part.done", **text_at, part=part)
             else:
                 started = {**item, "arguments": "", "status": "in_progress"}
                 at = {"item_id": item["id"], "output_index": index}

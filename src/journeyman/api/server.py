@@ -31,6 +31,7 @@ def serve(
     port: int = 8000,
     *,
     bases: Sequence[str] = (),
+    base64_results: bool = False,
     warm: str | None = None,
     drain_s: int = DRAIN_S,
     on_ready: Callable[[str], None] = lambda _url: None,
@@ -43,7 +44,9 @@ def serve(
     background, instead of at its first request. Raises JourneymanError where the address can't be used, and
     BaseNotFound where one of `bases` is not here.
     """
-    server, listening = prepare(workspace, host, port, bases=bases, drain_s=drain_s, on_stop=on_stop)
+    server, listening = prepare(
+        workspace, host, port, bases=bases, base64_results=base64_results, drain_s=drain_s, on_stop=on_stop
+    )
     if warm is not None:
         threading.Thread(target=_warm, args=(workspace, warm), name="warm", daemon=True).start()
     on_ready(f"{url_of(listening)}/v1")
@@ -73,6 +76,7 @@ def prepare(
     port: int,
     *,
     bases: Sequence[str] = (),
+    base64_results: bool = False,
     drain_s: int = DRAIN_S,
     on_stop: Callable[[], None] = lambda: None,
 ) -> tuple[uvicorn.Server, socket.socket]:
@@ -84,7 +88,7 @@ def prepare(
             fix="make one with `journeyman keys create`, set JOURNEYMAN_API_KEY, or use --host 127.0.0.1",
             code="key_needed",
         )
-    app = create_app(workspace, bases=bases)
+    app = create_app(workspace, bases=bases, base64_results=base64_results)
     listening = _listen(host, port)
     config = uvicorn.Config(
         app,

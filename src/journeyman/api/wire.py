@@ -269,6 +269,7 @@ MIN_LOGPROB = -9999.0
 
 NO_EFFECT = frozenset(
     {
+        "moderation",
         "prediction",
         "prompt_cache_key",
         "prompt_cache_options",
@@ -277,10 +278,11 @@ NO_EFFECT = frozenset(
         "safety_identifier",
         "service_tier",
         "user",
+        "verbosity",
     }
 )
-"""Accepted, and without effect on what the model answers: labels, caching and billing, speed hints, and the effort
-of a reasoning that these models do not have."""
+"""Accepted, and without effect on what the model answers: labels, caching and billing, speed hints, a second opinion
+beside the answer, and what only models with a dial for it heed: the effort of their reasoning, their verbosity."""
 
 
 def refuse_stray_stream_options(options: object, stream: bool | None) -> None:
@@ -337,11 +339,10 @@ class ChatRequest(_Strict):
     modalities: Annotated[Any, only(lambda v: v == ["text"], "Only text can be answered.")] = None
     audio: Annotated[Any, only(empty, "Only text can be answered.")] = None
     web_search_options: Annotated[Any, only(lambda v: False, "There is no search on this server.")] = None
-    moderation: Annotated[Any, only(empty, "There is no moderation on this server.")] = None
-    verbosity: Annotated[Any, only(lambda v: v == "medium", "Say in the messages how long to answer.")] = None
     store: bool | None = None
     metadata: Metadata | None = None
 
+    moderation: dict[str, Any] | None = None
     prediction: dict[str, Any] | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
@@ -350,6 +351,7 @@ class ChatRequest(_Strict):
     safety_identifier: str | None = None
     service_tier: str | None = None
     user: str | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
 
     def check(self) -> None:
         """Refuse fields that contradict each other. Raises RequestError."""
@@ -466,12 +468,41 @@ class ChatRequest(_Strict):
             raise RequestError(error.reason, where="messages", fix=error.fix, code="invalid_value") from None
 
 
+class PromptDetails(BaseModel):
+    """How many tokens of a prompt were computed for an earlier request already."""
+
+    cached_tokens: int
+    audio_tokens: Literal[0] = 0
+
+
+class CompletionDetails(BaseModel):
+    """Kinds of tokens that these models do not write; scripts read them without asking whether they are there."""
+
+    reasoning_tokens: Literal[0] = 0
+    audio_tokens: Literal[0] = 0
+    accepted_prediction_tokens: Literal[0] = 0
+    rejected_prediction_tokens: Literal[0] = 0
+
+
 class WireUsage(BaseModel):
     """Tokens read and written."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
+
+    @classmethod
+    def of(cls, read: int, written: int, cached: int) -> WireUsage:
+        """As OpenAI shows it; `cached` of the tokens read were known before."""
+        return cls(
+            prompt_tokens=read,
+            completion_tokens=written,
+            total_tokens=read + written,
+            prompt_tokens_details=PromptDetails(cached_tokens=cached),
+            completion_tokens_details=CompletionDetails(),
+        )
 
 
 class AnswerMessage(BaseModel):
@@ -635,6 +666,7 @@ class WireModel(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    shutdown_date: None = None
 
 
 class ModelList(BaseModel):

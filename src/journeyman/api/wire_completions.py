@@ -14,6 +14,7 @@ from journeyman.api.wire import (
     StopTexts,
     StreamOptions,
     TokenId,
+    WireUsage,
     empty,
     only,
     refuse_stray_stream_options,
@@ -110,4 +111,4 @@ class TextCompletion(BaseModel):
     created: int
     model: str
     choices: list[TextChoice]
-    usage: dict[str, int]
+    usage: WireUsage

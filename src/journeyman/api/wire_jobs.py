@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
@@ -96,7 +98,7 @@ class CreateJob(Strict):
     model: str = Field(min_length=1)
     training_file: str = Field(min_length=1)
     validation_file: str | None = None
-    suffix: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")] | None = None
+    suffix: Annotated[str, Field(min_length=1, max_length=64, pattern=r"[A-Za-z0-9]")] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     metadata: Metadata | None = None
     integrations: list[Integration] | None = None
@@ -112,6 +114,10 @@ class CreateJob(Strict):
                 "value_error", "Send the hyperparameters of this method inside of it, not at the top"
             )
         return self
+
+    def name_suffix(self) -> str:
+        """The suffix as it can stand in a model's id; what can't, a space for example, is a hyphen there."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.suffix or "").strip("-")
 
     def hyper(self) -> Hyperparameters:
         """The hyperparameters, from the method or from the older place at the top."""
@@ -273,11 +279,27 @@ class PermissionDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
+@dataclass(frozen=True, slots=True)
+class JobNames:
+    """What the events of a job call it by: its id, its files' ids, and its checkpoints as models, but for the step's number."""
+
+    job: str
+    training_file: str
+    validation_file: str | None
+    checkpoint: str | None
+
+    @property
+    def files(self) -> str:
+        """Its files in OpenAI's words."""
+        more = f" and validation file: {self.validation_file}" if self.validation_file else ""
+        return f"training file: {self.training_file}{more}"
+
+
 def wire_events(
-    job_id: str, event: Mapping[str, Any], number: int, train_loss: float | None
+    names: JobNames, event: Mapping[str, Any], number: int, last_step: Mapping[str, Any]
 ) -> list[WireEvent]:
-    """What one event of ours is in OpenAI's words; none where a client has no use for it."""
-    key = f"ftevent-{job_id.removeprefix('ftjob-')}{number:08d}"
+    """What one event of ours is in OpenAI's words; none where a client has no use for it. `last_step` is the step before it."""
+    key = f"ftevent-{names.job.removeprefix('ftjob-')}{number:08d}"
     at = int(event["at"])
     kind = event["type"]
     if kind == "step":
@@ -290,10 +312,16 @@ def wire_events(
         message = f"Step {event['step']}/{event['steps']}: training loss={_shown(event['train_loss'])}"
         return [WireEvent(id=key, created_at=at, message=message, type="metrics", data=data)]
     if kind == "validation":
-        return [_validation(key, at, event, train_loss)]
-    if kind == "registered":
-        # One event of ours, two of OpenAI's.
-        messages = (f"New fine-tuned model created: {event['model']}", "The job has successfully completed")
+        return [_validation(key, at, event, last_step)]
+    # One event of ours, two of OpenAI's.
+    messages = {
+        "data": (f"Validating {names.files}", "Files validated, moving job to queued state"),
+        "registered": (
+            f"New fine-tuned model created: {event.get('model')}",
+            "The job has successfully completed",
+        ),
+    }.get(kind)
+    if messages is not None:
         return [WireEvent(id=f"{key}{i}", created_at=at, message=text) for i, text in enumerate(messages)]
     if kind == "failed":
         error = event.get("error") or {}
@@ -301,11 +329,11 @@ def wire_events(
             WireEvent(id=key, created_at=at, level="error", message=f"The job failed: {error.get('message')}")
         ]
     text = {
-        "created": f"Created fine-tuning job: {job_id}",
-        "data": "Files validated, moving job to queued state",
+        "created": f"Created fine-tuning job: {names.job}",
         "continued": f"Continuing from {event.get('model')}",
         "planned": "Fine-tuning job started",
-        "checkpoint": f"Checkpoint created at step {event.get('step')}",
+        "checkpoint": f"Checkpoint created at step {event.get('step')}"
+        + (f" with Snapshot ID: {names.checkpoint}{event.get('step')}" if names.checkpoint else ""),
         "resumed": f"The job goes on from its checkpoint at step {event.get('step')}",
         "paused": "The job is paused",
         "queued": "The job is in the queue again",
@@ -319,18 +347,20 @@ def wire_events(
     return []
 
 
-def _validation(key: str, at: int, event: Mapping[str, Any], train_loss: float | None) -> WireEvent:
+def _validation(key: str, at: int, event: Mapping[str, Any], last_step: Mapping[str, Any]) -> WireEvent:
     full = "full_" if event.get("full") else ""
+    train_loss = last_step.get("train_loss")
     data = {
         "step": event["step"],
-        "train_loss": train_loss,
+        "train_loss": _number(train_loss),
         "total_steps": event.get("steps"),
+        "train_mean_token_accuracy": _number(last_step.get("train_mean_token_accuracy")),
         f"{full}valid_loss": _number(event["valid_loss"]),
         f"{full}valid_mean_token_accuracy": _number(event["valid_mean_token_accuracy"]),
     }
     words = "full validation loss" if full else "validation loss"
     message = (
-        f"Step {event['step']}: training loss={_shown(train_loss)}, {words}={_shown(event['valid_loss'])}"
+        f"Step {event['step']}/{event.get('steps')}: training loss={_shown(train_loss)}, {words}={_shown(event['valid_loss'])}"
     )
     return WireEvent(id=key, created_at=at, message=message, type="metrics", data=data)
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 from journeyman.api.strict import Metadata, Strict
 from journeyman.errors import RequestError
 
-NOT_HERE = ("background", "conversation", "prompt", "max_tool_calls")
+LOGPROBS = "message.output_text.logprobs"
+"""What `include` names for the log-probabilities of the answer's text."""
 
 
 class ResponseRequest(Strict):
@@ -39,6 +40,9 @@ class ResponseRequest(Strict):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: str | None = None
+    moderation: dict[str, Any] | None = None
     service_tier: str | None = None
     background: bool | None = None
     conversation: Any = None
@@ -70,9 +74,16 @@ class ResponseRequest(Strict):
             "tool_choice": _nested_choice(self.tool_choice),
             "parallel_tool_calls": self.parallel_tool_calls,
             "response_format": nested_format(self.text),
+            "logprobs": self.wants_logprobs or None,
+            "top_logprobs": self.top_logprobs,
             "stream": self.stream,
         }
         return {name: value for name, value in body.items() if value is not None}
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether the answer's text comes with log-probabilities: by name, or because the likeliest tokens are asked for."""
+        return LOGPROBS in (self.include or ()) or self.top_logprobs is not None
 
     def items(self) -> list[dict[str, Any]]:
         """The input as a list of items."""
@@ -203,15 +214,17 @@ class InputTokens(BaseModel):
     input_tokens: int
 
 
-def message_item(item_id: str, text: str | None, status: str = "completed") -> dict[str, Any]:
+def message_item(
+    item_id: str, text: str | None, status: str = "completed", logprobs: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """The answer's text as an item; None where none has come yet."""
-    content = [] if text is None else [text_part(text)]
+    content = [] if text is None else [text_part(text, logprobs)]
     return {"type": "message", "id": item_id, "status": status, "role": "assistant", "content": content}
 
 
-def text_part(text: str) -> dict[str, Any]:
+def text_part(text: str, logprobs: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """A piece of content."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
 
 
 def call_item(item_id: str, call: Mapping[str, Any], status: str = "completed") -> dict[str, Any]:
@@ -230,7 +243,7 @@ def call_item(item_id: str, call: Mapping[str, Any], status: str = "completed") 
 
 def shown(
     body: ResponseRequest, response_id: str, model: str, created_at: float, *, status: str, output: list[dict[str, Any]],
-    usage: tuple[int, int] | None = None, completed_at: float | None = None, error: Mapping[str, Any] | None = None,
+    usage: tuple[int, int, int] | None = None, completed_at: float | None = None, error: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """A response object, in any state."""
     return {
@@ -273,10 +286,10 @@ def _flat(tool: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _usage(read: int, written: int) -> dict[str, Any]:
+def _usage(read: int, written: int, cached: int) -> dict[str, Any]:
     return {
         "input_tokens": read,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
         "output_tokens": written,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": read + written,

@@ -26,6 +26,9 @@ def serve(
         list[str] | None,
         typer.Option("--base", metavar="[NAME=]BASE", help="A hub id or model folder to call and to fine-tune, besides the starter; NAME is what scripts call it. Can be repeated."),
     ] = None,
+    base64_results: Annotated[
+        bool, typer.Option("--base64-results", help="Send a job's result file as base64, for scripts that decode what OpenAI sends.")
+    ] = False,
     engine: Annotated[
         str, typer.Option("--engine", metavar="own|vllm", help="What answers: our own engine, or vLLM where it is installed. Ids stay the same.")
     ] = "own",
@@ -54,7 +57,10 @@ def serve(
     logs.begin(workspace.settings.log_format)
     signal.signal(signal.SIGTERM, _interrupt)
     with workspace.workers(workers) as pool:
-        server.serve(workspace, host=host, port=port, bases=base or (), drain_s=drain, on_ready=ready, on_stop=pool.stop)
+        server.serve(
+            workspace, host=host, port=port, bases=base or (), base64_results=base64_results, drain_s=drain,
+            on_ready=ready, on_stop=pool.stop,
+        )  # fmt: skip
 
 
 def _vllm_arguments(engine: str, text: str) -> dict[str, Any] | None:

@@ -255,6 +255,8 @@ class Loop:
         row.holding = holding
         row.computed = len(holding.blocks) * BLOCK_TOKENS
         self.load.cached_tokens += row.computed
+        if row.cached_tokens is None:  # one that had to make room finds its own tokens again, which nobody saved it
+            row.cached_tokens = row.computed
         return holding
 
     def _chunks(self, room: int) -> Iterator[Segment]:

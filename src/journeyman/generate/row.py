@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,7 +32,8 @@ class Piece:
 
     `calls` are tool calls in OpenAI's form, where they were asked for; the engine itself writes text only.
     `logprobs` are those of the tokens that `text` ends, where they were asked for, and `ended` that of the token by which
-    the answer ended, which is no part of its text.
+    the answer ended, which is no part of its text. `cached_tokens`, on the last piece, are those of the prompt that had
+    been computed for an earlier request: they hang on what came before, so that equal answers may differ in them.
     """
 
     index: int
@@ -42,6 +43,7 @@ class Piece:
     calls: tuple[Mapping[str, Any], ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     ended: TokenLogprob | None = None
+    cached_tokens: int = field(default=0, compare=False)
 
 
 Sink = Callable[[Piece | BaseException], None]
@@ -73,6 +75,7 @@ class Row:
         self.generator = make_generator(request.sampling)
         self.ids = list(request.prompt_ids)
         self.computed = 0
+        self.cached_tokens: int | None = None
         self.holding: Holding | None = None
         self.cache: Any = None
         self.deadline = 0
@@ -148,4 +151,6 @@ class Row:
         """The last piece; of an answer that a stop text has `cut`, the tokens beyond it are not told."""
         self.done = True
         usage = Usage(self._prompt_tokens, len(self.ids) - self._prompt_tokens)
-        return Piece(self.index, text, stop, usage, logprobs=self._shown(text, end=not cut))
+        return Piece(
+            self.index, text, stop, usage, logprobs=self._shown(text, end=not cut), cached_tokens=self.cached_tokens or 0
+        )

@@ -92,7 +92,7 @@ def _metric(fields: Fields) -> str:
 def _multi(fields: Fields, judge: Judge) -> Measure:
     """OpenAI's multi: a formula over the values of its graders; `pass_threshold` is ours."""
     graders: dict[str, Grader] = {}
-    objects = fields.mapping("graders")
+    objects = _by_key(fields)
     if fields.has("graders") and not objects:
         fields.problem(
             "graders", "is empty", 'give graders by the key they have in the formula: {"a": {...}}'
@@ -124,6 +124,22 @@ def _multi(fields: Fields, judge: Judge) -> Measure:
             raise NotMeasurableError(str(error)) from error
 
     return measure
+
+
+def _by_key(fields: Fields) -> Mapping[str, Any]:
+    """The graders of a multi by the key they have in its formula.
+
+    OpenAI's guide writes them so; its reference shows a list, and its SDK a single grader. Then it is their names.
+    """
+    given = fields.raw("graders")
+    if isinstance(given, Mapping) and isinstance(given.get("type"), str):
+        given = [given]
+    if not isinstance(given, list):
+        return fields.mapping("graders")
+    names = [str(value.get("name")) if isinstance(value, Mapping) else str(n) for n, value in enumerate(given)]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        fields.problem("graders", f"{names.count(name)} of them are called {name!r}", "give each its own name")
+    return dict(zip(names, given, strict=True))
 
 
 def _builders(judge: Judge) -> dict[str, Callable[[Fields], Measure]]:
