@@ -231,8 +231,8 @@ def _saving(workspace: Workspace, version: Version, task: Task, rows: Sequence[E
         return None
     chat = workspace.served(version.id).engine.chat
     prompt = Prompt(task.instructions)
-    long = sum(len(chat.prompt_ids(prompt.ask(row.prompt).messages)) for row in rows)
-    bare = sum(len(chat.prompt_ids(row.prompt)) for row in rows)
+    long = sum(len(chat.prompt_ids(prompt.ask(row.prompt).messages, row.tools)) for row in rows)
+    bare = sum(len(chat.prompt_ids(row.prompt, row.tools)) for row in rows)
     return Saving(long / len(rows), bare / len(rows), price)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -133,6 +135,19 @@ class Answer:
     stop: Stop
     usage: Usage
     latency_s: float | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+
+
+def as_written(text: str, tool_calls: Sequence[Mapping[str, Any]]) -> str:
+    """An answer as one text: what is said, and each call on a line of its own. Ids, and the order of arguments, say nothing."""
+    return "\n".join([*([text] if text or not tool_calls else []), *map(_call_as_written, tool_calls)])
+
+
+def _call_as_written(call: Mapping[str, Any]) -> str:
+    name, arguments = call["function"]["name"], call["function"]["arguments"]
+    with suppress(ValueError):
+        arguments = json.loads(arguments)
+    return json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False, sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)

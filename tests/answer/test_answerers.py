@@ -59,10 +59,10 @@ def test_no_instructions_leave_the_conversation_as_it_is():
 
 def test_what_finds_no_room_is_counted_the_least_important_first_and_instructions_stay():
     shots = [example(f"q{n}", f"a{n}", n) for n in range(1, 5)]
-    asked = Prompt("Rules.", shots=lambda _: shots, fits=lambda messages: len(messages) <= 6).ask(
+    asked = Prompt("Rules.", shots=lambda _: shots, fits=lambda messages, _tools: len(messages) <= 6).ask(
         user("hello")
     )
     assert (asked.shots, asked.left_out) == (("train:1", "train:2"), 2)
-    nothing_fits = Prompt("Rules.", shots=lambda _: shots, fits=lambda _: False).ask(user("hello"))
+    nothing_fits = Prompt("Rules.", shots=lambda _: shots, fits=lambda _messages, _tools: False).ask(user("hello"))
     assert [m.content for m in nothing_fits.messages] == ["Rules.", "hello"]
     assert nothing_fits.left_out == 4

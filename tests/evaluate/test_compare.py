@@ -31,7 +31,7 @@ class Counting(Echo):
         super().__init__()
         self.requests = 0
 
-    def answers(self, conversations, sampling):
+    def answers(self, conversations, sampling, tools=()):
         if any(len(c[-1].content) > 10 for c in conversations):
             raise RequestError("too long")
         self.requests += len(conversations)
@@ -87,7 +87,7 @@ def test_rows_that_do_not_fit_are_named_and_are_no_zeros(tmp_path):
 
 
 def test_shots_without_room_are_said_with_their_rows(tmp_path):
-    prompt = Prompt(shots=lambda _: rows(("q", "r"), ("s", "t")), fits=lambda messages: len(messages) <= 3)
+    prompt = Prompt(shots=lambda _: rows(("q", "r"), ("s", "t")), fits=lambda messages, _tools: len(messages) <= 3)
     c = contender("few_shot", Echo(), prompt)
     (line,), _ = table([(c, answer_rows(c, rows(("a", "a")), [], tmp_path, max_tokens=8))], "few_shot")
     assert "1.0 are left out on average (first: held-out.jsonl:1)" in line.notes[0]

@@ -25,7 +25,7 @@ def examples(*pairs):
 class ShortSighted(Echo):
     """Refuses what is longer than ten characters, as an engine refuses what does not fit its context."""
 
-    def answers(self, conversations, sampling):
+    def answers(self, conversations, sampling, tools=()):
         if any(len(c[-1].content) > 10 for c in conversations):
             raise RequestError("too long")
         return super().answers(conversations, sampling)
@@ -45,7 +45,7 @@ def test_scores_are_rows_in_the_order_of_the_examples():
 
 def test_answers_are_greedy_and_of_the_asked_length():
     class Recording(Echo):
-        def answers(self, conversations, sampling):
+        def answers(self, conversations, sampling, tools=()):
             assert (sampling.max_tokens, sampling.temperature) == (7, 0.0)
             return super().answers(conversations, sampling)
 

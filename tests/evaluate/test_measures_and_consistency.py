@@ -106,7 +106,7 @@ def test_a_model_that_always_passes_is_steady_and_reliable_one_that_always_fails
 class CaseSensitive(Echo):
     """Passes unless the input is all lower case; and draws of an odd seed fail."""
 
-    def answers(self, conversations, sampling):
+    def answers(self, conversations, sampling, tools=()):
         def text(conversation):
             said = conversation[-1].content
             odd = sampling.temperature > 0 and sampling.seed % 2

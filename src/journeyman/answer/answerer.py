@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from journeyman.records import Answer, Message, Usage
 
 if TYPE_CHECKING:
     from journeyman.generate.sampling import Sampling  # it imports torch; only its type is needed here
+
+
+Tools = Sequence[Mapping[str, Any]]
+"""The functions that an answer may call, in OpenAI's form."""
 
 
 class Answerer(Protocol):
@@ -18,8 +22,10 @@ class Answerer(Protocol):
     def name(self) -> str:
         """What tables and reports call it."""
 
-    def answers(self, conversations: Sequence[Sequence[Message]], sampling: Sampling) -> list[Answer]:
-        """One answer a conversation, in the same order.
+    def answers(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling, tools: Sequence[Tools] = ()
+    ) -> list[Answer]:
+        """One answer a conversation, in the same order; `tools` are each conversation's own, or () where none has any.
 
         Raises RequestError where a conversation can't be answered as asked (it does not fit the context).
         """
@@ -33,7 +39,9 @@ class Scripted:
         self.asked: list[tuple[Message, ...]] = []
         self._texts = list(texts)
 
-    def answers(self, conversations: Sequence[Sequence[Message]], sampling: Sampling) -> list[Answer]:
+    def answers(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling, tools: Sequence[Tools] = ()
+    ) -> list[Answer]:
         """The next texts of the script."""
         start = len(self.asked)
         texts = self._texts[start : start + len(conversations)]
@@ -49,7 +57,9 @@ class Echo:
     def __init__(self, name: str = "echo") -> None:
         self.name = name
 
-    def answers(self, conversations: Sequence[Sequence[Message]], sampling: Sampling) -> list[Answer]:
+    def answers(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling, tools: Sequence[Tools] = ()
+    ) -> list[Answer]:
         """What the user said last; nothing where no user has spoken."""
         return [
             _answer(c, next((m.content for m in reversed(c) if m.role == "user"), "")) for c in conversations

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
 
+from journeyman.answer.answerer import Tools
 from journeyman.answer.retrieve import asked_text
 from journeyman.errors import RequestError
 from journeyman.generate.engine import Engine
@@ -50,7 +51,9 @@ class TfidfClassifier:
             _labels(validation),
         )
 
-    def answers(self, conversations: Sequence[Sequence[Message]], sampling: Sampling) -> list[Answer]:
+    def answers(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling, tools: Sequence[Tools] = ()
+    ) -> list[Answer]:
         """A label a conversation. No language model is asked: no token is read or written."""
         labels = self._model.predict([asked_text(c) for c in conversations])
         return [Answer(str(label), "end", Usage(0, 0)) for label in labels]
@@ -73,7 +76,9 @@ class HeadClassifier:
             _labels(validation),
         )
 
-    def answers(self, conversations: Sequence[Sequence[Message]], sampling: Sampling) -> list[Answer]:
+    def answers(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling, tools: Sequence[Tools] = ()
+    ) -> list[Answer]:
         """A label a conversation; its tokens are read, and none is written."""
         read = [len(self._ids(c)) for c in conversations]
         labels = self._model.predict(self._states(conversations))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from journeyman.answer.answerer import Answerer
+from journeyman.answer.answerer import Answerer, Tools
 from journeyman.records import Answer, Example, Message
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Conversation = Sequence[Message]
 Shots = Callable[[Conversation], Sequence[Example]]
 Passages = Callable[[Conversation], Sequence["Passage"]]
-Fits = Callable[[Conversation], bool]
+Fits = Callable[[Conversation, Tools], bool]
 
 NOTES = "Notes that may help with this message. Use what applies, and do not go beyond it."
 """What stands before retrieved passages, in the system message."""
@@ -48,15 +48,15 @@ class Prompt:
     instructions: str = ""
     shots: Shots = lambda _: ()
     passages: Passages = lambda _: ()
-    fits: Fits = lambda _: True
+    fits: Fits = lambda _messages, _tools: True
 
-    def ask(self, conversation: Conversation) -> Asked:
-        """The conversation as it is sent."""
+    def ask(self, conversation: Conversation, tools: Tools = ()) -> Asked:
+        """The conversation as it is sent, where these tools are offered with it."""
         shots, passages = list(self.shots(conversation)), list(self.passages(conversation))
         left_out = 0
         while True:
             messages = self._messages(conversation, shots, passages)
-            if not (shots or passages) or self.fits(messages):
+            if not (shots or passages) or self.fits(messages, tools):
                 return Asked(
                     messages, tuple(str(s.place) for s in shots), tuple(p.place for p in passages), left_out
                 )
@@ -83,9 +83,13 @@ class Prompted:
         self.prompt = prompt
         self._answerer = answerer
 
-    def answers(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Answer]:
+    def answers(
+        self, conversations: Sequence[Conversation], sampling: Sampling, tools: Sequence[Tools] = ()
+    ) -> list[Answer]:
         """One answer a conversation, each asked through the prompt."""
-        return self._answerer.answers([self.prompt.ask(c).messages for c in conversations], sampling)
+        offered = tools or [()] * len(conversations)
+        asked = [self.prompt.ask(c, some).messages for c, some in zip(conversations, offered, strict=True)]
+        return self._answerer.answers(asked, sampling, tools)
 
 
 def _is_system(message: Message) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from journeyman.answer.answerer import Tools
 from journeyman.errors import JourneymanError, RequestError
 from journeyman.records import Answer, Message, Stop, Usage
 
@@ -52,17 +53,22 @@ class RemoteModel:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(timeout=timeout_s, headers=headers, transport=transport)
 
-    def answers(self, conversations: Sequence[Sequence[Message]], sampling: Sampling) -> list[Answer]:
+    def answers(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling, tools: Sequence[Tools] = ()
+    ) -> list[Answer]:
         """One answer a conversation, with the usage that the server counts."""
-        return [self._answer(conversation, sampling) for conversation in conversations]
+        offered = tools or [()] * len(conversations)
+        return [self._answer(c, sampling, some) for c, some in zip(conversations, offered, strict=True)]
 
-    def _answer(self, conversation: Sequence[Message], sampling: Sampling) -> Answer:
+    def _answer(self, conversation: Sequence[Message], sampling: Sampling, tools: Tools) -> Answer:
         body: dict[str, Any] = {
             "model": self.name,
             "messages": [_sent(message) for message in conversation],
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
         }
+        if tools:
+            body["tools"] = [dict(tool) for tool in tools]
         if sampling.top_p < 1:
             body["top_p"] = sampling.top_p
         if sampling.seed is not None:
@@ -107,6 +113,7 @@ class RemoteModel:
             value = response.json()
             choice, usage = value["choices"][0], value["usage"]
             text = choice["message"]["content"] or ""
+            calls = tuple(_call(call) for call in choice["message"].get("tool_calls") or ())
             counts = Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"]))
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise self._failed(
@@ -114,7 +121,7 @@ class RemoteModel:
                 "give the URL of an OpenAI-compatible server, up to and with its /v1",
             ) from error
         stop: Stop = "length" if choice.get("finish_reason") == "length" else "end"
-        return Answer(text, stop, counts, took_s)
+        return Answer(text, stop, counts, took_s, calls)
 
     def _failed(self, problem: str, fix: str) -> JourneymanError:
         return JourneymanError(
@@ -125,6 +132,11 @@ class RemoteModel:
 def _sent(message: Message) -> dict[str, Any]:
     """A message as the API takes it; training weights are ours."""
     return {key: value for key, value in message.as_dict().items() if key != "weight"}
+
+
+def _call(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    function = {key: str(value["function"][key]) for key in ("name", "arguments")}
+    return {"id": str(value.get("id", "")), "type": "function", "function": function}
 
 
 def _problem(response: httpx.Response) -> str:

@@ -10,12 +10,12 @@ import json
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from journeyman.answer.answerer import Answerer
+from journeyman.answer.answerer import Answerer, Tools
 from journeyman.answer.prompt import Asked, Prompt
 from journeyman.errors import RequestError
 from journeyman.evaluate.contenders import Recipe
@@ -73,11 +73,13 @@ class Entry:
     prompt_tokens: int
     completion_tokens: int
     latency_s: float | None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def answer(self) -> Answer:
         """The answer itself."""
-        return Answer(self.text, self.stop, Usage(self.prompt_tokens, self.completion_tokens), self.latency_s)
+        usage = Usage(self.prompt_tokens, self.completion_tokens)
+        return Answer(self.text, self.stop, usage, self.latency_s, self.tool_calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +144,15 @@ def answer_rows(
     """
     sampling = Sampling(max_tokens=max_tokens)
     kept = _Kept(folder / f"{_file_name(contender.recipe.name)}.jsonl")
-    asked = [contender.prompt.ask(example.prompt) for example in examples]
-    keys = [_key(contender.identity, a.messages, max_tokens) for a in asked]
+    tools = [example.tools for example in examples]
+    asked = [contender.prompt.ask(example.prompt, example.tools) for example in examples]
+    keys = [_key(contender.identity, a.messages, max_tokens, some) for a, some in zip(asked, tools, strict=True)]
     errors: dict[int, RequestError] = {}
     open_rows = [i for i, key in enumerate(keys) if key not in kept]
     on_progress(len(examples) - len(open_rows), len(examples))
     for start in range(0, len(open_rows), BATCH):
         part = open_rows[start : start + BATCH]
-        answers = answer_each(contender.answerer, [asked[i].messages for i in part], sampling)
+        answers = answer_each(contender.answerer, [asked[i].messages for i in part], sampling, [tools[i] for i in part])
         entries = []
         for i, answer in zip(part, answers, strict=True):
             if isinstance(answer, RequestError):
@@ -165,7 +168,7 @@ def answer_rows(
     if contender.alone:
         alone = [kept[k].latency_s for k in keys if k in kept]
     elif time_alone:
-        alone = list(_timed(contender, keys, asked, sampling, errors, folder))
+        alone = list(_timed(contender, keys, asked, tools, sampling, errors, folder))
     else:
         alone = []
     return Answered(tuple(rows), tuple(asked), tuple(s for s in alone if s is not None))
@@ -260,6 +263,7 @@ def _timed(
     contender: Contender,
     keys: Sequence[str],
     asked: Sequence[Asked],
+    tools: Sequence[Tools],
     sampling: Sampling,
     errors: dict[int, RequestError],
     folder: Path,
@@ -271,7 +275,7 @@ def _timed(
     for i in chosen:
         if keys[i] not in known:
             started_s = time.perf_counter()
-            contender.answerer.answers([asked[i].messages], sampling)
+            contender.answerer.answers([asked[i].messages], sampling, [tools[i]] if tools[i] else ())
             known[keys[i]] = time.perf_counter() - started_s
     write_jsonl(path, ({"key": key, "latency_s": latency_s} for key, latency_s in known.items()))
     return [known[keys[i]] for i in chosen]
@@ -284,7 +288,9 @@ class _Kept:
         self._path = path
         rows = list(read_jsonl(path)) if path.is_file() else []
         self._entries = {
-            row["key"]: Entry(**{**row, "shots": tuple(row["shots"]), "passages": tuple(row["passages"])})
+            row["key"]: Entry(
+                **{**row, "shots": tuple(row["shots"]), "passages": tuple(row["passages"]), "tool_calls": tuple(row.get("tool_calls", ()))}
+            )
             for row in rows
         }
         write_jsonl(path, rows)  # a line that a crash cut off must not be continued
@@ -313,11 +319,12 @@ def _entry(key: str, example: Example, asked: Asked, answer: Answer) -> Entry:
         prompt_tokens=answer.usage.prompt_tokens,
         completion_tokens=answer.usage.completion_tokens,
         latency_s=answer.latency_s,
+        tool_calls=answer.tool_calls,
     )
 
 
-def _key(identity: str, messages: Sequence[Message], max_tokens: int) -> str:
-    value = [identity, max_tokens, [message.as_dict() for message in messages]]
+def _key(identity: str, messages: Sequence[Message], max_tokens: int, tools: Tools) -> str:
+    value = [identity, max_tokens, [message.as_dict() for message in messages], *([list(tools)] if tools else [])]
     return hash_bytes(json.dumps(value, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass"))[:32]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from journeyman.answer.answerer import Answerer
 from journeyman.answer.classify import HeadClassifier, TfidfClassifier
 from journeyman.answer.local import LocalModel
-from journeyman.answer.prompt import Conversation, Prompt, Shots
+from journeyman.answer.prompt import Fits, Prompt, Shots
 from journeyman.answer.remote import RemoteModel
 from journeyman.answer.retrieve import Documents, Examples, Index, asked_text
 from journeyman.answer.vectors import Embedder
@@ -53,10 +53,10 @@ class Model:
         """The model as an answerer."""
         return LocalModel(self.engine, self.adapter, self.name)
 
-    def fits(self, max_tokens: int) -> Callable[[Conversation], bool]:
+    def fits(self, max_tokens: int) -> Fits:
         """Whether a conversation leaves room for an answer of `max_tokens`."""
         room = self.engine.context_tokens - max_tokens
-        return lambda messages: len(self.engine.chat.prompt_ids(messages)) <= room
+        return lambda messages, tools: len(self.engine.chat.prompt_ids(messages, tools)) <= room
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ class _Maker:
         if recipe.who == "remote":
             remote = self._remotes[recipe.model]
             # how a remote model cuts text into tokens is not known here: what is too long, its server refuses
-            prompt = self._prompt(recipe, lambda _: True)
+            prompt = self._prompt(recipe, lambda _messages, _tools: True)
             where = str(getattr(remote, "url", ""))
             identity = self._identity(recipe, f"{where} {remote.name}")
             return Contender(recipe, remote, prompt, identity, remote.name, alone=True, notes=self._notes(recipe))
@@ -312,7 +312,7 @@ class _Maker:
         asked = [asked_text(example.prompt) for example in (*examples, *setting.rows)]
         return setting.embedder.notes([*(passage.text for passage in passages), *asked])
 
-    def _prompt(self, recipe: Recipe, fits: Callable[[Conversation], bool]) -> Prompt:
+    def _prompt(self, recipe: Recipe, fits: Fits) -> Prompt:
         setting, documents = self._setting, self._documents
         nothing: Shots = lambda _: ()  # noqa: E731
         shots = {
@@ -340,7 +340,7 @@ class _Maker:
             identity = f"head {setting.base.identity}"
         return Contender(recipe, answerer, Prompt(), f"{identity} {trained}", recipe.name)
 
-    def _searched(self, recipe: Recipe, model: Model, fits: Callable[[Conversation], bool]) -> Contender:
+    def _searched(self, recipe: Recipe, model: Model, fits: Fits) -> Contender:
         setting = self._setting
         rows = first_rows(setting.validation, VALIDATION_ROWS, setting.seed)
 

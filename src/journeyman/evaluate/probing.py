@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from journeyman.answer.answerer import Tools
+from journeyman.answer.local import read_calls
 from journeyman.errors import DataError, JourneymanError
 from journeyman.files import read_jsonl
 from journeyman.generate.engine import Engine, Request
@@ -23,7 +25,7 @@ from journeyman.generate.sampling import Sampling
 from journeyman.grade.grade import grade_all
 from journeyman.grade.parse import parse
 from journeyman.grade.score import Grader, Item, Sample, item_of
-from journeyman.records import ROLES, Example, Message, Place, messages_from_dicts
+from journeyman.records import ROLES, Example, Message, Place, as_written, messages_from_dicts
 from journeyman.text.encode import Encoded
 from journeyman.text.template import ChatFormat
 
@@ -47,6 +49,7 @@ class Probe:
     skill: str
     place: Place
     messages: tuple[Message, ...] = ()
+    tools: Tools = ()
     context: str = ""
     right: str = ""
     wrong: tuple[str, ...] = ()
@@ -102,7 +105,7 @@ def own_probes(files: Sequence[Path]) -> list[Probe]:
 def task_probes(task: str, examples: Sequence[Example], graders: Sequence[Grader], max_tokens: int) -> list[Probe]:
     """Another task's held-out rows as a skill: every row a reply, graded as the task grades it."""
     return [
-        Probe(f"task {task}", e.place, e.prompt, graders=tuple(graders), max_tokens=max_tokens, item=item_of(e))
+        Probe(f"task {task}", e.place, e.prompt, e.tools, graders=tuple(graders), max_tokens=max_tokens, item=item_of(e))
         for e in examples
     ]
 
@@ -248,7 +251,7 @@ def _row(given: Sequence[int], learned: Sequence[int]) -> Encoded:
 
 
 def _reply(engine: Engine, adapter: str | None, probes: Sequence[Probe]) -> list[Probed]:
-    prompts = [tuple(engine.chat.prompt_ids(p.messages)) for p in probes]
+    prompts = [tuple(engine.chat.prompt_ids(p.messages, p.tools)) for p in probes]
     fits = [len(ids) < engine.context_tokens for ids in prompts]
     asked = [
         Request(ids, adapter, Sampling(max_tokens=p.max_tokens))
@@ -261,6 +264,7 @@ def _reply(engine: Engine, adapter: str | None, probes: Sequence[Probe]) -> list
         if not fit:
             out.append(Probed(None, "does not fit the context"))
             continue
-        text = next(answers).text.strip()
-        out.append(Probed(grade_all(p.graders, Sample(text), p.item).passed, text))
+        answer = read_calls(next(answers), p.tools, engine.chat)
+        text, calls = answer.text.strip(), answer.tool_calls
+        out.append(Probed(grade_all(p.graders, Sample(text, calls), p.item).passed, as_written(text, calls)))
     return out

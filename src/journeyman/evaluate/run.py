@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from journeyman.answer.answerer import Answerer
+from journeyman.answer.answerer import Answerer, Tools
 from journeyman.errors import DataError, RequestError
 from journeyman.evaluate.statistics import Missing, Proportion, proportion
 from journeyman.files import read_json, read_jsonl, write_json, write_jsonl
 from journeyman.generate.sampling import Sampling
 from journeyman.grade.grade import grade_all
 from journeyman.grade.score import Graded, Grader, Sample, Score, item_of
-from journeyman.records import Answer, Example, Message, Place, Stop, Usage
+from journeyman.records import Answer, Example, Message, Place, Stop, Usage, as_written
+from journeyman.text.encode import prompt_and_answer
 from journeyman.text.template import ChatFormat
 
 FORMAT = 1
@@ -79,7 +80,7 @@ def score(
     rows: list[ScoredRow] = []
     for start in range(0, len(examples), batch):
         part = examples[start : start + batch]
-        answers = answer_each(answerer, [example.prompt for example in part], sampling)
+        answers = answer_each(answerer, [e.prompt for e in part], sampling, [e.tools for e in part])
         rows += [graded_row(e, a, graders) for e, a in zip(part, answers, strict=True)]
         if on_progress is not None:
             on_progress(len(rows), len(examples))
@@ -91,8 +92,19 @@ def score(
 
 def answer_room(examples: Sequence[Example], chat: ChatFormat) -> int:
     """Tokens an answer may have: half as many again as the longest ideal needs; room to be wordy, not to ramble for ever."""
-    longest = max((len(chat.ids(e.ideal.content)) for e in examples), default=0)
+    longest = max((len(chat.ids(_ideal_text(e, chat))) for e in examples), default=0)
     return longest * 3 // 2 + 16
+
+
+def _ideal_text(example: Example, chat: ChatFormat) -> str:
+    """The ideal as the model would write it, its calls in the form of its template."""
+    if not example.ideal.tool_calls:
+        return example.ideal.content
+    try:
+        _, answer = prompt_and_answer((*example.prompt, example.ideal), example.tools, chat)
+    except DataError:  # the template refuses the conversation: it can't be asked either
+        answer = None
+    return answer if answer is not None else as_written(example.ideal.content, example.ideal.tool_calls)
 
 
 def write_scores(folder: Path, scores: Scores) -> None:
@@ -116,25 +128,26 @@ def read_scores(folder: Path) -> Scores:
 
 
 def answer_each(
-    answerer: Answerer, conversations: Sequence[Sequence[Message]], sampling: Sampling
+    answerer: Answerer, conversations: Sequence[Sequence[Message]], sampling: Sampling, tools: Sequence[Tools]
 ) -> list[Answer | RequestError]:
     """A batch's answers; where the batch is refused, each row is asked alone, so that one costs no other its answer."""
     try:
-        return list(answerer.answers(conversations, sampling))
+        return list(answerer.answers(conversations, sampling, tools if any(tools) else ()))
     except RequestError as error:
         if len(conversations) == 1:
             return [error]
-        return [answer_each(answerer, [conversation], sampling)[0] for conversation in conversations]
+        return [answer_each(answerer, [c], sampling, [some])[0] for c, some in zip(conversations, tools, strict=True)]
 
 
 def graded_row(example: Example, answer: Answer | RequestError, graders: Sequence[Grader]) -> ScoredRow:
     """One row with its grades; without, and with the reason, where it could not be answered."""
     item = item_of(example)
-    asked, ideal = item["input"], example.ideal.content
+    asked, ideal = item["input"], as_written(example.ideal.content, example.ideal.tool_calls)
     if isinstance(answer, RequestError):
         return ScoredRow(example.place, asked, ideal, None, Graded((), None), error=str(answer))
-    graded = grade_all(graders, Sample(answer.text), item)
-    return ScoredRow(example.place, asked, ideal, answer.text, graded, answer.stop, answer.usage)
+    graded = grade_all(graders, Sample(answer.text, answer.tool_calls), item)
+    output = as_written(answer.text, answer.tool_calls)
+    return ScoredRow(example.place, asked, ideal, output, graded, answer.stop, answer.usage)
 
 
 def _row_from_dict(row: dict[str, Any]) -> ScoredRow:

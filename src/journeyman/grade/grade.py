@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from journeyman.grade.score import Graded, Grader, Item, Measured, NotMeasurableError, Sample
+from journeyman.records import as_written
 
 
 def grade_all(graders: Sequence[Grader], sample: Sample, item: Item) -> Graded:
@@ -23,9 +24,10 @@ def grade_all(graders: Sequence[Grader], sample: Sample, item: Item) -> Graded:
 def _matches_ideal(sample: Sample, item: Item) -> Measured:
     if "ideal" not in item:
         raise NotMeasurableError("this row has no ideal output")
-    equal = sample.output_text.strip() == str(item["ideal"]).strip()
+    ideal = as_written(str(item["ideal"]).strip(), item.get("ideal_tools", ()))
+    equal = as_written(sample.output_text.strip(), sample.output_tools) == ideal
     return Measured(float(equal), equal)
 
 
 EXACT_MATCH_WITH_IDEAL = Grader("exact_match_with_ideal", "exact_match", {}, _matches_ideal)
-"""What a task without graders is graded by: the output is the ideal output, white space at the ends left out."""
+"""What a task without graders is graded by: the output is the ideal output, calls included, white space at the ends left out."""

@@ -98,7 +98,9 @@ class Grader:
 def item_of(example: Example) -> dict[str, Any]:
     """What graders may name for a row: its further keys, `ideal` (the ideal output) and `input` (the last user text).
 
-    `ideal` and `input` are reserved: they replace keys of that name in the row.
+    `ideal` and `input` are reserved: they replace keys of that name in the row; where the ideal output calls tools so is
+    `ideal_tools`, its calls.
     """
     asked = [message.content for message in example.prompt if message.role == "user"]
-    return {**example.item, "ideal": example.ideal.content, "input": asked[-1] if asked else ""}
+    calls = {"ideal_tools": [dict(call) for call in example.ideal.tool_calls]} if example.ideal.tool_calls else {}
+    return {**example.item, "ideal": example.ideal.content, "input": asked[-1] if asked else "", **calls}
