@@ -209,7 +209,7 @@ def test_the_mean_is_shown_where_it_says_more_than_the_share_that_passed():
     lines = markdown(evaluate_pair(before, after), title="Rows").split("\n")
     (right,) = [line for line in lines if line.startswith("| right ")]
     (long,) = [line for line in lines if line.startswith("| long ")]
-    assert "| 0.250 (0.000 to 0.500) | 0.750 (0.500 to 1.000) |" in right
+    assert "| 0.250 (0.000 to 1.000) | 0.750 (0.000 to 1.000) |" in right
     assert long.endswith("|  |  | 1.000 |")
 
 
