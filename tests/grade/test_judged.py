@@ -47,6 +47,13 @@ def test_a_score_is_clipped_to_its_range_and_held_to_the_threshold(said, value, 
     assert grade({**SCORE, "pass_threshold": None}, Scripted('{"result": 3}')).passed is None
 
 
+@pytest.mark.parametrize("said", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_is_no_number_is_no_score_and_no_pass(said):
+    found = grade(SCORE, Scripted(f'{{"result": {said}}}'))
+    assert (found.value, found.passed) == (None, None)
+    assert grade(SCORE, Scripted(f'{{"result": {"9" * 400}}}')).value == 5, "a number, and a large one"
+
+
 @pytest.mark.parametrize("said", ["", "kind", "{}", '{"result": "other"}', '{"result": null}', '{"result": [1]}', NotMeasurableError("too long")])
 @pytest.mark.parametrize("grader", [LABEL, SCORE], ids=["label", "score"])
 def test_what_a_judge_can_not_say_is_no_zero(grader, said):

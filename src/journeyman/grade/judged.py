@@ -7,6 +7,7 @@ it is, and how it is reached, is the caller's to say (`Judge`): nothing here kno
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,9 +74,9 @@ def score_model(fields: Fields, judge: Judge) -> Measure:
 
     def measure(sample: Sample, item: Item) -> Measured:
         value = _result(judge(ask(sample, item, schema)))
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value in (math.inf, -math.inf):
             raise NotMeasurableError(f"the judge said {value!r}, which is no number")
-        clipped = min(high, max(low, float(value)))
+        clipped = float(min(high, max(low, value)))
         return Measured(clipped, None if threshold is None else clipped >= threshold)
 
     return measure

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import shutil
 import subprocess
 import sys
@@ -59,8 +58,8 @@ def python(fields: Fields) -> Measure:
 
     def measure(sample: Sample, item: Item) -> Measured:
         value = _call(source, sample, item)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise NotMeasurableError(f"grade gave {value!r}, which is no number")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+            raise NotMeasurableError(f"grade gave {value!r:.60}, which is no number")
         return Measured(float(value), None if threshold is None else value >= threshold)
 
     return measure
