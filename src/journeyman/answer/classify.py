@@ -60,14 +60,21 @@ class TfidfClassifier:
 
 
 class HeadClassifier:
-    """Logistic regression on the base's last hidden states: that of the last token beside the mean of all tokens."""
+    """Logistic regression on the base's last hidden states: that of the last token beside the mean of all tokens.
+
+    Rows that do not fit the base's context teach it nothing; `left_out` counts them.
+    """
 
     def __init__(
         self, engine: Engine, train: Sequence[Example], validation: Sequence[Example], name: str = "head"
     ) -> None:
         self.name = name
         self._engine = engine
-        self._model = _best(
+        given = len(train) + len(validation)
+        train, validation = ([e for e in rows if self._fits(e.prompt)] for rows in (train, validation))
+        self.left_out = given - len(train) - len(validation)
+        several = len(set(_labels(train))) > 1
+        self._model = several and _best(
             lambda strength: make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)),
             HEAD_STRENGTHS,
             self._states([e.prompt for e in train]),
@@ -80,9 +87,14 @@ class HeadClassifier:
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling, tools: Sequence[Tools] = ()
     ) -> list[Answer]:
         """A label a conversation; its tokens are read, and none is written."""
+        if not self._model:
+            raise RequestError("the training rows that fit the context have not two labels to choose from", code="nothing_learned")
         read = [len(self._ids(c)) for c in conversations]
         labels = self._model.predict(self._states(conversations))
         return [Answer(str(label), "end", Usage(n, 0)) for label, n in zip(labels, read, strict=True)]
+
+    def _fits(self, conversation: Sequence[Message]) -> bool:
+        return len(self._engine.chat.prompt_ids(conversation)) <= self._engine.context_tokens
 
     def _ids(self, conversation: Sequence[Message]) -> list[int]:
         ids = self._engine.chat.prompt_ids(conversation)

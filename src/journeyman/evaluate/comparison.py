@@ -332,13 +332,12 @@ class _Maker:
     def _classifier(self, recipe: Recipe) -> Contender:
         setting = self._setting
         trained = hash_bytes("\n".join(str(e.as_dict()) for e in (*setting.train, *setting.validation)).encode())[:16]
-        answerer: Answerer
         if recipe.who == "tfidf":
-            answerer, identity = TfidfClassifier(setting.train, setting.validation), "tfidf"
-        else:
-            answerer = HeadClassifier(setting.base.engine, setting.train, setting.validation)
-            identity = f"head {setting.base.identity}"
-        return Contender(recipe, answerer, Prompt(), f"{identity} {trained}", recipe.name)
+            tfidf = TfidfClassifier(setting.train, setting.validation)
+            return Contender(recipe, tfidf, Prompt(), f"tfidf {trained}", recipe.name)
+        head = HeadClassifier(setting.base.engine, setting.train, setting.validation)
+        notes = (f"{head.left_out} training or validation rows do not fit the context and are left out",) if head.left_out else ()
+        return Contender(recipe, head, Prompt(), f"head {setting.base.identity} {trained}", recipe.name, notes=notes)
 
     def _searched(self, recipe: Recipe, model: Model, fits: Fits) -> Contender:
         setting = self._setting
