@@ -21,6 +21,7 @@ from journeyman.evaluate.comparison import Model as Compared
 from journeyman.evaluate.cost import FILE, Prices, read_prices
 from journeyman.evaluate.run import answer_room
 from journeyman.evaluating import refuse_seen
+from journeyman.jobs.events import read_events, worked_s
 from journeyman.request import (
     OPTIMISERS,
     CompareRequest,
@@ -114,6 +115,9 @@ def _training(workspace: Workspace, version: Version) -> comparison.Training:
     job = workspace.jobs.get(version.job)
     known = job.started_at is not None and job.finished_at is not None
     seconds = job.finished_at - job.started_at if known else None  # type: ignore[operator]
+    happened = read_events(job.folder)
+    if seconds is not None and sum(event["type"] == "planned" for event in happened) > 1:  # it was paused, or its process died
+        seconds = worked_s(happened)
     return Training(version.id, job.id, seconds)
 
 

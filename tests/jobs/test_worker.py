@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 import tiny
+from journeyman import comparing
 from journeyman.errors import CheckpointError, DataError, JobConflict, NonFiniteStep
 from journeyman.files import hash_file
 from journeyman.generate.engine import Engine
@@ -161,6 +163,22 @@ def test_a_model_without_a_template_is_published_with_the_one_it_was_trained_wit
     _, version = home.train(request(data, bases("llama", None)))
     assert "### Assistant:" in (version.folder / "chat_template.jinja").read_text()
     assert home.served(version.id).engine.chat.plain
+
+
+def test_a_resumed_job_counts_the_tokens_and_the_time_of_all_its_runs_and_no_pause(home, data, bases):
+    job, _ = home.train(request(data, bases("llama")), should_stop=stop_after(4))
+    begun = worker.read_events(job.folder)
+    time.sleep(2)
+    counted = []
+    ended, version = home.resume(
+        job.id, on_event=lambda e: counted.append(home.jobs.get(job.id).trained_tokens) if e["type"] == "step" else None
+    )
+    steps = {e["step"]: e["tokens"] for e in worker.read_events(job.folder) if e["type"] == "step"}
+    before = sum(e["tokens"] for e in begun if e["type"] == "step")
+    assert counted[0] > before, "the first step after the pause is counted on top of those before it"
+    assert sum(steps.values()) == ended.trained_tokens
+    training = comparing._training(home, version)
+    assert 0 < training.seconds <= ended.finished_at - ended.started_at - 2
 
 
 def test_a_torn_last_event_of_a_killed_process_leaves_the_others_readable(home, data, bases):

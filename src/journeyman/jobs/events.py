@@ -46,6 +46,17 @@ def read_events(folder: Path) -> Sequence[Mapping[str, Any]]:
     return list(read_jsonl(path)) if path.is_file() else []
 
 
+def worked_s(events: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds of all runs of a job, each from its plan to its last event; a pause or a queue between two is none of it."""
+    runs: list[tuple[float, float]] = []
+    for event in events:
+        if event["type"] == "planned":
+            runs.append((event["at"], event["at"]))
+        elif runs and event["type"] not in ("queued", "died", "cancelled"):
+            runs[-1] = (runs[-1][0], event["at"])
+    return sum(last - first for first, last in runs)
+
+
 def newest(folder: Path, *, after: str | None = None, limit: int = 20) -> tuple[list[Event], bool]:
     """A page of events, newest first, and whether there are older ones.
 

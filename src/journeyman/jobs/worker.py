@@ -361,8 +361,8 @@ class _Journal:
         self._store = store
         self._on_event = on_event
         self._recorded_s = 0.0
-        self._tokens = 0
         events.cut_torn_line(job.folder)
+        self._tokens = {e["step"]: e["tokens"] for e in read_events(job.folder) if e["type"] == "step"}
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         event = events.append(self._job.folder, event)
@@ -374,9 +374,10 @@ class _Journal:
         if event["type"] == "checkpoint":
             self._store.record_checkpoint(self._job.id)
         elif event["type"] == "step":
-            self._tokens += event["tokens"]
+            self._tokens[event["step"]] = event["tokens"]
             if time.monotonic() - self._recorded_s > 2:
                 self._recorded_s = time.monotonic()
+                tokens = sum(n for step, n in self._tokens.items() if step <= event["step"])
                 self._store.record_progress(
-                    self._job.id, step=event["step"], steps=event["steps"], trained_tokens=self._tokens
+                    self._job.id, step=event["step"], steps=event["steps"], trained_tokens=tokens
                 )
