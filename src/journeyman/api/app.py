@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from journeyman import __version__
-from journeyman.api import chat, completions, evals, files, graders, jobs, responses, stored
+from journeyman.api import batches, chat, completions, evals, files, graders, jobs, responses, stored
 from journeyman.api.deliver import Deliverer
 from journeyman.api.errors import install
 from journeyman.api.eval_runs import Runner
@@ -49,12 +49,14 @@ def create_app(
     runner = Runner(workspace, catalogue)
     metrics = Metrics(workspace)
     deliverer = Deliverer(workspace)
+    batch_runner = batches.BatchRunner(workspace, _answering(workspace, catalogue, decoder))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         deliverer.start()
         yield
         deliverer.close()
+        batch_runner.close()
         decoder.close()
         runner.close()
 
@@ -71,6 +73,7 @@ def create_app(
     app.include_router(graders.router(workspace, catalogue))
     app.include_router(responses.router(workspace, catalogue, decoder))
     app.include_router(evals.router(workspace, catalogue, runner))
+    app.include_router(batches.router(workspace, batch_runner))
 
     _add_operation(app, workspace, metrics)
     app.add_middleware(
@@ -80,6 +83,16 @@ def create_app(
         metrics=metrics,
         max_body_bytes=max_body_bytes,
     )
+    return app
+
+
+def _answering(workspace: Workspace, catalogue: Catalogue, decoder: Decoder) -> FastAPI:
+    """The routes that answer, behind no gate: for requests that came through it in a file."""
+    app = FastAPI(redirect_slashes=False)
+    install(app)
+    _add_chat(app, workspace, catalogue, decoder)
+    app.include_router(completions.router(workspace, catalogue, decoder))
+    app.include_router(responses.router(workspace, catalogue, decoder))
     return app
 
 

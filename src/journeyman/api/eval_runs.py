@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from journeyman.api.alive import lives, this_server
 from journeyman.api.chat import sampling_of
 from journeyman.api.errors import RefusedError, misfit_envelope
 from journeyman.api.graders import ServedJudge, parsed
@@ -67,7 +65,7 @@ def new_run(of: Document, body: CreateRun, documents: Documents, catalogue: Cata
         "data_source": source.model_dump(exclude_none=True),
         "metadata": body.metadata or {},
         "error": {"code": "", "message": ""},
-        "runner": f"{socket.gethostname()}:{os.getpid()}",
+        "runner": this_server(),
     }
     return documents.add("eval.run", content, parent=of.id)
 
@@ -92,9 +90,7 @@ class Runner:
 
     def checked(self, run: Document, documents: Documents) -> Document:
         """The run; one whose server is gone from this machine has failed, and is told so."""
-        host, _, pid = str(run.body["runner"]).partition(":")
-        alive = host != socket.gethostname() or not Path("/proc").is_dir() or Path(f"/proc/{pid}").exists()
-        if run.body["status"] not in ("queued", "in_progress") or alive:
+        if run.body["status"] not in ("queued", "in_progress") or lives(str(run.body["runner"])):
             return run
         return _fail(run, documents, "server_stopped", "the server was stopped while this run was under way")
 

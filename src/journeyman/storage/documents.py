@@ -23,6 +23,7 @@ PREFIXES: Mapping[str, str] = {
     "file": "file-",
     "upload": "upload_",
     "upload.part": "part_",
+    "batch": "batch_",
     "chat.completion": "chatcmpl-",
     "response": "resp_",
     "eval": "eval_",
