@@ -28,6 +28,7 @@ from journeyman.request import (
     OnEvent,
     OnProgress,
     RemoteRequest,
+    base_name,
     build_dataset,
     file_name,
     ignore,
@@ -67,7 +68,11 @@ def _setting(workspace: Workspace, request: CompareRequest) -> tuple[comparison.
     prices = _prices(request, task, workspace.settings.home)
     wishes = workspace.wishes_of(task, request.train)
     seed = wishes.seed or 0
-    name = files.hash_bytes(repr((base.fingerprint, wishes, request.train.validation, request.train.held_out)).encode())
+    start = base_name(task, request.train)
+    decides: tuple[object, ...] = (base.fingerprint, wishes, request.train.validation, request.train.held_out)
+    decides += (start,) if start.startswith("ft:") else ()  # the base of two fine-tuned models may be one
+    decides += (task.graders,) if wishes.select == "graders" else ()
+    name = files.hash_bytes(repr(decides).encode())
     folder = workspace.settings.home / "comparisons" / f"{file_name(task.name)}-{name[:12]}"
     dataset = build_dataset(task, request.train, folder / "dataset")
     if not dataset.held_out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 import tiny
 from journeyman.cli.main import app
 from journeyman.errors import DataError, RequestError, TaskError
+from journeyman.plan.plan import Wishes
 from journeyman.request import CompareRequest, RemoteRequest, TrainRequest
 from journeyman.workspace import Workspace
 from openai_server import serving
@@ -123,6 +125,21 @@ def test_a_remote_that_is_no_url_is_refused(tmp_path, monkeypatch):
     refused = CliRunner().invoke(app, ["compare", "triage", "--remote", "gpt"])
     assert isinstance(refused.exception, RequestError)
     assert "URL=MODEL" in str(refused.exception)
+
+
+def test_a_training_that_goes_on_from_another_model_is_another_training(tmp_path, bases):
+    workspace = Workspace(tmp_path / "home")
+    folder = str(write_task(tmp_path / "hues", 60))
+    wishes = Wishes(epochs=1, batch_size=16, rank=2)
+    first, second = (
+        workspace.train(TrainRequest(folder, str(bases("llama")), replace(wishes, learning_rate=rate), despite_errors=True))[1].id
+        for rate in (1e-2, 1e-3)
+    )
+    made = [
+        workspace.compare(CompareRequest(TrainRequest(folder, name, Wishes(epochs=1), despite_errors=True), contenders=("prompt", "tuned"), rows=2))
+        for name in (first, second)
+    ]
+    assert [workspace.registry.get(m.training.model).metrics["continued_from"] for m in made] == [first, second]
 
 
 def test_two_remote_models_of_one_name_are_refused_and_not_taken_for_each_other(tmp_path, bases):
