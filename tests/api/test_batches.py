@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -174,15 +175,24 @@ def test_a_cancelled_batch_keeps_what_was_answered(tmp_path):
         assert list(told(client, batch.output_file_id)) == ["q0"]
 
 
+def test_the_end_of_a_batch_is_told(server: Running):
+    hook, _ = server.workspace.webhooks.create("http://127.0.0.1:1/hook", (), "default")
+    batch = ended(server.client(), begun(server.client(), ["{"]))
+    (delivery,) = server.workspace.webhooks.deliveries(hook.id)
+    server.workspace.webhooks.remove(hook.id)
+    assert delivery.type == "batch.failed" and json.loads(delivery.body)["data"] == {"id": batch.id}
+
+
 def test_a_batch_whose_server_is_gone_has_failed(server: Running):
     documents, client = server.workspace.documents, server.client()
     batch = begun(client, [line("a", {"model": "nope", "messages": HI})])
     ended(client, batch)
     host = documents.get(KIND, batch.id).body["server"].split(":")[0]
     for status, seen in (("in_progress", "failed"), ("cancelling", "cancelled")):
-        kept = documents.get(KIND, batch.id)
-        documents.change(kept, {"status": status, "server": f"{host}:999999999:x"})
-        assert client.batches.retrieve(batch.id).status == seen
+        for gone in ("999999999", str(os.getpid())):  # the second one had the number that this process has
+            kept = documents.get(KIND, batch.id)
+            documents.change(kept, {"status": status, "server": f"{host}:{gone}:another"})
+            assert client.batches.retrieve(batch.id).status == seen
 
 
 def test_a_batch_out_of_time_says_which_requests_were_not_answered(tmp_path, monkeypatch):

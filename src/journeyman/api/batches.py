@@ -141,9 +141,10 @@ def _checked(batch: Document, store: Documents) -> Document:
 
 
 def _move(batch: Document, store: Documents, status: str, at: str, **more: Any) -> Document | None:
-    """The batch in its next state; None where it has left the one that is known here."""
+    """The batch in its next state, its end told to webhooks; None where it has left the state that is known here."""
     changes = {"status": status, at: int(time.time()), **more}
-    return store.change(batch, changes, only_if={"status": batch.body["status"]})
+    announced = f"batch.{status}" if status in ENDED else None
+    return store.change(batch, changes, only_if={"status": batch.body["status"]}, announced=announced)
 
 
 def _fail(batch_id: str, store: Documents, code: str, message: str) -> None:

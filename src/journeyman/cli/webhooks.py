@@ -12,7 +12,7 @@ from journeyman.cli import options
 from journeyman.cli.show import Screen
 
 group = typer.Typer(
-    help="Addresses that are told when jobs and eval runs end: create, list, delete, deliveries, resend.",
+    help="Addresses that are told when jobs, eval runs and batches end: create, list, delete, deliveries, resend.",
     no_args_is_help=True,
 )
 
@@ -29,7 +29,7 @@ def create(
         list[str] | None,
         typer.Option("--event", metavar="TYPE", help="An event to be told, such as fine_tuning.job.succeeded. Can be repeated. Default: all."),
     ] = None,
-    project: Annotated[str, typer.Option("--project", help="Whose jobs and eval runs it is told of.")] = "default",
+    project: Annotated[str, typer.Option("--project", help="Whose jobs, eval runs and batches it is told of.")] = "default",
     as_json: options.AsJson = False,
 ) -> None:
     """A new webhook. Its secret, which the receiver verifies with, is shown this once. Running servers send to it at once."""

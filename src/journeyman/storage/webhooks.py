@@ -1,4 +1,4 @@
-"""Webhooks: addresses that are told when a job or an eval run ends, and a row for each delivery until it arrived.
+"""Webhooks: addresses that are told when a job, an eval run or a batch ends, and a row for each delivery until it arrived.
 
 A delivery is written in the transaction that ends the job, so that no death in between loses it. Whoever sends it, a
 server, claims it first by moving its next time ahead: of many servers one sends, and a server that dies while it sends
@@ -32,6 +32,10 @@ EVENTS = (
     "eval.run.succeeded",
     "eval.run.failed",
     "eval.run.canceled",
+    "batch.completed",
+    "batch.failed",
+    "batch.expired",
+    "batch.cancelled",
 )
 """What there is to be told, in OpenAI's words and spelling."""
 
