@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from queue import SimpleQueue
 
 import pytest
 import torch
@@ -260,6 +261,25 @@ def test_the_thread_ends_when_there_is_nothing_to_do_and_comes_again(bases, monk
     assert engine.answers([Request(PROMPTS[0], None, GREEDY)])[0].text == text
 
 
+def test_a_request_that_comes_as_the_thread_gives_up_waiting_is_answered(bases):
+    engine = Engine(bases("llama"))
+    loop, arrived = engine._loop, SimpleQueue()
+    late = [engine._row(0, Request(PROMPTS[0], None, GREEDY), arrived.put)]
+
+    class RunsOut(threading.Condition):
+        """A wait that runs out while a request is being taken in."""
+
+        def wait(self, timeout=None):
+            if late:
+                loop.submit([late.pop()])
+                return False
+            return super().wait(timeout)
+
+    loop._changed = RunsOut()
+    engine.answers([Request(PROMPTS[1], None, GREEDY)])
+    assert arrived.get(timeout=20).text is not None
+
+
 def test_a_failing_pass_ends_its_rows_and_the_next_ones_are_answered(bases):
     engine = Engine(bases("llama"))
     forward = engine._loop._forward
@@ -344,3 +364,21 @@ def test_a_process_that_ends_in_the_middle_of_an_answer_ends_well(bases):
     )
     done = subprocess.run([sys.executable, "-c", script, bases("llama")], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr[-1000:]
+
+
+def test_a_request_that_comes_as_the_thread_is_about_to_end_is_answered(bases, monkeypatch):
+    """It comes when the thread's time to wait is over, and before the thread has the lock again."""
+    monkeypatch.setattr("journeyman.generate.loop.IDLE_S", 0.5)
+    engine = Engine(bases("llama"))
+    request = Request(PROMPTS[0], None, GREEDY)
+    asked_before = engine.answers([request])[0].text
+    pieces: SimpleQueue = SimpleQueue()
+    time.sleep(0.2)  # by then the thread waits
+    with engine._loop._changed:
+        time.sleep(0.5)
+        engine._loop.submit([engine._row(0, request, pieces.put)])
+    text, piece = "", None
+    while piece is None or piece.stop is None:
+        piece = pieces.get(timeout=10)
+        text += piece.text
+    assert text == asked_before

@@ -163,7 +163,9 @@ class Loop:
                 return False
             while not self._waiting and not self._running:
                 self.load.running = self.load.waiting = 0
-                if not self._changed.wait(deadline - time.monotonic()) or self._ending:
+                told = self._changed.wait(deadline - time.monotonic())
+                # A row may have come after the time was over and before the lock was this thread's again.
+                if self._ending or not (told or self._waiting):
                     self._thread = None
                     return False
             for row in [r for r in self._running if r.cancelled]:
