@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import tiny
 from journeyman.errors import CheckpointError, ModelNotFound, RequestError
@@ -118,6 +120,30 @@ def test_an_adapter_scaled_in_a_way_we_do_not_compute_is_refused(bases, tmp_path
         (folder / "adapter_config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(CheckpointError):
             Engine(bases("llama")).add_adapter("x", folder)
+
+
+def test_an_adapter_that_is_not_finite_is_refused(bases, tmp_path):
+    folder = tiny.write_adapter(bases("llama"), tmp_path / "adapter", 0)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="not finite"):
+        Engine(bases("llama")).add_adapter("x", folder)
+
+
+def test_an_adapter_whose_sums_overflow_spoils_no_other_answer(bases, tmp_path):
+    """Its rows leave infinite values in blocks that later rows take over, and in block 0."""
+    folder = tiny.write_adapter(bases("llama"), tmp_path / "adapter", 0)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors = {name: tensor.sign() * 3e38 if "v_proj.lora_B" in name else tensor for name, tensor in tensors.items()}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    engine = Engine(bases("llama"))
+    engine.add_adapter("x", folder)
+    never_ends = Sampling(max_tokens=40, logit_bias={2: -100, 4: -100})
+    others = [Request(tuple(row.ids_T.tolist()), None, never_ends) for row in tiny.rows(8, seed=2, longest=90)]
+    alone = [Engine(bases("llama")).answers([other])[0].text for other in others]
+    engine.answers([replace(other, adapter="x") for other in others])
+    assert [a.text for a in engine.answers(others)] == alone
 
 
 def test_messages_are_rendered_by_the_models_template(engine):

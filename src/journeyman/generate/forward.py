@@ -82,15 +82,17 @@ class Paged:
     @torch.inference_mode()
     def __call__(self, segments: Sequence[Segment], adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
         """See Forward."""
-        ids, positions, places, last = [], [], [], []
+        ids, positions, places, unwritten, last = [], [], [], [], []
         for segment in segments:
             start, end = segment.row.computed, segment.row.computed + segment.tokens
             ids += segment.row.ids[start:end]
             positions.append(np.arange(start, end))
             places.append(_places(segment.row, start, end))
+            unwritten.append(_unwritten(segment.row, start, end))
             if segment.last:
                 last.append(len(ids) - 1)
         written_N = torch.from_numpy(np.concatenate(places)).to(self._device)
+        unwritten_N = torch.from_numpy(np.concatenate(unwritten)).to(self._device)
         parts = _parts(segments, self._device)
 
         def attend(
@@ -100,6 +102,8 @@ class Paged:
             keys_KPD, values_KPD = self._pool(layer, key, value)
             keys_KPD.index_copy_(1, written_N, key[0])
             values_KPD.index_copy_(1, written_N, value[0])
+            if len(unwritten_N):
+                values_KPD.index_fill_(1, unwritten_N, 0)
             out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
             for part in parts:
                 out[part.tokens] = part.attend(query[0, :, part.tokens], keys_KPD, values_KPD, scaling, window)
@@ -145,6 +149,15 @@ def _places(row: Row, start: int, end: int) -> np.ndarray[Any, np.dtype[np.int64
     return blocks[at // BLOCK_TOKENS - first] * BLOCK_TOKENS + at % BLOCK_TOKENS
 
 
+def _unwritten(row: Row, start: int, end: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The rest of a block that is begun with these tokens.
+
+    It is multiplied by a share of 0 until it is written, and what another row left there may not be finite.
+    """
+    begun = (end - 1) // BLOCK_TOKENS * BLOCK_TOKENS >= start
+    return _places(row, end, blocks_of(end) * BLOCK_TOKENS) if begun else np.zeros(0, dtype=np.int64)
+
+
 class _Part(Protocol):
     """Tokens side by side whose attention is computed together."""
 
@@ -159,7 +172,10 @@ class _Part(Protocol):
 
 @dataclass(slots=True)
 class _Steps:
-    """One token each of B rows, of about equal length: all rows are padded to as many blocks, of S keys together."""
+    """One token each of B rows, of about equal length: all rows are padded to as many blocks, of S keys together.
+
+    A row is padded with a block of its own: what it doesn't see is still multiplied, by 0, and must be finite if the row is.
+    """
 
     tokens: slice
     blocks_BJ: torch.Tensor
@@ -235,6 +251,7 @@ def _steps(segments: Sequence[Segment], tokens: slice, device: str) -> _Steps:
     blocks = np.zeros((len(segments), blocks_of(max(lengths))), dtype=np.int64)
     for row, (segment, length) in enumerate(zip(segments, lengths, strict=True)):
         assert segment.row.holding is not None
+        blocks[row] = segment.row.holding.blocks[0]
         blocks[row, : blocks_of(length)] = segment.row.holding.blocks[: blocks_of(length)]
     return _Steps(tokens, torch.from_numpy(blocks).to(device), torch.tensor(lengths, device=device))
 

@@ -319,7 +319,7 @@ def attach(model: nn.Module, name: str, adapter: Loaded) -> None:
 def read_adapter(model: nn.Module, folder: Path) -> Loaded:
     """Read an adapter in PEFT's format; the model is only looked at.
 
-    Raises CheckpointError where a tensor is missing, unknown or of another shape than this base needs.
+    Raises CheckpointError where a tensor is missing, unknown, not finite or of another shape than this base needs.
     """
     config = read_json(folder / CONFIG_FILE)
     _refuse_variants(config, folder)
@@ -346,6 +346,14 @@ def read_adapter(model: nn.Module, folder: Path) -> Loaded:
             where=str(folder),
             fix="load it on the base it was trained on",
             problems=problems[:10],
+        )
+    # Its rows are computed beside others', and 0 times a number that is none is none.
+    if broken := [path for path, pair in pairs.items() if not all(bool(one.isfinite().all()) for one in pair)]:
+        raise CheckpointError(
+            "the adapter holds numbers that are not finite",
+            where=str(folder / ADAPTER_FILE),
+            fix="train it again, at a lower learning rate",
+            problems=broken[:10],
         )
     return Loaded(rank, config["lora_alpha"] / rank, pairs)
 
