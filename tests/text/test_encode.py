@@ -294,6 +294,22 @@ def test_rendering_is_transformers_own(tmp_path, name):
     assert ours.prompt_ids(messages) == theirs.encode(text, add_special_tokens=False)
 
 
+@pytest.mark.parametrize(
+    "options", ["indent=2", "separators=(',', ':')", "sort_keys=true", "ensure_ascii=true", "false, 2", "true, none, (', ', '='), true"]
+)
+def test_json_in_a_template_is_written_as_transformers_writes_it(tmp_path, options):
+    """Models were trained with tools written just so."""
+    from transformers import AutoTokenizer
+
+    tiny.write_tokenizer(tmp_path, f"{{{{ tools | tojson({options}) }}}}" + tiny.CHATML)
+    tools = [{"type": "function", "function": {"name": "größe", "parameters": {"type": "object", "properties": {"b": {}, "a": {}}}}}]
+    messages = [user("Where is it?")]
+    theirs = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(
+        [m.as_dict() for m in messages], tools=tools, tokenize=False, add_generation_prompt=True
+    )
+    assert ChatFormat.open(tmp_path).render(messages, tools=tools, add_generation_prompt=True) == theirs
+
+
 def test_a_template_file_goes_before_the_config_and_default_before_the_others(tmp_path):
     tiny.write_tokenizer(tmp_path, tiny.MISTRAL)
     (tmp_path / "chat_template.jinja").write_text(tiny.CHATML, encoding="utf-8")
