@@ -157,6 +157,19 @@ def test_a_crash_between_checkpoints_costs_only_the_steps_since_the_last(bases, 
     assert digests(tmp_path / "died") == digests(tmp_path / "straight")
 
 
+def test_what_is_resumed_lies_where_the_weights_do(bases, tmp_path):
+    """The count of steps as well: fused AdamW reads it on the weights' device. Here that is torch's "meta"."""
+    plan = resumable(bases("llama"), full=False)
+    tiny.train(bases("llama"), plan, ROWS, VALIDATION, tmp_path, stop_at=5)
+    model = load_base(bases("llama"))
+    loop.prepare(model, plan)
+    model.to("meta")
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+    checkpoint.resume(checkpoint.latest(tmp_path / "checkpoints"), model, optimizer)
+    assert optimizer.state
+    assert {value.device.type for state in optimizer.state.values() for value in state.values()} == {"meta"}
+
+
 def test_a_damaged_checkpoint_is_passed_over(bases, tmp_path):
     base = bases("llama")
     plan = resumable(base, full=False)

@@ -93,7 +93,7 @@ def resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
     for key, tensor in tensors.items():
         name, _, part = key.rpartition("/")
         target = by_name[name]
-        optimizer.state[target][part] = tensor if part == "step" else tensor.to(target.device)
+        optimizer.state[target][part] = tensor.to(target.device)  # the step too: fused AdamW counts it on the device
     return Progress(**state["progress"])
 
 
