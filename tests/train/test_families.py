@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 import tiny
 from journeyman.generate.engine import Engine, Request
@@ -203,3 +204,18 @@ def test_a_fresh_adapter_changes_nothing_and_starts_as_pefts_does(bases):
     ours = dict(lora.lora_layers(model))["model.layers.0.self_attn.q_proj"].lora_A["new"]
     assert ours.shape == layer.shape
     assert float(ours.abs().max()) == pytest.approx(float(layer.abs().max()), rel=0.1)
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_a_base_that_brings_dropout_trains_without_it(tmp_path, layout):
+    """GPT-2's own config.json asks for a tenth: rows could not be packed, and no loss would be a row's own."""
+    config = {name: value for name, value in tiny.FAMILIES["gpt2"][2].items() if not name.endswith("_pdrop")}
+    torch.manual_seed(1)
+    model = GPT2LMHeadModel(GPT2Config(**config))
+    assert model.config.resid_pdrop == 0.1
+    model.save_pretrained(tmp_path / "base")
+    plan = tiny.plan_for(tmp_path / "base", ROWS)
+    plan = replace(plan, layout=replace(plan.layout, value=layout))
+    tiny.write_base(tmp_path / "without", "gpt2")
+    with_it, without = (tiny.train(tmp_path / name, plan, ROWS, ROWS, tmp_path / f"run-{name}") for name in ("base", "without"))
+    assert with_it.losses == without.losses

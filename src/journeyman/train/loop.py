@@ -113,7 +113,8 @@ def train(
     record = RowRecord(folder, rows_done=_rows_done(plan, len(rows), progress.step))
     device = plan.device.value
     trained = [p for p in model.parameters() if p.requires_grad]
-    model.train()
+    # Never in torch's training mode: some families (GPT-2) bring dropout, and no step could be computed twice alike.
+    model.eval()
     frozen = _frozen(model, plan, [*rows, *validation_rows], folder)
     if frozen is not None:
         on_event({"type": "frozen_layers", "layers": plan.frozen_layers, "rows": len(rows), "bytes": frozen.nbytes})
@@ -185,7 +186,7 @@ def train(
                     where="validation rows",
                     fix="lower the learning rate, or look at the validation rows; the last checkpoint is intact",
                 )
-            judged = _judged(model, judge)
+            judged = {} if judge is None else judge(model)
             better = _is_better(valid_loss, judged.get("score"), progress)
             progress = Progress(
                 step,
@@ -231,7 +232,6 @@ def train(
 @torch.no_grad()
 def validate(model: nn.Module, rows: Sequence[Encoded], plan: Plan, frozen: FrozenLayers | None = None) -> tuple[float, float]:
     """Mean loss (nats) and top-1 accuracy over all learned tokens of `rows`: summed, divided once."""
-    model.eval()
     loss_sum, correct, learned_tokens = 0.0, 0, 0
     for micro in _cut(rows, plan):
         with _products(plan), _without(frozen, micro):
@@ -239,18 +239,7 @@ def validate(model: nn.Module, rows: Sequence[Encoded], plan: Plan, frozen: Froz
         loss_sum += loss.item()
         learned_tokens += learned
         correct += right
-    model.train()
     return loss_sum / learned_tokens, correct / learned_tokens
-
-
-def _judged(model: nn.Module, judge: Callable[[nn.Module], Mapping[str, float]] | None) -> Mapping[str, float]:
-    """What the judge says of the model as it stands."""
-    if judge is None:
-        return {}
-    model.eval()
-    said = judge(model)
-    model.train()
-    return said
 
 
 def _is_better(valid_loss: float, score: float | None, progress: Progress) -> bool:
