@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import Phi3Config, Phi3ForCausalLM
 
 import tiny
 from journeyman.errors import CheckpointError, ModelNotFound, RequestError
@@ -85,6 +86,27 @@ def test_max_tokens_and_the_context_end_an_answer(engine):
     room = engine.context_tokens - 3
     answer = engine.answers([Request(tuple(range(20, 20 + room)), None, Sampling(max_tokens=50))])[0]
     assert answer.usage.total_tokens <= engine.context_tokens
+
+
+def test_long_rope_answers_in_company_as_transformers_alone_within_its_original_length(tmp_path):
+    """Beyond it every position of a pass would be turned otherwise, those of short rows too."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    config = Phi3Config(**tiny._SIZES, original_max_position_embeddings=64, rope_parameters=rope)
+    torch.manual_seed(1)
+    theirs = Phi3ForCausalLM(config).eval()
+    theirs.save_pretrained(tmp_path)
+    tiny.write_tokenizer(tmp_path, tiny.CHATML)
+    engine = Engine(tmp_path)
+    rows = [tuple(row.ids_T.tolist()) for row in tiny.rows(6, seed=4, shortest=5, longest=60)]
+    rows += [tuple(row.ids_T.tolist()) for row in tiny.rows(2, seed=4, shortest=100, longest=100)]
+    readable = [ids for ids in rows if len(ids) < engine.context_tokens]
+    assert len(readable) >= 6
+    answers = engine.answers([Request(ids, None, GREEDY) for ids in readable])
+    for ids, answer in zip(readable, answers, strict=True):
+        room = min(GREEDY.max_tokens, engine.context_tokens - len(ids))
+        asked = {"max_new_tokens": room, "do_sample": False, "eos_token_id": list(engine.chat.stop_ids)}
+        written = theirs.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), **asked)
+        assert answer.text == engine.chat.text(written[0, len(ids) :].tolist())
 
 
 def test_a_prompt_that_fills_the_context_is_refused_before_anything_is_answered(engine):

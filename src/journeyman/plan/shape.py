@@ -68,7 +68,7 @@ class ModelShape:
             intermediate=_int(config, "intermediate_size", "n_inner", default=4 * hidden),
             kv_width=kv_heads * head_dim,
             vocab=vocab,
-            context_tokens=_int(config, "max_position_embeddings", "n_positions", default=2048),
+            context_tokens=_context_tokens(config),
         )
 
 
@@ -81,6 +81,20 @@ def _config(folder: Path) -> Mapping[str, Any]:
     config = json.loads(path.read_text(encoding="utf-8"))
     text = config.get("text_config")  # multimodal models keep the decoder's sizes one level down
     return {**config, **text} if isinstance(text, dict) else config
+
+
+def _context_tokens(config: Mapping[str, Any]) -> int:
+    """How many tokens a row may have, whatever stands beside it.
+
+    LongRoPE (Phi-3's and Phi-4-mini's 128k) turns every position of a pass otherwise once one of them is beyond the original
+    length, and keys that were kept before would not fit those after it. Up to that length there is one way only.
+    """
+    tokens = _int(config, "max_position_embeddings", "n_positions", default=2048)
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if rope.get("rope_type", rope.get("type")) not in ("longrope", "su"):
+        return tokens
+    original = rope.get("original_max_position_embeddings") or config.get("original_max_position_embeddings")
+    return min(tokens, original) if isinstance(original, int) else tokens
 
 
 def _headers(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
