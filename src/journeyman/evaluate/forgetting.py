@@ -36,7 +36,7 @@ SkillVerdict = Literal["worse", "better", "no_difference_seen", "not_enough_rows
 
 REMEDIES = (
     ("--learning-rate", "a third of the plan's value: the first to try"),
-    ("--rehearsal 0.2", "mix in the base's own answers and prose: the strongest, at some cost to the task"),
+    ("--rehearsal 0.2", "mix in the base's own answers and prose: as strong, and the one that helps an over-trained job"),
     ("--epochs, --rank", "fewer passes, smaller adapters: no help to the starter, but larger bases may differ"),
 )
 """What forgetting is mended with: the flag of `train`, and what it does, as measured (docs/results.md)."""
