@@ -31,7 +31,7 @@ from journeyman import starter
 from journeyman.cli.main import app
 from journeyman.data.dataset import build
 from journeyman.errors import CheckpointError, ExportError, ModelNotFound
-from journeyman.files import hash_file, read_json
+from journeyman.files import hash_file, read_json, write_json
 from journeyman.models import bases as base_models
 from journeyman.models.export import formats, place, replay
 from journeyman.models.export.export import export
@@ -137,6 +137,18 @@ def test_merged_is_the_adapter_on_its_base(sources, tmp_path, family):
     chat = [{"role": "user", "content": "My mug: 12 €"}]
     assert got.apply_chat_template(chat, tokenize=False) == asked.apply_chat_template(chat, tokenize=False)
     assert got("Grüße, 你好").input_ids == asked("Grüße, 你好").input_ids
+
+
+def test_what_the_model_is_sampled_with_goes_along(sources, tmp_path):
+    """A plan's repetition penalty lies beside the adapter, and goes before the base's own settings."""
+    source = sources("llama")
+    adapter = tmp_path / "adapter"
+    shutil.copytree(source.adapter, adapter)
+    write_json(adapter / "generation_config.json", {"eos_token_id": 2, "repetition_penalty": 1.3})
+    source = replace(source, adapter=adapter)
+    export(source, to="merged", out=tmp_path / "merged")
+    assert theirs(tmp_path / "merged").generation_config.repetition_penalty == 1.3
+    assert any("repetition penalty of 1.3" in note for note in export(source, to="gguf", out=tmp_path / "gguf").notes)
 
 
 @pytest.mark.parametrize("asked", [None, "f32", "f16"])

@@ -13,6 +13,9 @@ import torch
 from journeyman.errors import RequestError
 from journeyman.files import read_json
 
+GENERATION_FILE = "generation_config.json"
+"""What a model is to be sampled with unless a request says otherwise."""
+
 SEEDS = range(-(2**63), 2**63)
 """What torch takes as a seed."""
 
@@ -186,6 +189,6 @@ def make_generator(sampling: Sampling) -> torch.Generator | None:
 
 def own_repetition_penalty(folder: Path, *, default: float = 1.0) -> float:
     """What a model's generation_config.json asks for (transformers' and vLLM's default too), else `default`."""
-    path = folder / "generation_config.json"
+    path = folder / GENERATION_FILE
     value = read_json(path).get("repetition_penalty") if path.is_file() else None
     return float(value) if isinstance(value, int | float) and value > 0 else default

@@ -15,6 +15,7 @@ from transformers import AutoConfig
 
 from journeyman.errors import BaseNotFound, ExportError
 from journeyman.files import read_json, write_text
+from journeyman.generate.sampling import GENERATION_FILE, own_repetition_penalty
 from journeyman.models.export import replay
 from journeyman.models.export.llamacpp import families, tokenizer
 from journeyman.models.export.llamacpp import read as gguf_read
@@ -94,9 +95,11 @@ def _merged(source: Source, scratch: Path, dtype: str | None, on_stage: OnStage)
     expected = loaded.round(lambda _: dtype)
     on_stage("writing")
     loaded.model.to(DTYPES[dtype]).save_pretrained(scratch)
-    for name in (*CHAT_FILES, "generation_config.json", "tokenizer.model"):
+    for name in (*CHAT_FILES, GENERATION_FILE, "tokenizer.model"):
         if (source.folder / name).is_file():
             shutil.copyfile(source.folder / name, scratch / name)
+    if source.adapter is not None and (source.adapter / GENERATION_FILE).is_file():  # what it answers with, before the base's
+        shutil.copyfile(source.adapter / GENERATION_FILE, scratch / GENERATION_FILE)
     if loaded.chat.plain:  # other tools must find the template that was trained with
         write_text(scratch / "chat_template.jinja", loaded.chat.template)
     loaded.free()
@@ -131,8 +134,17 @@ def _gguf(source: Source, scratch: Path, dtype: str | None, on_stage: OnStage) -
         texts, chat.ids, lambda t: rebuilt.encode(t, add_special_tokens=False).ids, where=str(path)
     )
     _insist_on_template(chat, file.template, where=str(path))
-    notes = (*families.notes(config), *tokenizer.notes(chat, vocabulary))
+    notes = (*families.notes(config), *tokenizer.notes(chat, vocabulary), *_penalty_notes(source))
     return loaded.result(dtype, expected, apart, {"texts": len(texts), "token_ids": "same"}, notes)
+
+
+def _penalty_notes(source: Source) -> list[str]:
+    penalty = own_repetition_penalty(source.folder)
+    if source.adapter is not None:
+        penalty = own_repetition_penalty(source.adapter, default=penalty)
+    if penalty == 1:
+        return []
+    return [f"the model answers with a repetition penalty of {penalty:g}, which GGUF has no place for: --repeat-penalty {penalty:g}"]
 
 
 # ── the model while it is exported ────────────────────────────────────────────────────────────────────────────────
