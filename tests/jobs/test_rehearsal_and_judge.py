@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from job_rows import write_rows
 
 import tiny
 from journeyman.errors import PlanError
-from journeyman.files import hash_file, read_jsonl
+from journeyman.files import hash_file, read_json, read_jsonl, write_json
 from journeyman.generate.engine import Engine
 from journeyman.generate.rehearsal import encoded, prompts, rehearsal
+from journeyman.generate.sampling import Sampling
 from journeyman.jobs import worker
 from journeyman.jobs.curve import overfitting, read_curve
+from journeyman.models.bases import resolve
 from journeyman.plan.plan import Plan, Wishes
+from journeyman.records import Example, Message, Place
 from journeyman.request import TrainRequest
 from journeyman.train import loop
 from journeyman.train.load import load_base
@@ -86,6 +91,40 @@ def test_graders_are_asked_at_each_validation_and_their_word_is_kept(tmp_path, r
     assert [c["step"] for c in curve] == [e["step"] for e in checks]
     assert [c["score"] for c in curve] == [e["score"] for e in checks]
     assert read_curve(worker.read_events(job.folder)) == curve
+
+
+@pytest.fixture
+def penalised(tmp_path, bases):
+    """A base whose own settings ask for a repetition penalty, as those of Qwen2.5 do."""
+    folder = tmp_path / "penalised"
+    shutil.copytree(bases("llama"), folder)
+    settings = read_json(folder / "generation_config.json")
+    write_json(folder / "generation_config.json", {**settings, "repetition_penalty": 1.8})
+    return folder
+
+
+def test_rehearsal_is_drawn_from_the_distribution_that_is_trained(penalised, bases):
+    """No penalty on what stands already: its rows would be others than the base's own."""
+    texts = [[r["text"] for r in rehearsal(Engine(folder), 6, seed=1)] for folder in (penalised, bases("llama"))]
+    assert texts[0] == texts[1]
+
+
+def test_the_judge_asks_the_model_as_it_will_be_served(tmp_path, penalised):
+    engine, questions = Engine(penalised), [Message("user", f"My lamp {i} is late") for i in range(24)]
+    served, bare = (
+        [engine.answer([q], sampling=Sampling(max_tokens=16, repetition_penalty=penalty)).text for q in questions] for penalty in (None, 1.0)
+    )
+    examples = [
+        Example((q, Message("assistant", "It left on Monday.")), Place("rows.jsonl", i), item={"wanted": wanted.rstrip("\ufffd")})
+        for i, (q, wanted, other) in enumerate(zip(questions, served, bare, strict=True), 1)
+        if wanted not in other
+    ]
+    assert len(examples) >= 3
+    grader = {"type": "string_check", "name": "as served", "operation": "like"}
+    write_json(tmp_path / worker.GRADERS, [{**grader, "input": "{{sample.output_text}}", "reference": "{{item.wanted}}"}])
+    plan = tiny.plan_for(penalised, tiny.rows(16), tiny.rows(4), select="graders")
+    judge = worker._judge_of(SimpleNamespace(folder=tmp_path), resolve(str(penalised)), SimpleNamespace(validation=examples), plan)
+    assert judge(load_base(penalised))["score"] == 1.0
 
 
 def run_with_scores(bases, folder, scores, **stop):

@@ -79,4 +79,5 @@ def _given(chat: ChatFormat, prompt: str) -> tuple[int, ...]:
 
 def _request(ids: tuple[int, ...], prompt: str, seed: int) -> Request:
     room = PROSE_TOKENS if prompt.startswith(_OPENING) else REPLY_TOKENS
-    return Request(ids, None, Sampling(max_tokens=room, temperature=1.0, seed=seed))
+    # Without the base's own penalty, if it has one: that would be another distribution than the one that is trained.
+    return Request(ids, None, Sampling(max_tokens=room, temperature=1.0, seed=seed, repetition_penalty=1.0))

@@ -23,16 +23,24 @@ Judge = Callable[[nn.Module], Mapping[str, float]]
 
 
 def make_judge(
-    plan: Plan, chat: ChatFormat, validation: Sequence[Example], graders: Sequence[Mapping[str, Any]]
+    plan: Plan,
+    chat: ChatFormat,
+    validation: Sequence[Example],
+    graders: Sequence[Mapping[str, Any]],
+    *,
+    base_penalty: float = 1.0,
 ) -> Judge:
     """A function that scores a model in training.
 
+    It answers as it will be served: with the plan's repetition penalty, or with `base_penalty`, the base's own, where the
+    plan has none.
     `score` is the share of validation rows that pass all graders, left out where none could be measured;
     `general_prose` the share of general prose's tokens that the model guesses, which falls as it forgets.
     """
     rows = validation[:JUDGED_ROWS]
     compiled = parse(graders)
     room = answer_room(rows, chat)
+    penalty = base_penalty if plan.repetition_penalty.value == 1 else plan.repetition_penalty.value
 
     def judge(model: nn.Module) -> dict[str, float]:
         engine = Engine.around(
@@ -40,7 +48,7 @@ def make_judge(
             chat,
             context_tokens=plan.shape.context_tokens,
             device=plan.device.value,
-            repetition_penalty=plan.repetition_penalty.value,
+            repetition_penalty=penalty,
         )
         scores = score(LocalModel(engine), rows, compiled, max_tokens=room)
         passed = [row.graded.passed for row in scores.rows if row.graded.passed is not None]

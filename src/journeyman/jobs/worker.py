@@ -32,6 +32,7 @@ from journeyman.errors import CheckpointError, DiskFull, JobConflict, Journeyman
 from journeyman.files import NO_ROOM, read_json, read_jsonl, write_jsonl
 from journeyman.generate.engine import Engine
 from journeyman.generate.rehearsal import encoded, rehearsal
+from journeyman.generate.sampling import own_repetition_penalty
 from journeyman.jobs import events
 from journeyman.jobs.curve import overfitting, read_curve
 from journeyman.jobs.draw import Encodings, draw_plan, encode_dataset
@@ -293,7 +294,8 @@ def _judge_of(job: Job, base: Base, dataset: Dataset, plan: Plan) -> Judge | Non
     if plan.select.value != "graders":
         return None
     graders = read_json(job.folder / GRADERS)
-    return make_judge(plan, ChatFormat.open(base.folder), dataset.validation, graders)
+    penalty = own_repetition_penalty(base.folder)
+    return make_judge(plan, ChatFormat.open(base.folder), dataset.validation, graders, base_penalty=penalty)
 
 
 def _curve(job: Job, kept_step: int | None, journal: _Journal) -> dict[str, Any]:
