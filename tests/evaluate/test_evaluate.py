@@ -101,7 +101,7 @@ def test_the_sentence_has_the_numbers():
     assert verdict.sentence.startswith(
         "Better: 80 of 100 passed before, 98 after; +18.0 points (95% interval +"
     )
-    assert "p = less than 0.001" in verdict.sentence
+    assert "p < 0.001" in verdict.sentence
 
 
 def test_rows_without_a_measure_are_counted_and_left_out():

@@ -103,7 +103,7 @@ def _sentence(outcome: Outcome, result: Paired, detectable: float | Missing, unm
     if outcome in ("better", "worse"):
         return (
             f"{outcome.capitalize()}: {shares}; {_points(result.difference)} points "
-            f"({result.interval.level:.0%} interval {interval}, p = {_p(result.p_value)}){end}"
+            f"({result.interval.level:.0%} interval {interval}, p {_p(result.p_value)}){end}"
         )
     if outcome == "no_difference_seen":
         seen = (
@@ -129,4 +129,4 @@ def _points(share: float) -> str:
 
 
 def _p(value: float) -> str:
-    return "less than 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
