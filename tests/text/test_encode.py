@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 import tiny
 from journeyman.errors import BaseNotFound, DataError
+from journeyman.generate.stream import TextStream
 from journeyman.records import Example, Message, Place
 from journeyman.text.encode import encode
 from journeyman.text.show import runs
@@ -261,6 +263,42 @@ def test_what_is_trained_is_what_is_served(chats, name, turns):
             found.append(ids[:start])
             assert ids[end - 1] == chat.end_of_turn_id
     assert found == served
+
+
+@pytest.mark.parametrize("kind", ["legacy", "first"])
+@pytest.mark.parametrize("template", [tiny.MISTRAL, None], ids=["mistral", "plain"])
+def test_no_space_is_learned_that_the_tokenizer_puts_before_all_it_is_given(tmp_path, kind, template):
+    """As Llama 2's and Mistral's do. A model that learned it would begin each answer with a space that no row has."""
+    lines = ["Where is my card? It left on Monday. It is my card.", "### User:\n### Assistant:\n", "user assistant"]
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    if kind == "legacy":
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokenizer.train_from_iterator(lines * 5, trainers.BpeTrainer(vocab_size=360, special_tokens=special, show_progress=False))
+    tiny.write_tokenizer(tmp_path, template)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": "<s>", "eos_token": "</s>"}))
+    chat = ChatFormat.open(tmp_path)
+    messages = (user("Where is my card?"), answer("It left on Monday."), user("Where?"), answer("It is my card."))
+    sequences = encode(example(*messages), chat)
+    whole = chat.ids(chat.render(messages, add_generation_prompt=False).removesuffix("\n"))
+    assert sequences[-1].ids_T.tolist() == whole, "as transformers tokenizes the conversation"
+    said = []
+    for sequence in sequences:
+        stream, weights = TextStream(chat), sequence.weights_T.tolist()
+        text = ""
+        for token, weight in zip(sequence.ids_T.tolist(), weights, strict=True):
+            if weight and token == chat.end_of_turn_id:
+                said.append(text + stream.finish())
+                stream, text = TextStream(chat), ""
+            elif weight:
+                text += stream.push(token)
+    assert said == [m.content for m in messages if m.learned]
 
 
 # ── the format itself ─────────────────────────────────────────────────────────────────────────────────────────────

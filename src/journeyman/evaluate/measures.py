@@ -95,7 +95,8 @@ def _ideal(engine: Engine, example: Example) -> Encoded | None:
     except DataError:  # this base's template refuses the conversation: it could not be asked either
         return None
     given = engine.chat.ids(prompt)
-    learned = engine.chat.ids(answer if answer is not None else example.ideal.content + engine.chat.end_of_turn)
+    said = answer if answer is not None else example.ideal.content + engine.chat.end_of_turn
+    learned = engine.chat.ids(said, after=prompt)
     if len(given) + len(learned) > engine.context_tokens:
         return None
     weights_T = np.array([0.0] * len(given) + [1.0] * len(learned), dtype=np.float32)

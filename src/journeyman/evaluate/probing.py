@@ -234,8 +234,9 @@ def _size(item: Probe, text: str) -> int:
 
 def _option(chat: ChatFormat, item: Probe, text: str) -> Encoded:
     if item.messages:
-        return _row(chat.prompt_ids(item.messages), chat.ids(text + chat.end_of_turn))
-    return _row([*_opening(chat), *chat.ids(item.context)], chat.ids(text))
+        prompt = chat.render(item.messages, add_generation_prompt=True)
+        return _row(chat.ids(prompt), chat.ids(text + chat.end_of_turn, after=prompt))
+    return _row([*_opening(chat), *chat.ids(item.context)], chat.ids(text, after=item.context))
 
 
 def _opening(chat: ChatFormat) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def _is_as_served(segments: Sequence[Segment], chat: ChatFormat) -> bool:
     for piece, learned in segments:
         if learned and chat.ids(text) != ids:
             return False
-        text, ids = text + piece, ids + chat.ids(piece)
+        text, ids = text + piece, ids + chat.ids(piece, after=text)
     return True
 
 
@@ -128,7 +129,8 @@ def prompt_and_answer(
 
 
 def _join(segments: Sequence[Segment], chat: ChatFormat, place: Place, max_tokens: int | None) -> Encoded:
-    pieces = [(chat.ids(text), learned) for text, learned in segments if text]
+    before = accumulate((text for text, _ in segments), initial="")
+    pieces = [(chat.ids(text, after=after), learned) for after, (text, learned) in zip(before, segments, strict=False) if text]
     ids_T = np.array([i for piece, _ in pieces for i in piece], dtype=np.int32)
     weights_T = np.array([float(learned) for piece, learned in pieces for _ in piece], dtype=np.float32)
     cut_tokens = max(0, len(ids_T) - max_tokens) if max_tokens else 0

@@ -155,9 +155,18 @@ class ChatFormat:
         """The tokens the model is given before it answers: training, evaluation and serving all start here."""
         return self.ids(self.render(messages, tools=tools, add_generation_prompt=True))
 
-    def ids(self, text: str) -> list[int]:
-        """Rendered text as tokens; nothing is added, since the template has written its own special tokens."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+    def ids(self, text: str, *, after: str = "") -> list[int]:
+        """Rendered text as tokens; nothing is added, since the template has written its own special tokens.
+
+        What goes on `after` another text is tokenized by itself, as the model writes it: token by token after a prompt. But
+        some tokenizers (those of Llama 2 and Mistral) put a space before all they are given, and there is none in
+        between. With them the text's tokens are those that it has behind the other.
+        """
+        ids = list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        if not after or "".join(self.tokenizer.encode("a", add_special_tokens=False).tokens) == "a":
+            return ids
+        before, whole = self.ids(after), self.ids(after + text)
+        return whole[len(before) :] if whole[: len(before)] == before else ids
 
     def text(self, ids: Sequence[int]) -> str:
         """Tokens as text, special tokens left out."""
