@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import Phi3Config, Phi3ForCausalLM
+from transformers import AutoModelForCausalLM, Phi3Config, Phi3ForCausalLM
 
 import tiny
 from journeyman.errors import CheckpointError, ModelNotFound, RequestError
@@ -142,6 +143,30 @@ def test_an_adapter_scaled_in_a_way_we_do_not_compute_is_refused(bases, tmp_path
         (folder / "adapter_config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(CheckpointError):
             Engine(bases("llama")).add_adapter("x", folder)
+
+
+@pytest.mark.parametrize(
+    "variant", [{}, {"init_lora_weights": "orthogonal"}, {"init_lora_weights": "pissa"}, {"init_lora_weights": "olora"}, {"alora_invocation_tokens": [99, 15]}]
+)  # fmt: skip
+def test_an_adapter_answers_as_in_peft_or_is_refused(bases, tmp_path, variant):
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", **variant)
+    trained = get_peft_model(AutoModelForCausalLM.from_pretrained(bases("llama")), config)
+    for name, parameter in trained.named_parameters():
+        if "lora_" in name:
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    trained.save_pretrained(tmp_path)
+    ids = torch.tensor([[12, 40, 7, 300, 99, 15, 201, 64, 31, 280]])
+    engine = Engine(bases("llama"))
+    try:
+        engine.add_adapter("x", tmp_path)
+    except CheckpointError as error:
+        assert variant and "not plain LoRA" in str(error)
+        return
+    engine.activate("x")
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(bases("llama")), tmp_path).eval()
+    with torch.no_grad():
+        assert (engine.model(input_ids=ids).logits - theirs(input_ids=ids).logits).abs().max() < 1e-4
 
 
 def test_an_adapter_that_is_not_finite_is_refused(bases, tmp_path):

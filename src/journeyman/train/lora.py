@@ -358,11 +358,18 @@ def read_adapter(model: nn.Module, folder: Path) -> Loaded:
     return Loaded(rank, config["lora_alpha"] / rank, pairs)
 
 
+_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
+"""What an adapter may have begun with. Others (PiSSA, OLoRA, CorDA, LoftQ) move a part of the base's weights into the adapter."""
+
+
 def _refuse_variants(config: Mapping[str, Any], folder: Path) -> None:
     """PEFT knows adapters that compute something else than B A x; loading one as plain LoRA would answer wrongly."""
     problems = [] if config.get("peft_type") == "LORA" else [f"peft_type is {config.get('peft_type')!r}"]
-    variants = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias")
+    variants = ["use_rslora", "use_dora", "use_qalora", "use_bdlora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias"]
+    variants += ["alora_invocation_tokens", "arrow_config", "monteclora_config", "layer_replication"]
     problems += [f"{name} is {config[name]!r}" for name in variants if config.get(name)]
+    if config.get("init_lora_weights", True) not in _INITS:
+        problems.append(f"init_lora_weights is {config['init_lora_weights']!r}, which changes the base's weights")
     if config.get("bias", "none") != "none":
         problems.append(f"bias is {config['bias']!r}")
     if problems:
