@@ -19,6 +19,7 @@ from journeyman.records import Example, Message, Place
 from journeyman.text.encode import encode
 from journeyman.text.show import runs
 from journeyman.text.template import ChatFormat
+from journeyman.text.tools import call_readers
 
 
 @pytest.fixture(scope="module")
@@ -357,6 +358,23 @@ def test_a_template_file_goes_before_the_config_and_default_before_the_others(tm
     config["chat_template"] = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": tiny.GEMMA}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     assert ChatFormat.open(tmp_path).template == tiny.GEMMA
+
+
+def test_a_template_for_tools_is_used_where_there_are_some(tmp_path):
+    """As transformers does: the tools of a conversation would not be in the prompt at all."""
+    from transformers import AutoTokenizer
+
+    tiny.write_tokenizer(tmp_path, None)
+    named = {"default": tiny.CHATML.replace("<tool_call>", "<unused>"), "tool_use": "{{ tools | tojson }}" + tiny.CHATML}
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config["chat_template"] = [{"name": name, "template": template} for name, template in named.items()]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    theirs, ours = AutoTokenizer.from_pretrained(tmp_path), ChatFormat.open(tmp_path)
+    look = {"name": "look", "description": "Looks.", "parameters": {"type": "object", "properties": {}}}
+    for tools in ([], [{"type": "function", "function": look}]):
+        wanted = theirs.apply_chat_template([user("a?").as_dict()], tools=tools or None, tokenize=False, add_generation_prompt=True)
+        assert ours.render([user("a?")], tools=tools, add_generation_prompt=True) == wanted
+    assert [reader.form for reader in call_readers(ours, ["look"])] == ["tags"]
 
 
 def test_a_generation_tag_renders_its_body(chats):

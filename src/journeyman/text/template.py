@@ -79,7 +79,8 @@ class ChatFormat:
     """How one model reads and writes conversations: tokenizer, template, end of turn.
 
     `end_of_turn` is the token that closes an assistant turn; `stop_ids` are all tokens at which an answer ends.
-    `plain` is true where the model shipped no chat template and ours is used.
+    `plain` is true where the model shipped no chat template and ours is used. `tool_template` is used in place of
+    `template` where a conversation has tools, in models that have one of its own for that (Hermes, Command R).
     """
 
     tokenizer: Tokenizer
@@ -89,6 +90,7 @@ class ChatFormat:
     end_of_turn_id: int
     stop_ids: tuple[int, ...]
     plain: bool
+    tool_template: str | None = None
 
     @classmethod
     def open(cls, folder: Path) -> ChatFormat:
@@ -104,7 +106,7 @@ class ChatFormat:
         stop_ids = _stop_ids(folder, tokenizer, special)
         if not special.get("eos_token") and stop_ids:
             special["eos_token"] = tokenizer.id_to_token(stop_ids[0]) or ""
-        template = _read_template(folder, config)
+        template, tool_template = _read_templates(folder, config)
         plain = template is None
         text = PLAIN_TEMPLATE if template is None else template
         end_of_turn = _find_end_of_turn(text, special, tokenizer)
@@ -123,6 +125,7 @@ class ChatFormat:
             end_of_turn_id=end_id,
             stop_ids=tuple(dict.fromkeys((end_id, *stop_ids))),
             plain=plain,
+            tool_template=tool_template,
         )
 
     def render(
@@ -136,9 +139,10 @@ class ChatFormat:
 
         Raises DataError with the template's own words where it refuses the conversation.
         """
+        template = self.tool_template if tools and self.tool_template is not None else self.template
         try:
-            return _compile(self.template).render(
-                messages=[self._as_template_message(m) for m in messages],
+            return _compile(template).render(
+                messages=[_as_template_message(m, template) for m in messages],
                 tools=[_as_template_tool(tool) for tool in tools] or None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
@@ -172,18 +176,19 @@ class ChatFormat:
         """Tokens as text, special tokens left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def _as_template_message(self, message: Message) -> dict[str, Any]:
-        role = message.role
-        if role == "developer" and "developer" not in self.template:
-            role = "system"
-        out: dict[str, Any] = {"role": role, "content": message.content}
-        if message.name is not None:
-            out["name"] = message.name
-        if message.tool_calls:
-            out["tool_calls"] = [_parsed_call(call) for call in message.tool_calls]
-        if message.tool_call_id is not None:
-            out["tool_call_id"] = message.tool_call_id
-        return out
+
+def _as_template_message(message: Message, template: str) -> dict[str, Any]:
+    role = message.role
+    if role == "developer" and "developer" not in template:
+        role = "system"
+    out: dict[str, Any] = {"role": role, "content": message.content}
+    if message.name is not None:
+        out["name"] = message.name
+    if message.tool_calls:
+        out["tool_calls"] = [_parsed_call(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        out["tool_call_id"] = message.tool_call_id
+    return out
 
 
 def _as_template_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,14 +238,16 @@ def _read_config(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _read_template(folder: Path, config: Mapping[str, Any]) -> str | None:
+def _read_templates(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The template, and the one for conversations with tools where there is another."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8"), None
     value = config.get("chat_template")
-    if isinstance(value, list):  # several named templates: the one called "default" is for plain chat
-        value = next((t.get("template") for t in value if t.get("name") == "default"), None)
-    return value if isinstance(value, str) else None
+    # Several have names, of which transformers takes these two by itself.
+    named = {t.get("name"): t.get("template") for t in value} if isinstance(value, list) else {"default": value}
+    default, tool_use = (text if isinstance(text, str) else None for text in (named.get("default"), named.get("tool_use")))
+    return default, None if default is None else tool_use
 
 
 def _stop_ids(folder: Path, tokenizer: Tokenizer, special: Mapping[str, str]) -> tuple[int, ...]:

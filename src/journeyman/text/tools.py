@@ -54,8 +54,11 @@ def call_readers(chat: ChatFormat, names: Collection[str], answers: int = 1) -> 
     """A reader for each of `answers`, of calls of the functions `names`; none where the template writes calls in neither form."""
     probe = {"name": "probe", "arguments": '{"key": "value"}'}
     call = {"id": "call00000", "type": "function", "function": probe}  # Mistral's templates insist on nine characters
+    tools = [{"type": "function", "function": {"name": "probe", "parameters": {"type": "object", "properties": {}}}}]
     try:
-        _, answer = prompt_and_answer([Message("user", "a"), Message("assistant", tool_calls=(call,))], (), chat)
+        _, answer = prompt_and_answer(
+            [Message("user", "a"), Message("assistant", tool_calls=(call,))], tools if chat.tool_template else (), chat
+        )
     except DataError:
         return []
     written = (answer or "").removesuffix(chat.end_of_turn)

@@ -156,7 +156,8 @@ def _add_metadata(
         writer.add_uint32(f"tokenizer.ggml.{name}_token_id", token_id)
     writer.add_add_bos_token(vocabulary.adds_bos)
     writer.add_add_eos_token(vocabulary.adds_eos)
-    writer.add_chat_template(chat.template)
+    named = {"default": chat.template, **({"tool_use": chat.tool_template} if chat.tool_template else {})}
+    writer.add_chat_template([{"name": name, "template": text} for name, text in named.items()])
 
 
 def _rope_factors(model: nn.Module) -> Any:
