@@ -804,7 +804,8 @@ class Workspace:
                 publish(folder, callable_folder, base=base, plan=plan, metrics={"steps": plan.steps, "best_step": int(folder.name[5:])})
             return Served(name, self._engine(callable_folder), None)
         engine = self._engine(base.folder)
-        engine.add_adapter(name, folder)
+        penalty = plan.repetition_penalty.value  # a checkpoint's folder says nothing of it
+        engine.add_adapter(name, folder, repetition_penalty=None if penalty == 1 else penalty)
         return Served(name, engine, name)
 
     def named(self, model: str) -> tuple[Version | None, Base | None]:

@@ -301,3 +301,14 @@ def test_a_row_that_the_template_refuses_is_in_the_ledger(home, bases, tmp_path)
     (refused,) = [entry for entry in ledger if entry["fate"] == "refused"]
     assert (refused["line"], refused["code"]) == (46, "template_refused")
     assert "System role not supported" in refused["reason"]
+
+
+def test_a_checkpoint_answers_with_the_penalty_that_its_job_asks_for(home, data, bases):
+    """The best one as the model that was made of it."""
+    job, version = home.train(request(data, bases("llama"), repetition_penalty=1.8))
+    name = home.checkpoint_name(job, version.metrics["best_step"])
+    questions, said = [Message("user", f"My lamp {i} is late") for i in range(4)], []
+    for served in (home.served(version.id), home.served(name)):
+        sampling = Sampling(max_tokens=24)
+        said.append([served.engine.answer([q], adapter=served.adapter, sampling=sampling).text for q in questions])
+    assert said[0] == said[1]

@@ -120,16 +120,17 @@ class Engine:
         """Whether an adapter was added."""
         return self._adapters is not None and adapter in self._adapters
 
-    def add_adapter(self, name: str, folder: Path) -> None:
+    def add_adapter(self, name: str, folder: Path, *, repetition_penalty: float | None = None) -> None:
         """Make an adapter callable under `name`; nothing happens if it already is. Streams go on while it is read.
 
+        Its repetition penalty is this one, else what its folder says, else the base's.
         Raises CheckpointError where it was not trained on this base.
         """
         assert self._adapters is not None, "an engine around a module takes no adapters"
         if name in self._adapters:
             return
         adapter = self._adapters.read(name, folder)
-        self._own_penalty[name] = own_repetition_penalty(folder, default=self._own_penalty[None])
+        self._own_penalty[name] = repetition_penalty or own_repetition_penalty(folder, default=self._own_penalty[None])
         with self._lock:
             self._adapters.add(name, folder, adapter)
 

@@ -99,7 +99,7 @@ class VllmEngine(Engine):
         """Whether an adapter was added."""
         return adapter in self._requests.adapters
 
-    def add_adapter(self, name: str, folder: Path) -> None:
+    def add_adapter(self, name: str, folder: Path, *, repetition_penalty: float | None = None) -> None:
         """See Engine. Raises CheckpointError also where the rank is above the room that vLLM has set aside."""
         if self.knows(name):
             return
@@ -114,7 +114,7 @@ class VllmEngine(Engine):
             self._requests.add(name, folder)
         except Exception as error:  # vLLM's reasons have no common class
             raise CheckpointError(f"vLLM can't load the adapter: {error}", where=str(folder), fix="serve with --engine own") from error
-        self._own_penalty[name] = own_repetition_penalty(folder, default=self._own_penalty[None])
+        self._own_penalty[name] = repetition_penalty or own_repetition_penalty(folder, default=self._own_penalty[None])
 
     def activate(self, name: str | None) -> None:
         """Nothing: there is no module here."""
