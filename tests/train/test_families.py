@@ -9,7 +9,13 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 import tiny
 from journeyman.generate.engine import Engine, Request
@@ -219,3 +225,23 @@ def test_a_base_that_brings_dropout_trains_without_it(tmp_path, layout):
     tiny.write_base(tmp_path / "without", "gpt2")
     with_it, without = (tiny.train(tmp_path / name, plan, ROWS, ROWS, tmp_path / f"run-{name}") for name in ("base", "without"))
     assert with_it.losses == without.losses
+
+
+def test_a_base_that_sees_pictures_too_trains_and_answers_in_text(tmp_path):
+    """Gemma 3 from 4B on: its config keeps the decoder's sizes one level down."""
+    pictures = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    config = Gemma3Config(text_config=dict(tiny.FAMILIES["gemma3"][2]), vision_config=pictures, mm_tokens_per_image=4, image_token_index=11)
+    torch.manual_seed(1)
+    theirs = Gemma3ForConditionalGeneration(config).eval()
+    theirs.save_pretrained(tmp_path / "base")
+    tiny.write_tokenizer(tmp_path / "base", tiny.CHATML)
+    engine, ids = Engine(tmp_path / "base"), ROWS[0].ids_T.tolist()
+    written = theirs.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False, eos_token_id=list(engine.chat.stop_ids))
+    request = Request(tuple(ids), None, Sampling(max_tokens=12))
+    assert engine.answers([request])[0].text == engine.chat.text(written[0, len(ids) :].tolist())
+
+    run = tiny.train(tmp_path / "base", tiny.plan_for(tmp_path / "base", ROWS), ROWS, (), tmp_path / "run")
+    assert run.losses[-1] < run.losses[0]
+    engine.add_adapter("tuned", run.outcome.best)
+    engine.activate("tuned")
+    assert largest(logits(engine.model), logits(run.model)) < 1e-4

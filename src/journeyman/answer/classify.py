@@ -116,7 +116,7 @@ class HeadClassifier:
             ids_BT = torch.tensor([self._ids(conversation)], device=self._engine.device)
             hidden_TD = hidden_states(self._engine.model, ids_BT)[0].float()
             out.append(torch.cat((hidden_TD[-1], hidden_TD.mean(0))).cpu().numpy())
-        width = 2 * int(self._engine.model.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        width = 2 * int(self._engine.model.config.get_text_config().hidden_size)  # type: ignore[union-attr,operator]
         return np.array(out, dtype=np.float32).reshape(len(out), width)
 
 

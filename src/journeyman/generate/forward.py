@@ -61,7 +61,7 @@ def make_forward(model: Any, *, device: str, kv_bytes: int, context_tokens: int,
     if model.config.model_type not in PACKED_KINDS or model.config._attn_implementation not in ("sdpa", attention.NAME):
         return InTurns(model, device, max_rows * blocks_of(context_tokens))
     model.set_attn_implementation(attention.NAME)
-    config = model.config
+    config = model.config.get_text_config()  # Gemma 3 from 4B on sees pictures too, and keeps the decoder's sizes one level down
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     block_bytes = 2 * BLOCK_TOKENS * heads * width * config.num_hidden_layers * next(model.parameters()).element_size()
