@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
 import tiny
 from journeyman.generate.stream import TextStream
@@ -102,3 +105,14 @@ def test_a_cut_off_character_comes_out_as_a_replacement_at_the_end(chat):
 def test_special_tokens_are_no_text(chat):
     pieces, _ = read(chat, chat.ids("a<|im_start|>b"))
     assert "".join(pieces) == "ab"
+
+
+def test_a_space_after_a_special_token_stays(chat):
+    """Llama 2's and Mistral's tokenizers take the first space of what is decoded away, and special tokens are not shown."""
+    tokenizer = Tokenizer(models.WordLevel({"▁It": 0, "▁is": 1, "▁late": 2, "<x>": 3}, unk_token="<x>"))
+    tokenizer.add_special_tokens(["<x>"])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    spaced = replace(chat, tokenizer=tokenizer)
+    for ids in ([0, 1, 3, 2], [3, 0, 3, 3, 1, 2], [0, 3]):
+        pieces, _ = read(spaced, ids)
+        assert "".join(pieces) == spaced.text(ids)

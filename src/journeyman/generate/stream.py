@@ -32,7 +32,8 @@ class TextStream:
         now = self._chat.text(self._ids[self._start :])
         if now.endswith(_INCOMPLETE):
             return ""
-        self._start, self._seen = self._seen, len(self._ids)
+        # Some tokenizers take a space away at the beginning of what is decoded, so that it must begin with something shown.
+        self._start, self._seen = self._seen if now != before else self._start, len(self._ids)
         return self._release(now[len(before) :])
 
     def finish(self) -> str:
