@@ -382,3 +382,30 @@ def test_a_request_that_comes_as_the_thread_is_about_to_end_is_answered(bases, m
         piece = pieces.get(timeout=10)
         text += piece.text
     assert text == asked_before
+
+
+def test_the_first_adapters_may_be_added_at_once(bases, adapters, monkeypatch):
+    """One is read while the model's layers are being wrapped for the other."""
+
+    class Slow(lora.LoraLinear):
+        def __init__(self, base) -> None:
+            time.sleep(0.02)
+            super().__init__(base)
+
+    monkeypatch.setattr(lora, "LoraLinear", Slow)
+    engine, failed = Engine(bases("llama")), []
+
+    def add(name: str) -> None:
+        try:
+            engine.add_adapter(name, adapters[name])
+        except CheckpointError as error:
+            failed.append(str(error))
+
+    threads = []
+    for name in adapters:
+        threads.append(threading.Thread(target=add, args=(name,)))
+        threads[-1].start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert not failed

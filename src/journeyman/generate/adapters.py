@@ -38,6 +38,8 @@ class Adapters:
         self.loaded = 0
         self.evicted = 0
         self._model = model
+        # Looked up once: adapters are read while another thread, with the lock, may put layers of the model into others.
+        self._sizes = lora.adaptable_sizes(model)
         self._device = device
         self._most = most
         self._folders: dict[str, Path] = {}
@@ -58,7 +60,7 @@ class Adapters:
 
     def read(self, name: str, folder: Path | None = None) -> lora.Loaded:
         """An adapter from its folder, or from where it was added. Raises CheckpointError where it does not fit this base."""
-        return lora.read_adapter(self._model, folder or self._folders[name])
+        return lora.read_adapter(self._sizes, folder or self._folders[name])
 
     def add(self, name: str, folder: Path, adapter: lora.Loaded) -> None:
         """Know an adapter that was read, and hold it in memory."""

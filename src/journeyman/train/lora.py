@@ -302,7 +302,7 @@ class Loaded:
 
 def load_adapter(model: nn.Module, name: str, folder: Path) -> None:
     """Read an adapter in PEFT's format onto the model, inactive. Raises as `read_adapter`."""
-    attach(model, name, read_adapter(model, folder))
+    attach(model, name, read_adapter(adaptable_sizes(model), folder))
 
 
 def attach(model: nn.Module, name: str, adapter: Loaded) -> None:
@@ -316,14 +316,18 @@ def attach(model: nn.Module, name: str, adapter: Loaded) -> None:
         layer.scaling[name] = adapter.scaling
 
 
-def read_adapter(model: nn.Module, folder: Path) -> Loaded:
-    """Read an adapter in PEFT's format; the model is only looked at.
+def adaptable_sizes(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """(inputs, outputs) of every layer that can carry an adapter, by its path."""
+    return {path: linear_sizes(layer) for path, layer in _adaptable(model)}
+
+
+def read_adapter(sizes: Mapping[str, tuple[int, int]], folder: Path) -> Loaded:
+    """Read an adapter in PEFT's format for a model whose layers have these `adaptable_sizes`.
 
     Raises CheckpointError where a tensor is missing, unknown, not finite or of another shape than this base needs.
     """
     config = read_json(folder / CONFIG_FILE)
     _refuse_variants(config, folder)
-    sizes = {path: linear_sizes(layer) for path, layer in _adaptable(model)}
     problems = []
     found: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in load_file(folder / ADAPTER_FILE).items():
