@@ -1,7 +1,8 @@
 """TRL's SFTTrainer, or transformers' own Trainer, with PEFT's adapters.
 
-A setting names the `trainer` ("trl" or "transformers"), the rows of a micro-batch (`micro_rows`), and any further training
-arguments. Whatever a setting does not name is the library's default; the workload fixes what decides the result (steps,
+A setting names the `trainer` ("trl" or "transformers"), the rows of a micro-batch (`micro_rows`), the arithmetic
+(`precision`), and any further training arguments. In "bf16" the frozen base of an adapter is kept in bf16, and where all
+weights are trained they stay in fp32 and products are computed in bf16, as in ours. Whatever a setting does not name is the library's default; the workload fixes what decides the result (steps,
 learning rate and its schedule, AdamW without decay, clipping to norm 1).
 """
 
@@ -76,20 +77,23 @@ def main() -> None:
     setting = dict(run.setting)
     with_trl = setting.pop("trainer") == "trl"
     micro_rows = setting.pop("micro_rows", 8)
-    dtype = setting.pop("dtype", None)
+    precision = setting.pop("precision", None)
+    full = run.workload.method == "full"
+    if precision:
+        setting["bf16"] = precision == "bf16" and full
     args = arguments(run, micro_rows, setting)
     if setting.get("packing"):  # as many packs of `max_length` tokens as hold about the rows of a step
         rows_of_pack = max(
             1, int(setting["max_length"] / (sum(len(row["ids"]) for row in run.rows) / len(run.rows)))
         )
         args["gradient_accumulation_steps"] = -(-run.workload.batch_rows // rows_of_pack)
-    model = AutoModelForCausalLM.from_pretrained(run.base, dtype=dtype or torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(run.base, dtype=torch.bfloat16 if precision == "bf16" and not full else torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(run.base)
     workload = run.workload
     lora = LoraConfig(
         r=workload.rank, lora_alpha=workload.alpha, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM",
         target_modules="all-linear",
-    ) if workload.method == "lora" else None  # fmt: skip
+    ) if not full else None  # fmt: skip
     rows = Dataset.from_list(
         [
             {

@@ -1,7 +1,7 @@
 """LitGPT's finetune_lora, and finetune_full for full fine-tuning.
 
-A setting names the rows of a micro-batch (`micro_rows`) and the layers that get adapters (`layers`: "all", or LitGPT's
-default of query and value). LitGPT does not clip gradients, averages the means of micro-batches, and decays along a
+A setting names the rows of a micro-batch (`micro_rows`), the layers that get adapters (`layers`: "all", or LitGPT's
+default of query and value), and the arithmetic (`precision`). Its bf16 keeps adapters in bf16 too. LitGPT does not clip gradients, averages the means of micro-batches, and decays along a
 cosine; it trains the head apart from a tied embedding.
 """
 
@@ -117,8 +117,10 @@ def main() -> None:
     workload = run.workload
     rows = Rows(run)
     steps = len(run.rows) // workload.batch_rows * workload.epochs
+    bf16 = "bf16-mixed" if workload.method == "full" else "bf16-true"
+    precision = {"default": None, "fp32": "32-true", "bf16": bf16}[run.setting["precision"]]
     common = {
-        "checkpoint_dir": converted(run.base), "out_dir": run.out / "litgpt", "precision": "32-true", "data": rows,
+        "checkpoint_dir": converted(run.base), "out_dir": run.out / "litgpt", "precision": precision, "data": rows,
         "train": TrainArgs(
             global_batch_size=workload.batch_rows, micro_batch_size=run.setting["micro_rows"], epochs=10**6, max_steps=steps,
             lr_warmup_steps=min(max(1, round(0.05 * steps)), steps - 1), log_interval=10**6, save_interval=None,

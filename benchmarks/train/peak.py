@@ -1,6 +1,6 @@
-"""The machine's rate of fp32 matrix products, measured as a contender runs: same torch, same threads.
+"""The machine's rate of matrix products, measured as a contender runs: same torch, same threads.
 
-    python peak.py
+    python peak.py fp32|bf16
 
 Prints FLOP a second of wall clock, and of processor time (all threads together), the best of several products each.
 """
@@ -8,6 +8,7 @@ Prints FLOP a second of wall clock, and of processor time (all threads together)
 from __future__ import annotations
 
 import json
+import sys
 import time
 
 import torch
@@ -18,9 +19,10 @@ SHAPES = ((1024, 576, 1536), (1024, 896, 4864), (2048, 2048, 2048))
 
 def main() -> None:
     """Measure and print."""
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[sys.argv[1]]
     by_wall, by_processor = 0.0, 0.0
     for rows, inputs, outputs in SHAPES:
-        x, w = torch.randn(rows, inputs), torch.randn(outputs, inputs)
+        x, w = torch.randn(rows, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
         products = max(1, int(2e10 / (2 * rows * inputs * outputs)))
         x @ w.T
         for _ in range(5):

@@ -24,12 +24,13 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import workloads
 
 from journeyman.files import read_jsonl
+from journeyman.plan.machine import probe
 from journeyman.plan.shape import ModelShape
 
 HERE = Path(__file__).parent
@@ -49,6 +50,8 @@ class Setting:
     name: str
     values: dict[str, Any] = field(default_factory=dict)
     default: bool = False
+    native: Literal["fp32", "bf16"] | None = None
+    """The arithmetic of the machines on which it is part of the grid; None: of all."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,22 @@ class Contender:
 
 
 QUIET = {"logging_steps": 100_000}
-BY_LENGTH = {**QUIET, "train_sampling_strategy": "group_by_length"}
+BY_LENGTH = {**QUIET, "train_sampling_strategy": "group_by_length", "micro_rows": 8}
+BY_ROW = {**QUIET, "micro_rows": 1}
+PACKED = {**QUIET, "micro_rows": 1, "packing": True}
 TRL = {"trainer": "trl"}
-TRL_BEST = {**TRL, "gradient_checkpointing": False, "bf16": False, "max_length": None}
+TRL_BEST = {**TRL, "gradient_checkpointing": False, "max_length": None}
 TRAINER = {"trainer": "transformers"}
+
+
+def both(name: str, values: dict[str, Any]) -> tuple[Setting, Setting]:
+    """The setting where fp32 is the machine's own arithmetic, and where bf16 is."""
+    return (
+        Setting(name, {**values, "precision": "fp32"}, native="fp32"),
+        Setting(f"{name}, bf16", {**values, "precision": "bf16"}, native="bf16"),
+    )
+
+
 CONTENDERS = {
     "ours": Contender("ours.py", None, (Setting("plan", default=True),)),
     "TRL": Contender(
@@ -72,13 +87,11 @@ CONTENDERS = {
         "trl",
         (
             Setting("default", TRL, default=True),
-            Setting("default, but fp32", {**TRL, "bf16": False}),
-            Setting("by length, 8 rows", {**TRL_BEST, **BY_LENGTH, "micro_rows": 8}),
-            Setting("row by row", {**TRL_BEST, **QUIET, "micro_rows": 1}),
-            Setting(
-                "packed, 1024 tokens",
-                {**TRL_BEST, **QUIET, "micro_rows": 1, "packing": True, "max_length": 1024},
-            ),
+            Setting("default, but fp32", {**TRL, "precision": "fp32"}, native="fp32"),
+            *both("by length, 8 rows", {**TRL_BEST, **BY_LENGTH}),
+            *both("row by row", {**TRL_BEST, **BY_ROW}),
+            *both("packed, 1024 tokens", {**TRL_BEST, **PACKED, "max_length": 1024}),
+            Setting("packed, 512 tokens, bf16", {**TRL_BEST, **PACKED, "max_length": 512, "precision": "bf16"}, native="bf16"),
         ),
     ),
     "Trainer + PEFT": Contender(
@@ -86,17 +99,17 @@ CONTENDERS = {
         "trl",
         (
             Setting("default", TRAINER, default=True),
-            Setting("by length, 8 rows", {**TRAINER, **BY_LENGTH, "micro_rows": 8}),
-            Setting("row by row", {**TRAINER, **QUIET, "micro_rows": 1}),
+            *both("by length, 8 rows", {**TRAINER, **BY_LENGTH}),
+            *both("row by row", {**TRAINER, **BY_ROW}),
         ),
     ),
     "LitGPT": Contender(
         "litgpt_peer.py",
         "litgpt",
         (
-            Setting("default", {"micro_rows": 1, "layers": "default"}, default=True),
-            Setting("row by row", {"micro_rows": 1, "layers": "all"}),
-            Setting("8 rows", {"micro_rows": 8, "layers": "all"}),
+            Setting("default", {"micro_rows": 1, "layers": "default", "precision": "default"}, default=True),
+            *both("row by row", {"micro_rows": 1, "layers": "all"}),
+            *both("8 rows", {"micro_rows": 8, "layers": "all"}),
         ),
     ),
     "mlx-lm": Contender(
@@ -104,7 +117,7 @@ CONTENDERS = {
         "mlx",
         (Setting("default", {"micro_rows": 4}, default=True), Setting("8 rows", {"micro_rows": 8})),
     ),
-}
+}  # fmt: skip
 
 
 def python_of(environment: str | None, home: Path) -> Path:
@@ -242,6 +255,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "train.jsonl")
     args = parser.parse_args()
     workload = workloads.WORKLOADS[args.workload]
+    native: Literal["fp32", "bf16"] = "bf16" if probe(args.home.parent).cpu_bf16 else "fp32"
     folder = args.home / "workloads" / workload.name
     if not folder.exists() or json.loads((folder / "workload.json").read_text()) != asdict(workload):
         shutil.rmtree(folder, ignore_errors=True)
@@ -255,7 +269,8 @@ def main() -> None:
         for name in args.only:
             contender = CONTENDERS[name]
             if number == 0 and not args.grid_of:
-                settings = [s for s in contender.settings if not args.settings or s.name in args.settings]
+                settings = [s for s in contender.settings if s.native in (None, native)]
+                settings = [s for s in settings if not args.settings or s.name in args.settings]
             else:
                 settings = chosen(rows_of(args.grid_of or args.series), name, args.clock)
             if args.best_only and len(settings) > 1:
@@ -272,18 +287,18 @@ def main() -> None:
                         workload, folder, result.get("computed_tokens", result["tokens"])
                     )
                 row = {"workload": workload.name, "series": args.series, "round": number, "contender": name, "setting": setting.name,
-                       "default": setting.default, "threads": args.threads, **peak(args.threads), **result}  # fmt: skip
+                       "default": setting.default, "native": native, "threads": args.threads, **peak(args.threads, native), **result}  # fmt: skip
                 args.out.parent.mkdir(exist_ok=True)
                 with args.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 print(_line(row), flush=True)
 
 
-def peak(threads: int) -> dict[str, float]:
+def peak(threads: int, native: str) -> dict[str, float]:
     """The rate of matrix products right after a run, in a process like a contender's."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
     said = subprocess.run(
-        [sys.executable, HERE / "peak.py"], capture_output=True, text=True, env=environment, check=True
+        [sys.executable, HERE / "peak.py", native], capture_output=True, text=True, env=environment, check=True
     )
     return {name: value for name, value in json.loads(said.stdout).items() if name != "threads"}
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -113,12 +113,17 @@ def _probabilities(
     T, S = q.shape[2], k.shape[2]
     scores = _by_key_head(q * scaling, k.shape[1]) @ k.transpose(-1, -2)
     scores_BHTS = scores.view(*q.shape[:3], S)
-    later = torch.ones(T, S - first, dtype=torch.bool, device=q.device).triu_(1)
-    scores_BHTS[..., first:].masked_fill_(later, float("-inf"))
+    scores_BHTS[..., first:] += _later(T, S - first, scores.dtype, scores.device)
     if window is not None and window < S:
         too_early = torch.ones(T, S, dtype=torch.bool, device=q.device).tril_(first - window)
         scores_BHTS.masked_fill_(too_early, float("-inf"))
     return torch.softmax(scores, -1)
+
+
+@lru_cache(maxsize=256)
+def _later(queries: int, keys: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """What is added to scores: minus infinity where a key is later than its query. Adding takes a third of filling's time."""
+    return torch.full((queries, keys), float("-inf"), dtype=dtype, device=device).triu_(1)
 
 
 @causal_attention.register_fake
@@ -185,7 +190,7 @@ class SharedAttention(torch.autograd.Function):
         grad_q = torch.zeros_like(q, memory_format=torch.contiguous_format)
         grad_k, grad_v = (torch.zeros(x.shape, dtype=torch.promote_types(x.dtype, torch.float32)) for x in (k, v))
         for block in blocks:
-            upstream = grad[block.queries].transpose(1, 2)
+            upstream = _at(grad, block.queries)
             parts = _attend_backward(upstream, *_gather(q, k, v, block), scaling, block.first, window)
             part_q, part_k, part_v = (part.transpose(1, 2) for part in parts)
             grad_q[block.queries] = part_q
@@ -199,11 +204,12 @@ def _gather(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, block: Block
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """B H T D of the block's queries, and B K S D of its keys and values."""
-    return (
-        q[block.queries].transpose(1, 2).contiguous(),
-        k[block.keys].transpose(1, 2).contiguous(),
-        v[block.keys].transpose(1, 2).contiguous(),
-    )
+    return _at(q, block.queries), _at(k, block.keys), _at(v, block.keys)
+
+
+def _at(x: torch.Tensor, places_BT: torch.Tensor) -> torch.Tensor:
+    """N H D at these places: B H T D. By `index_select`, which copies whole rows where indexing goes value by value."""
+    return x.index_select(0, places_BT.flatten()).view(*places_BT.shape, *x.shape[1:]).transpose(1, 2).contiguous()
 
 
 Attend = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]], torch.Tensor]
