@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration. A database that is there already is opened without importing Alembic."""
 
 metadata = sa.MetaData()
@@ -37,7 +37,7 @@ jobs = sa.Table(
     sa.Column("trained_tokens", sa.Integer),
     sa.Column("model", sa.String(512)),
     sa.Column("error", sa.JSON),
-    sa.Column("project", sa.String(128), nullable=False, default=""),
+    sa.Column("project", sa.String(128), nullable=False),
     sa.Column("request", sa.JSON(none_as_null=True)),
     sa.Column("metadata", sa.JSON(none_as_null=True)),
     sa.Column("details", sa.JSON(none_as_null=True)),

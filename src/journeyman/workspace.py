@@ -264,7 +264,7 @@ class Workspace:
         request: TrainRequest,
         *,
         metadata: Mapping[str, str] | None = None,
-        project: str = "",
+        project: str = "default",
         details: Mapping[str, Any] | None = None,
     ) -> Job:
         """Queue a training for a worker. What needs no row to be read is refused at once: source, base, suffix, wishes.
@@ -430,7 +430,7 @@ class Workspace:
         request: TrainRequest,
         *,
         owner: str | None = None,
-        project: str = "",
+        project: str = "default",
         metadata: Mapping[str, str] | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> Job:
@@ -676,7 +676,7 @@ class Workspace:
         """Ids of a finished job's files: its metrics step by step, as CSV. Written when they are first asked for."""
         from journeyman.jobs.results import result_file
 
-        return result_file(self.files.of(job.project or "default"), job, self.history(job))
+        return result_file(self.files.of(job.project), job, self.history(job))
 
     def checkpoint_name(self, job: Job, step: int) -> str:
         """What a job's checkpoint is called as a model: an id of the job's own, and the step."""
@@ -725,9 +725,9 @@ class Workspace:
         from journeyman.storage.documents import DEFAULT_PROJECT
 
         if ":ckpt-step-" in model_id:
-            return self.checkpoint_folder(model_id)[0].project or DEFAULT_PROJECT
+            return self.checkpoint_folder(model_id)[0].project
         try:
-            return self.jobs.get(self.registry.get(model_id).job).project or DEFAULT_PROJECT
+            return self.jobs.get(self.registry.get(model_id).job).project
         except JobNotFound:
             return DEFAULT_PROJECT
 

@@ -17,7 +17,9 @@ from openai.pagination import SyncCursorPage
 from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+from typer.testing import CliRunner
 
+from journeyman.cli.main import app
 from journeyman.jobs.results import metrics_csv
 
 from .conftest import running
@@ -258,6 +260,35 @@ def test_wandb_is_told_every_step_under_the_jobs_id(it, client, train, monkeypat
             steps.append(float(keys["train_loss"]))
     told = [e["train_loss"] for e in it.workspace.history(it.workspace.job(job.id)) if e["type"] == "step"]
     assert steps == pytest.approx(told)
+
+
+@pytest.fixture(scope="module")
+def of_the_command_line(it, base, tmp_path_factory):
+    """A job that `journeyman train` began and ended in the same home."""
+    source = tmp_path_factory.mktemp("data") / "desk.jsonl"
+    source.write_bytes(rows(24))
+    home = {"JOURNEYMAN_HOME": str(it.workspace.settings.home)}
+    words = ["train", str(source), "--base", str(base), "--epochs", "1", "--suffix", "desk", "--json"]
+    trained = CliRunner().invoke(app, words, env=home, catch_exceptions=False)
+    told = json.loads(trained.stdout)
+    listed = CliRunner().invoke(app, ["jobs", "--json"], env=home, catch_exceptions=False)
+    return told, json.loads(listed.stdout)["jobs"]
+
+
+def test_jobs_of_the_command_line_and_of_the_api_are_one_list(it, client, done, of_the_command_line):
+    told, at_the_command_line = of_the_command_line
+    job = client.fine_tuning.jobs.retrieve(told["job"])
+    strict(FineTuningJob, job)
+    assert (job.status, job.fine_tuned_model, job.user_provided_suffix) == ("succeeded", told["model"], "desk")
+    assert (job.model, job.training_file) == ("tiny", "desk.jsonl")
+    listed = [job.id for job in client.fine_tuning.jobs.list()]
+    here = [job["id"] for job in at_the_command_line]
+    assert told["job"] in here and done.id in here
+    assert [job_id for job_id in listed if job_id in here] == here
+    say = [{"role": "user", "content": "Say 3"}]
+    assert client.chat.completions.create(model=told["model"], messages=say, max_tokens=3).model == told["model"]
+    assert told["model"] in {model.id for model in client.models.list()}
+    assert it.workspace.list_jobs(project="desk") == ([], False)
 
 
 def test_an_unknown_job(it, client):

@@ -54,11 +54,11 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "home")
 
 
-def job(workspace: Workspace, project: str = "") -> str:
+def job(workspace: Workspace, project: str = "default") -> str:
     return workspace.jobs.create(base="b", source="s", suffix="", wishes=Wishes(), project=project).id
 
 
-def end(workspace: Workspace, to: JobState = JobState.FAILED, project: str = "") -> str:
+def end(workspace: Workspace, to: JobState = JobState.FAILED, project: str = "default") -> str:
     ended = job(workspace, project)
     move(workspace.jobs.engine, ended, to)
     return ended

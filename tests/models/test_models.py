@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from journeyman import database
 from journeyman.errors import BaseNotFound, ModelConflict, ModelNotFound, PlanError
+from journeyman.jobs.store import JobStore
 from journeyman.models import bases as base_models
 from journeyman.models.names import ModelName, new_name
 from journeyman.models.registry import Registry, Version
+from journeyman.plan.plan import Wishes
 
 
 def sqlite(folder: Path) -> str:
@@ -56,6 +58,15 @@ def test_the_newest_migration_is_the_head():
 
     script = ScriptDirectory(str(Path(database.__file__).parent / "migrations"))
     assert script.get_heads() == [database.HEAD]
+
+
+def test_jobs_that_were_of_no_project_are_of_the_default_one_from_0006_on(tmp_path):
+    store = JobStore(database.open_database(sqlite(tmp_path)), tmp_path / "jobs")
+    ids = {p: store.create(base="b", source="s", suffix="", wishes=Wishes(), project=p).id for p in ("", "shop")}
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0005'"))
+    again = JobStore(database.open_database(sqlite(tmp_path)), tmp_path / "jobs")
+    assert {p: again.get(ids[p]).project for p in ids} == {"": "default", "shop": "shop"}
 
 
 def test_a_database_that_is_there_is_opened_as_it_is(tmp_path):

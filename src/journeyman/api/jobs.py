@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -285,7 +286,7 @@ def _job(workspace: Workspace, job_id: str, project: str) -> Job:
         job = workspace.job(job_id)
     except JobNotFound:
         job = None
-    if job is None or (job.project or "default") != project:
+    if job is None or job.project != project:
         raise RefusedError(
             404, f"Could not find fine tune: {job_id[:100]}", code="fine_tune_not_found", where="fine_tune_id"
         )
@@ -304,7 +305,7 @@ def shown(workspace: Workspace, job: Job) -> WireJob:
     ended = str(job.status) == "succeeded"
     return WireJob(
         id=job.id,
-        model=str(details.get("model") or job.base),
+        model=_model_named(job, details),
         created_at=int(job.created_at),
         finished_at=int(job.finished_at) if job.finished_at else None,
         fine_tuned_model=job.model if ended else None,
@@ -326,6 +327,14 @@ def shown(workspace: Workspace, job: Job) -> WireJob:
         choices=choices,
         progress={"step": job.step, "total_steps": job.steps},
     )
+
+
+def _model_named(job: Job, details: Mapping[str, Any]) -> str:
+    """What was asked to be trained on; of a job of the command line its base's own name, without our folders."""
+    if details.get("model"):
+        return str(details["model"])
+    asked = str((job.request or {}).get("base") or "")
+    return asked if asked.startswith("ft:") else Path(job.base).name if Path(job.base).is_absolute() else job.base
 
 
 def _integration(job: Job, wandb: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Catalogue:
                 return entry
         if ":ckpt-step-" in name:
             job, _ = self._workspace.checkpoint_folder(name)
-            owner = job.project or DEFAULT_PROJECT
+            owner = job.project
             if project in (DEFAULT_PROJECT, owner) or (owner, name) in self._workspace.permissions.given_to(project):
                 return CallableModel(name, name, name, "checkpoint", job.created_at, self._workspace.settings.org)
         shown = name if len(name) <= 200 else name[:200] + "…"

@@ -25,7 +25,6 @@ import sqlalchemy as sa
 
 from journeyman import database
 from journeyman.errors import JobConflict, JobNotFound
-from journeyman.storage.documents import DEFAULT_PROJECT
 from journeyman.storage.webhooks import announce
 
 
@@ -92,7 +91,7 @@ def move(engine: sa.Engine, job_id: str, to: JobState, *, owner: str | None = No
         if connection.execute(table.update().where(*fits).values(status=to, **values)).rowcount == 1:
             if to.terminal:
                 project = connection.execute(sa.select(table.c.project).where(table.c.id == job_id)).scalar_one()
-                announce(connection, f"fine_tuning.job.{to}", project or DEFAULT_PROJECT, job_id)
+                announce(connection, f"fine_tuning.job.{to}", project, job_id)
             return
         row = connection.execute(
             sa.select(table.c.status, table.c.lease_owner).where(table.c.id == job_id)

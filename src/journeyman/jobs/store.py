@@ -15,6 +15,7 @@ from journeyman.errors import JobNotFound
 from journeyman.jobs.state import JobState
 from journeyman.models.names import random_key
 from journeyman.plan.plan import Wishes
+from journeyman.storage.documents import DEFAULT_PROJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Job:
     trained_tokens: int | None = None
     model: str | None = None
     error: Mapping[str, Any] | None = None
-    project: str = ""
+    project: str = DEFAULT_PROJECT
     request: Mapping[str, Any] | None = None
     metadata: Mapping[str, str] | None = None
     details: Mapping[str, Any] | None = None
@@ -71,7 +72,7 @@ class JobStore:
         source: str,
         suffix: str,
         wishes: Wishes,
-        project: str = "",
+        project: str = DEFAULT_PROJECT,
         request: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
         details: Mapping[str, Any] | None = None,
