@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -74,7 +75,8 @@ if TYPE_CHECKING:
     from journeyman.models.export.export import Export
     from journeyman.models.registry import Registry, Version
     from journeyman.plan.machine import Machine
-    from journeyman.storage.documents import Documents
+    from journeyman.storage.archive import Archive
+    from journeyman.storage.documents import Document, Documents
     from journeyman.storage.files import FileStore
     from journeyman.storage.keys import Keys
     from journeyman.storage.permissions import Permissions
@@ -678,6 +680,38 @@ class Workspace:
 
         return result_file(self.files.of(job.project), job, self.history(job))
 
+    def dataset_report(self, job: Job) -> Mapping[str, Any] | None:
+        """What the check of a job's rows found, in short, and the id of the file that holds all of it; None until they were read."""
+        from journeyman.jobs.results import dataset_report
+
+        return dataset_report(self.files.of(job.project), job)
+
+    def weights_file(self, job: Job) -> str | None:
+        """The id of the file that is a finished job's model folder as one tar; None where there is none (any more)."""
+        from journeyman.jobs.results import weights_file
+
+        try:
+            version = self.registry.by_id(job.model or "") if str(job.status) == "succeeded" else None
+        except ModelNotFound:
+            return None
+        return weights_file(self.files.of(job.project), job, version) if version else None
+
+    def weights(self, file: Document) -> Archive | None:
+        """What a file holds that is put together of a model's folder; None for any other file.
+
+        Raises ObjectNotFound where the model is gone.
+        """
+        from journeyman.jobs.results import weights
+        from journeyman.storage.documents import not_found
+        from journeyman.storage.files import MODEL
+
+        if MODEL not in file.body:
+            return None
+        try:
+            return weights(self.registry.by_id(file.body[MODEL]))
+        except ModelNotFound:
+            raise not_found("file", file.id) from None
+
     def checkpoint_name(self, job: Job, step: int) -> str:
         """What a job's checkpoint is called as a model: an id of the job's own, and the step."""
         from journeyman.models import bases
@@ -766,8 +800,13 @@ class Workspace:
         """
         import shutil
 
+        from journeyman.errors import JobNotFound
+        from journeyman.jobs.results import forget_weights_file
+
         owner = self.project_of(model_id)
         version = self.registry.remove(model_id)
+        with suppress(JobNotFound):
+            forget_weights_file(self.files.of(owner), self.jobs.get(version.job))
         self.permissions.forget(version.id, owner)
         shutil.rmtree(version.folder, ignore_errors=True)
         return version

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tarfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +17,7 @@ from openai.types import FileDeleted, FileObject, Upload
 from openai.types.uploads import UploadPart
 
 from journeyman.api import files as endpoints
+from journeyman.storage.archive import Archive
 
 from .conftest import Running, running
 
@@ -205,3 +209,26 @@ def test_a_disk_that_fills_up_during_an_upload_keeps_nothing_and_loses_nothing(t
         assert [file.id for file in client.files.list()] == [kept.id]
         done = client.uploads.complete(begun.id, part_ids=parts)
         assert client.files.content(done.file.id).read() == part * 2
+
+
+def test_an_archive_is_read_piece_by_piece_and_large_files_have_their_size(tmp_path):
+    for name, size_bytes in (("a.bin", 40 * 2**20 + 7), ("b.txt", 0)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size_bytes)
+    archive = Archive([tmp_path / "a.bin", tmp_path / "b.txt"], "top", 1_700_000_000)
+    tracemalloc.start()
+    assert sum(map(len, archive.chunks())) == archive.size_bytes
+    assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    tracemalloc.stop()
+    os.utime(tmp_path / "a.bin", (1, 1))
+    with (tmp_path / "all.tar").open("wb") as whole:
+        whole.writelines(archive.chunks())
+    with tarfile.open(tmp_path / "all.tar") as tar:
+        shown = [(m.name, m.size, m.mtime, m.uid, m.mode) for m in tar]
+    assert shown == [("top/a.bin", 40 * 2**20 + 7, 1_700_000_000, 0, 0o644), ("top/b.txt", 0, 1_700_000_000, 0, 0o644)]
+    with (tmp_path / "huge.bin").open("wb") as file:
+        file.truncate(9 * 2**30)  # a hole: it takes no room
+    huge = Archive([tmp_path / "huge.bin"], "top", 0)
+    assert tarfile.TarInfo.frombuf(next(huge.chunks()), "utf-8", "strict").size == 9 * 2**30
+    assert huge.size_bytes == 9 * 2**30 + 3 * 512
+    (tmp_path / "huge.bin").unlink()

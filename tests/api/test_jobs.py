@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import io
 import json
 import re
 import struct
+import tarfile
 import time
 from collections.abc import Iterator
 
@@ -20,6 +22,7 @@ from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from typer.testing import CliRunner
 
 from journeyman.cli.main import app
+from journeyman.files import hash_file
 from journeyman.jobs.results import metrics_csv
 
 from .conftest import running
@@ -133,6 +136,86 @@ def test_a_result_file_is_base64_where_the_server_is_told_so(it, base, done):
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="sk-any", max_retries=0)
         assert base64.b64decode(client.files.content(file_id).read()) == plain
         assert client.files.content(done.training_file).read() == rows(24)
+
+
+@pytest.fixture(scope="module")
+def of_the_command_line(it, base, tmp_path_factory):
+    """A job that `journeyman train` began and ended in the same home."""
+    source = tmp_path_factory.mktemp("data") / "desk.jsonl"
+    source.write_bytes(rows(24))
+    home = {"JOURNEYMAN_HOME": str(it.workspace.settings.home)}
+    words = ["train", str(source), "--base", str(base), "--epochs", "1", "--suffix", "desk", "--json"]
+    trained = CliRunner().invoke(app, words, env=home, catch_exceptions=False)
+    told = json.loads(trained.stdout)
+    listed = CliRunner().invoke(app, ["jobs", "--json"], env=home, catch_exceptions=False)
+    return told, json.loads(listed.stdout)["jobs"]
+
+
+def test_jobs_of_the_command_line_and_of_the_api_are_one_list(it, client, done, of_the_command_line):
+    told, at_the_command_line = of_the_command_line
+    job = client.fine_tuning.jobs.retrieve(told["job"])
+    strict(FineTuningJob, job)
+    assert (job.status, job.fine_tuned_model, job.user_provided_suffix) == ("succeeded", told["model"], "desk")
+    assert (job.model, job.training_file) == ("tiny", "desk.jsonl")
+    listed = [job.id for job in client.fine_tuning.jobs.list()]
+    here = [job["id"] for job in at_the_command_line]
+    assert told["job"] in here and done.id in here
+    assert [job_id for job_id in listed if job_id in here] == here
+    say = [{"role": "user", "content": "Say 3"}]
+    assert client.chat.completions.create(model=told["model"], messages=say, max_tokens=3).model == told["model"]
+    assert told["model"] in {model.id for model in client.models.list()}
+    assert it.workspace.list_jobs(project="desk") == ([], False)
+
+
+def test_the_weights_are_a_file_that_is_made_of_the_models_folder(it, client, base, done, tmp_path):
+    file_id = done.model_extra["weights_file"]
+    file, version = client.files.retrieve(file_id), it.workspace.registry.get(done.fine_tuned_model)
+    strict(FileObject, file)
+    assert file.filename.startswith("ft-tiny-local-Acc-") and file.filename.endswith(".tar")
+    content = client.files.content(file_id).read()
+    assert file.bytes == len(content) and content == client.files.content(file_id).read()
+    assert file_id in {file.id for file in client.files.list(purpose="fine-tune-results")}
+    with serving(it.workspace, bases=[str(base)], base64_results=True) as url:
+        decoding = openai.OpenAI(base_url=f"{url}/v1", api_key="sk-any", max_retries=0)
+        assert decoding.files.content(file_id).read() == content
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        tar.extractall(tmp_path, filter="data")
+    folder = tmp_path / file.filename.removesuffix(".tar")
+    assert {path.name: hash_file(path) for path in folder.iterdir()} == version.files
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= version.files.keys()
+    assert it.workspace.files.stored_bytes() < sum(file.bytes for file in client.files.list())
+    assert file_id not in {item.file.id for item in it.workspace.clean(("files",), older_than_days=0) if item.file}
+
+
+def test_the_weights_file_is_deleted_with_its_model_and_not_alone(it, client, of_the_command_line):
+    told, _ = of_the_command_line
+    file_id = client.fine_tuning.jobs.retrieve(told["job"]).model_extra["weights_file"]
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.files.delete(file_id)
+    assert caught.value.code == "file_not_deletable" and told["model"] in caught.value.message
+    assert client.models.delete(told["model"]).deleted
+    assert client.fine_tuning.jobs.retrieve(told["job"]).model_extra["weights_file"] is None
+    for call in (client.files.retrieve, client.files.content, client.files.delete):
+        with pytest.raises(openai.NotFoundError):
+            call(file_id)
+
+
+def test_the_report_of_the_rows_is_in_short_in_the_job_and_whole_in_a_file(it, client):
+    train = client.files.create(file=("twice.jsonl", rows(24) + rows(12)), purpose="fine-tune").id
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=train, hyperparameters={"n_epochs": 1})
+    assert job.model_extra["dataset_report"] is None and job.model_extra["weights_file"] is None
+    with working(it.workspace):
+        job = ended(client, job.id)
+    short = job.model_extra["dataset_report"]
+    assert (short["rows"]["read"], short["rows"]["kept"], short["rows"]["refused"]) == (36, 36, 0)
+    assert short["findings"] and all(finding["rows"] > 0 and finding["message"] for finding in short["findings"])
+    text = client.files.content(short["file"]).text
+    whole = json.loads(text)
+    assert whole["verdict"] == short["verdict"] and whole["rows"] == short["rows"]
+    assert [(f["code"], len(f["rows"])) for f in whole["findings"]] == [(f["code"], f["rows"]) for f in short["findings"]]
+    assert f"{train}.jsonl" in text and str(it.workspace.settings.home) not in text
+    client.files.delete(short["file"])
+    assert client.fine_tuning.jobs.retrieve(job.id).model_extra["dataset_report"] == short
 
 
 def test_a_suffix_that_no_id_can_hold_is_made_one_and_shown_as_it_was(client, train):
@@ -260,35 +343,6 @@ def test_wandb_is_told_every_step_under_the_jobs_id(it, client, train, monkeypat
             steps.append(float(keys["train_loss"]))
     told = [e["train_loss"] for e in it.workspace.history(it.workspace.job(job.id)) if e["type"] == "step"]
     assert steps == pytest.approx(told)
-
-
-@pytest.fixture(scope="module")
-def of_the_command_line(it, base, tmp_path_factory):
-    """A job that `journeyman train` began and ended in the same home."""
-    source = tmp_path_factory.mktemp("data") / "desk.jsonl"
-    source.write_bytes(rows(24))
-    home = {"JOURNEYMAN_HOME": str(it.workspace.settings.home)}
-    words = ["train", str(source), "--base", str(base), "--epochs", "1", "--suffix", "desk", "--json"]
-    trained = CliRunner().invoke(app, words, env=home, catch_exceptions=False)
-    told = json.loads(trained.stdout)
-    listed = CliRunner().invoke(app, ["jobs", "--json"], env=home, catch_exceptions=False)
-    return told, json.loads(listed.stdout)["jobs"]
-
-
-def test_jobs_of_the_command_line_and_of_the_api_are_one_list(it, client, done, of_the_command_line):
-    told, at_the_command_line = of_the_command_line
-    job = client.fine_tuning.jobs.retrieve(told["job"])
-    strict(FineTuningJob, job)
-    assert (job.status, job.fine_tuned_model, job.user_provided_suffix) == ("succeeded", told["model"], "desk")
-    assert (job.model, job.training_file) == ("tiny", "desk.jsonl")
-    listed = [job.id for job in client.fine_tuning.jobs.list()]
-    here = [job["id"] for job in at_the_command_line]
-    assert told["job"] in here and done.id in here
-    assert [job_id for job_id in listed if job_id in here] == here
-    say = [{"role": "user", "content": "Say 3"}]
-    assert client.chat.completions.create(model=told["model"], messages=say, max_tokens=3).model == told["model"]
-    assert told["model"] in {model.id for model in client.models.list()}
-    assert it.workspace.list_jobs(project="desk") == ([], False)
 
 
 def test_an_unknown_job(it, client):

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from journeyman.cli.main import app
+from journeyman.jobs.state import JobState, move
 
 from .conftest import Running, add_version, running
 
@@ -43,6 +44,19 @@ class Projects:
 def projects(tmp_path, base) -> Iterator[Projects]:
     with running(tmp_path, base) as server:
         yield Projects(server, base)
+
+
+def test_weights_are_downloaded_with_a_key_of_the_jobs_own_project_only(projects):
+    job, engine = projects.job, projects.workspace.jobs.engine
+    move(engine, job.id, JobState.RUNNING)
+    move(engine, job.id, JobState.SUCCEEDED, model=MODEL)
+    projects.workspace.share(MODEL, ["desk"])
+    file_id = projects.shop.fine_tuning.jobs.retrieve(job.id).model_extra["weights_file"]
+    assert projects.shop.files.content(file_id).read()
+    for other in (projects.desk, projects.lab, projects.owner):
+        with pytest.raises(openai.NotFoundError):
+            other.files.content(file_id)
+        assert file_id not in {file.id for file in other.files.list()}
 
 
 def calls(client: openai.OpenAI, model: str) -> list[Callable[[], object]]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from journeyman.api.errors import RefusedError
 from journeyman.api.gate import MAX_FILE_BYTES, MAX_PART_BYTES, project_of
 from journeyman.api.limits import limits_of, storage_left, storage_used_up
 from journeyman.api.multipart import Form, receive
@@ -25,15 +26,14 @@ from journeyman.api.wire_files import (
     WirePart,
     WireUpload,
 )
-from journeyman.storage.documents import Document
-from journeyman.storage.files import check_name
+from journeyman.jobs.results import METRICS_FILE
+from journeyman.storage.documents import Document, not_found
+from journeyman.storage.files import MODEL, RESULTS, check_name
 
 if TYPE_CHECKING:
+    from journeyman.storage.archive import Archive
     from journeyman.storage.files import FileStore
     from journeyman.workspace import Workspace
-
-RESULTS = "fine-tune-results"
-"""The purpose of a job's result file: its metrics, which OpenAI encodes as base64."""
 
 
 def router(workspace: Workspace, *, base64_results: bool = False) -> APIRouter:
@@ -76,18 +76,43 @@ def _add_files(routes: APIRouter, workspace: Workspace, base64_results: bool) ->
 
     @routes.delete("/files/{file_id}")
     def delete_file(file_id: str, request: Request) -> FileDeleted:
-        """Delete a file."""
-        return FileDeleted(id=files(request).remove(file_id).id)
+        """Delete a file. The weights of a model are deleted with it, and not alone."""
+        store = files(request)
+        model = store.get(file_id).body.get(MODEL)
+        if model is not None and model in {version.id for version in workspace.registry.list()}:
+            raise RefusedError(
+                400,
+                f"The file `{file_id}` is the model `{model}`, and is there as long as it is",
+                code="file_not_deletable",
+                where="file_id",
+                fix="delete the model, where it is no longer needed",
+            )
+        return FileDeleted(id=store.remove(file_id).id)
 
     @routes.get("/files/{file_id}/content", response_class=FileResponse)
     def retrieve_file_content(file_id: str, request: Request) -> Response:
-        """The file's bytes as they were sent."""
+        """The file's bytes as they were sent; a model's weights as a tar that is made while it is read."""
         store = files(request)
         file = store.get(file_id)
+        if (archive := workspace.weights(file)) is not None:
+            return _streamed(archive, file)
         path = store.path(file)
-        if base64_results and file.body["purpose"] == RESULTS:
+        if base64_results and (file.body["purpose"], file.body["filename"]) == (RESULTS, METRICS_FILE):
             return Response(base64.b64encode(path.read_bytes()), media_type="application/octet-stream")
         return FileResponse(path, media_type="application/octet-stream")
+
+
+def _streamed(archive: Archive, file: Document) -> Response:
+    """A tar under its own name. Raises ObjectNotFound where files of the model are gone."""
+    try:
+        length = archive.size_bytes
+    except FileNotFoundError:
+        raise not_found("file", file.id) from None
+    headers = {
+        "content-length": str(length),
+        "content-disposition": f'attachment; filename="{file.body["filename"]}"',
+    }
+    return StreamingResponse(archive.chunks(), media_type="application/x-tar", headers=headers)
 
 
 async def _received(workspace: Workspace, request: Request, scratch: Path) -> Form:

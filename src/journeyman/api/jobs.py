@@ -18,6 +18,7 @@ from journeyman.api.models import Catalogue
 from journeyman.api.wire_jobs import (
     CheckpointList,
     CreateJob,
+    DatasetReport,
     EventList,
     JobError,
     JobList,
@@ -303,6 +304,7 @@ def shown(workspace: Workspace, job: Job) -> WireJob:
     choices = plan["choices"] if plan else None
     hyper = _resolved(details.get("hyperparameters") or {}, choices)
     ended = str(job.status) == "succeeded"
+    report = workspace.dataset_report(job)
     return WireJob(
         id=job.id,
         model=_model_named(job, details),
@@ -326,6 +328,8 @@ def shown(workspace: Workspace, job: Job) -> WireJob:
         learning_rate=choices["learning_rate"]["value"] if choices else None,
         choices=choices,
         progress={"step": job.step, "total_steps": job.steps},
+        dataset_report=DatasetReport.model_validate(report) if report else None,
+        weights_file=workspace.weights_file(job),
     )
 
 

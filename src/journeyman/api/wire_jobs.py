@@ -164,6 +164,26 @@ class JobError(BaseModel):
     param: str | None
 
 
+class ReportFinding(BaseModel):
+    """Something that the check found about the rows, and in how many."""
+
+    code: str
+    severity: str
+    message: str
+    rows: int
+    fix: str
+
+
+class DatasetReport(BaseModel):
+    """The check of a job's rows in short; `file` holds the rows of each finding too."""
+
+    verdict: Literal["ok", "warnings", "errors"]
+    ready: str
+    rows: dict[str, int]
+    findings: list[ReportFinding]
+    file: str
+
+
 class WireJob(BaseModel):
     """A fine-tuning job. `learning_rate`, `choices` and `progress` are ours: what "auto" came to, why, and how far it is."""
 
@@ -192,6 +212,8 @@ class WireJob(BaseModel):
     learning_rate: float | None
     choices: dict[str, Any] | None
     progress: dict[str, int | None]
+    dataset_report: DatasetReport | None
+    weights_file: str | None
 
 
 class JobList(BaseModel):

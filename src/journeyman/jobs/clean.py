@@ -18,7 +18,7 @@ from journeyman.jobs.store import Job, JobStore
 from journeyman.models.registry import Registry, Version
 from journeyman.settings import Settings
 from journeyman.storage.documents import Document
-from journeyman.storage.files import FileStore
+from journeyman.storage.files import MODEL, FileStore
 from journeyman.storage.uploads import LIFE_S
 
 Kind = Literal["leftovers", "jobs", "checkpoints", "files"]
@@ -126,6 +126,8 @@ def _files(
     files: FileStore, documents: Sequence[Document], needed: set[Path], before: float
 ) -> Iterator[Removable]:
     for document in documents:
+        if MODEL in document.body:  # it takes no room beside its model, with which it goes
+            continue
         path = files.folder / files.stored_name(document)
         expires_at = document.body["expires_at"]
         expired = expires_at is not None and expires_at <= time.time()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -19,6 +20,12 @@ from journeyman.storage.documents import Document, Documents, Page, new_id, not_
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 """What a client may say a file is for (OpenAI's list)."""
+
+RESULTS = "fine-tune-results"
+"""What the files are for that a job leaves (OpenAI's word)."""
+
+MODEL = "model"
+"""The key in a file's document that names the model whose weights it is."""
 
 EXPIRES_S = range(3600, 2_592_001)
 """From an hour to 30 days, as OpenAI allows."""
@@ -48,8 +55,12 @@ class FileStore:
         *,
         expires_s: int | None = None,
         id: str | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> Document:
-        """Make a file that has arrived an object of its own. Raises RequestError for a fine-tuning file that is no .jsonl."""
+        """Make a file that has arrived an object of its own; `about` is kept with it for the server's own use.
+
+        Raises RequestError for a fine-tuning file that is no .jsonl.
+        """
         check_name(filename, purpose)
         file_id = id or new_id("file")
         body: dict[str, Any] = {
@@ -57,10 +68,16 @@ class FileStore:
             "filename": filename,
             "purpose": purpose,
             "expires_at": None if expires_s is None else int(time.time()) + expires_s,
+            **({"about": dict(about)} if about is not None else {}),
         }
         scratch.replace(self.folder / f"{file_id}{_suffix(filename)}")
         sync_folder(self.folder)
         return self.documents.add("file", body, id=file_id)
+
+    def add_weights(self, model: str, filename: str, size_bytes: int, *, id: str) -> Document:
+        """Make a model's folder a file that can be asked for. It is put together when it is read: no bytes are kept here."""
+        body = {"bytes": size_bytes, "filename": filename, "purpose": RESULTS, "expires_at": None, MODEL: model}
+        return self.documents.add("file", body, id=id)
 
     def get(self, file_id: str) -> Document:
         """A file by its id; one that has expired is deleted and not found. Raises ObjectNotFound."""
@@ -75,7 +92,7 @@ class FileStore:
         return f"{document.id}{_suffix(document.body['filename'])}"
 
     def path(self, document: Document) -> Path:
-        """Where a file's bytes are. Raises ObjectNotFound where they are gone."""
+        """Where a file's bytes are. Raises ObjectNotFound where they are gone, or never were here (`add_weights`)."""
         path = self.folder / self.stored_name(document)
         if not path.is_file():
             raise not_found("file", document.id)
@@ -98,8 +115,9 @@ class FileStore:
         return document
 
     def stored_bytes(self) -> int:
-        """How much the project's files hold."""
-        return sum(document.body["bytes"] for document in self.documents.page("file", limit=None).items)
+        """How much the project's files hold; what is put together when it is read holds nothing."""
+        documents = self.documents.page("file", limit=None).items
+        return sum(document.body["bytes"] for document in documents if MODEL not in document.body)
 
 
 def check_name(filename: str, purpose: str) -> None:
