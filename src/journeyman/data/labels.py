@@ -16,6 +16,9 @@ ROWS_PER_LABEL = 4
 STRAYS = 0.05
 """So large a share of outputs may be no label of the set: those are mistakes."""
 
+SPELT_OTHERWISE = 0.25
+"""So large a share may be labels in other spellings: where it is plain which label is meant, the set is as closed as before."""
+
 FEWER = 20
 """A spelling that is so many times rarer than a like one is a slip."""
 
@@ -24,15 +27,26 @@ def closed_set(outputs: Sequence[str]) -> list[str] | None:
     """The label of each output, without white space around it, where the outputs are a small closed set; else None.
 
     Labels are short, one line each, and used again and again. A few outputs may be something else, and are then
-    labels that hardly anything else has.
+    labels that hardly anything else has; more may be, where they are labels of the set in other spellings.
     """
     labels = [output.strip() for output in outputs]
+    if _is_closed(labels, STRAYS):
+        return labels
+    # Only what is nearly closed is looked at again: to know what is meant takes a look at each of the strays.
+    if not _is_closed(labels, SPELT_OTHERWISE):
+        return None
+    meant = stray_labels(labels)
+    return labels if _is_closed([meant.get(label) or label for label in labels], STRAYS) else None
+
+
+def _is_closed(labels: Sequence[str], strays: float) -> bool:
+    """Whether the outputs are a small closed set, but for so large a share of them."""
     counts = Counter(labels)
     short = {label for label in counts if label and len(label) <= MAX_CHARACTERS and "\n" not in label}
-    strays = sum(count for label, count in counts.items() if label not in short or count == 1)
+    others = sum(count for label, count in counts.items() if label not in short or count == 1)
     used = [label for label in short if counts[label] > 1]
     closed = 2 <= len(used) <= min(MAX_LABELS, sum(counts[label] for label in used) / ROWS_PER_LABEL)
-    return labels if closed and strays <= STRAYS * len(labels) else None
+    return closed and others <= strays * len(labels)
 
 
 def stray_labels(labels: Sequence[str]) -> dict[str, str | None]:
