@@ -63,6 +63,11 @@ class Settings:
         return self.home / "files"
 
     @property
+    def batches_folder(self) -> Path:
+        """One folder a batch that is under way: what was answered so far."""
+        return self.home / "batches"
+
+    @property
     def uploads_folder(self) -> Path:
         """Parts of files that have not all arrived."""
         return self.home / "uploads"

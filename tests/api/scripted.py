@@ -39,6 +39,11 @@ class NoKeys:
         return None
 
 
+class NoDocuments:
+    def everywhere(self, kind: str, **where: Any) -> list[Any]:
+        return []
+
+
 class NoWebhooks:
     def claim(self) -> list[Any]:
         return []
@@ -53,6 +58,7 @@ class Scripted:
         self.registry = NoRegistry()
         self.keys = NoKeys()
         self.webhooks = NoWebhooks()
+        self.documents = NoDocuments()
         self.asked: list[tuple[str, Sequence[Message], Any]] = []
         self.loads: Callable[[], dict[str, Load]] = dict
         self.standing: Callable[[], Standing] = lambda: Standing({}, 0, 0.0, (), 2**40)

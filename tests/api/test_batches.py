@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
+import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from openai.types import Batch
 
+from journeyman.api.batch_answers import Answers
 from journeyman.api.batches import KIND
 from journeyman.generate.engine import Piece
 from journeyman.records import Usage
@@ -43,9 +51,13 @@ def ended(client: openai.OpenAI, batch: Batch) -> Batch:
     return batch
 
 
+def told_whole(client: openai.OpenAI, file_id: str) -> str:
+    return client.files.content(file_id).text
+
+
 def told(client: openai.OpenAI, file_id: str) -> dict[str, dict[str, Any]]:
     """The lines of an output file by their custom ids."""
-    lines = [json.loads(text) for text in client.files.content(file_id).text.splitlines()]
+    lines = [json.loads(text) for text in told_whole(client, file_id).splitlines()]
     return {shown["custom_id"]: shown for shown in lines}
 
 
@@ -147,11 +159,14 @@ class Slow(Workspace):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.let = threading.Event()
+        self.counting = threading.Lock()
         self.asked = 0
 
     def stream(self, *args: Any, **more: Any) -> Iterator[Piece]:
-        self.asked += 1
-        if self.asked > 1:
+        with self.counting:
+            self.asked += 1
+            first = self.asked == 1
+        if not first:
             self.let.wait(30)
         yield Piece(0, "Hello", "end", Usage(3, 1))
 
@@ -172,7 +187,7 @@ def test_a_cancelled_batch_keeps_what_was_answered(tmp_path):
         batch = ended(client, client.batches.retrieve(batch.id))
         workspace.let.set()
         assert batch.status == "cancelled" and batch.cancelled_at
-        assert list(told(client, batch.output_file_id)) == ["q0"]
+        assert len(told(client, batch.output_file_id)) == batch.request_counts.completed == 1
 
 
 def test_the_end_of_a_batch_is_told(server: Running):
@@ -183,16 +198,135 @@ def test_the_end_of_a_batch_is_told(server: Running):
     assert delivery.type == "batch.failed" and json.loads(delivery.body)["data"] == {"id": batch.id}
 
 
-def test_a_batch_whose_server_is_gone_has_failed(server: Running):
-    documents, client = server.workspace.documents, server.client()
-    batch = begun(client, [line("a", {"model": "nope", "messages": HI})])
-    ended(client, batch)
-    host = documents.get(KIND, batch.id).body["server"].split(":")[0]
-    for status, seen in (("in_progress", "failed"), ("cancelling", "cancelled")):
-        for gone in ("999999999", str(os.getpid())):  # the second one had the number that this process has
-            kept = documents.get(KIND, batch.id)
-            documents.change(kept, {"status": status, "server": f"{host}:{gone}:another"})
-            assert client.batches.retrieve(batch.id).status == seen
+@contextmanager
+def a_server(home: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server in a process of its own, to be killed."""
+    command = [sys.executable, "-m", "journeyman", "serve", "--port", "0", "--workers", "0"]
+    environment = {**os.environ, "JOURNEYMAN_HOME": str(home)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield process.stdout.readline().split()[2].removesuffix("/v1"), process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+KILLS = 3
+
+
+def test_a_batch_whose_server_is_killed_goes_on_where_it_was(tmp_path):
+    """kill -9 at random moments: no request is answered twice, none is lost, and what was answered before stays as it was."""
+
+    def asked(n: int) -> dict[str, Any]:
+        messages = [{"role": "user", "content": f"Say {n}"}]
+        return {"model": "starter", "temperature": 0, "max_tokens": 1 + n % 24, "messages": messages}
+
+    lines = [line(f"q{n}", asked(n)) for n in range(200)]
+    lines += [line(f"x{n}", {**asked(n), "model": "nope"}) for n in range(3)]
+    rng, answered, batch = random.Random(0), "", None
+    for kill in range(KILLS + 1):
+        with a_server(tmp_path) as (url, process):
+            client = client_of(url)
+            batch = client.batches.retrieve(batch.id) if batch else begun(client, lines)
+            assert batch.status in ("validating", "in_progress")
+            if kill == KILLS:
+                batch = ended(client, batch)
+                output, error = told_whole(client, batch.output_file_id), told_whole(client, batch.error_file_id)
+                break
+            partial = tmp_path / "batches" / batch.id / "output.jsonl"
+            wanted, deadline = answered.count("\n") + rng.randint(1, 20), time.monotonic() + 60
+            while not partial.exists() or partial.read_bytes().count(b"\n") < wanted:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            process.kill()
+            process.wait()
+        now = partial.read_text()
+        assert now.startswith(answered)
+        answered = now[: now.rindex("\n") + 1]
+        with partial.open("a") as file:
+            file.write('{"id": "batch_req_1", "custom_id": "q')  # as a kill in the middle of a write leaves it
+    assert (batch.status, batch.request_counts.to_dict()) == ("completed", {"total": 203, "completed": 200, "failed": 3})
+    assert output.startswith(answered)
+    assert sorted(json.loads(text)["custom_id"] for text in output.splitlines()) == sorted(f"q{n}" for n in range(200))
+    assert sorted(json.loads(text)["custom_id"] for text in error.splitlines()) == ["x0", "x1", "x2"]
+    assert not list((tmp_path / "batches").iterdir())
+
+
+def test_of_two_servers_one_answers_a_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("journeyman.api.batches.TAKE_UP_S", 0.02)
+    workspace, other = Slow(tmp_path), Slow(tmp_path)
+    for one in (workspace, other):
+        one.let.set()
+    lines = [line(f"q{n}", {"model": "starter", "messages": HI}) for n in range(100)]
+    with serving(workspace) as url, serving(other) as other_url:
+        batches = [begun(client_of(at), lines) for at in (url, other_url)]
+        for batch in (ended(client_of(url), batch) for batch in batches):
+            assert batch.request_counts.completed == 100
+            assert len(client_of(url).files.content(batch.output_file_id).text.splitlines()) == 100
+    assert workspace.asked + other.asked == 200
+
+
+@pytest.mark.parametrize("status", ["validating", "in_progress", "cancelling", "finalizing"])
+def test_a_batch_is_taken_up_in_any_state_and_its_files_are_kept_once(tmp_path, status, monkeypatch):
+    monkeypatch.setattr("journeyman.api.batches.TAKE_UP_S", 0.05)
+    workspace = Slow(tmp_path)
+    workspace.let.set()
+    with serving(workspace) as url:
+        client = client_of(url)
+        batch = ended(client, begun(client, [line(f"q{n}", {"model": "starter", "messages": HI}) for n in range(6)]))
+        whole = client.files.content(batch.output_file_id).text
+        folder = tmp_path / "batches" / batch.id
+        answered = {"validating": 0, "in_progress": 2, "cancelling": 2, "finalizing": 6}[status]
+        was = ("completed_at", "output_file_id", "error_file_id")  # as they were before its end
+        documents = workspace.documents
+        kept = documents.get(KIND, batch.id)
+        if status != "finalizing":  # which was killed after its file was kept
+            client.files.delete(batch.output_file_id)
+        folder.mkdir(parents=True)
+        (folder / "output.jsonl").write_text("".join(whole.splitlines(keepends=True)[:answered]))
+        assert documents.change(kept, {"status": status, **dict.fromkeys(was)})
+        again = ended(client, client.batches.retrieve(batch.id))
+        assert again.status == ("cancelled" if status == "cancelling" else "completed")
+        text = client.files.content(again.output_file_id).text
+        assert text.startswith("".join(whole.splitlines(keepends=True)[:answered]))
+        expected = answered if status == "cancelling" else 6
+        assert again.request_counts.completed == expected
+        assert len({json.loads(shown)["custom_id"] for shown in text.splitlines()}) == len(text.splitlines()) == expected
+        assert [file.id for file in client.files.list(purpose="batch_output")] == [again.output_file_id]
+
+
+def test_a_batch_that_no_server_survives_is_given_up(tmp_path):
+    workspace = Slow(tmp_path)
+    workspace.let.set()
+    with serving(workspace) as url:
+        batch = ended(client_of(url), begun(client_of(url), [line("q", {"model": "starter", "messages": HI})]))
+    kept = workspace.documents.get(KIND, batch.id)
+    workspace.documents.change(
+        kept, {"status": "in_progress", "taken_up": {"times": 5, "answered": 0, "server": "a:1:b"}}
+    )
+    with serving(workspace) as url:
+        failed = ended(client_of(url), client_of(url).batches.retrieve(batch.id))
+    assert (failed.status, [error.code for error in failed.errors.data]) == ("failed", ["server_stopped"])
+
+
+def test_a_batch_waits_for_room_on_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("journeyman.api.batches.TAKE_UP_S", 0.05)
+    full, add = itertools.count(), Answers.add
+
+    def add_where_there_is_room(answers: Answers, shown: dict[str, Any]) -> None:
+        if 3 <= next(full) < 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(answers, shown)
+
+    monkeypatch.setattr(Answers, "add", add_where_there_is_room)
+    workspace = Slow(tmp_path)
+    workspace.let.set()
+    with serving(workspace) as url:
+        client = client_of(url)
+        batch = ended(client, begun(client, [line(f"q{n}", {"model": "starter", "messages": HI}) for n in range(6)]))
+        assert batch.status == "completed" and batch.request_counts.completed == 6
+        assert set(told(client, batch.output_file_id)) == {f"q{n}" for n in range(6)}
 
 
 def test_a_batch_out_of_time_says_which_requests_were_not_answered(tmp_path, monkeypatch):

@@ -54,6 +54,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         deliverer.start()
+        batch_runner.open()
         yield
         deliverer.close()
         batch_runner.close()

@@ -5,27 +5,35 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
+from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Scope
 
-from journeyman.api.alive import lives, this_server
+from journeyman.api.alive import this_server
+from journeyman.api.batch_answers import NAMES, Answers
 from journeyman.api.errors import RefusedError, envelope_of, misfit_envelope
 from journeyman.api.gate import MAX_BODY_BYTES, project_of
 from journeyman.api.wire_batches import ENDED, BatchLine, BatchList, CreateBatch, WireBatch, line_shown
-from journeyman.errors import JourneymanError, ObjectNotFound
-from journeyman.storage.documents import Document, Documents
+from journeyman.database import UNREACHABLE
+from journeyman.errors import JobConflict, JourneymanError, ObjectNotFound
+from journeyman.jobs.lock import held
+from journeyman.jobs.queue import MOST_DEATHS
+from journeyman.storage.documents import Document, Documents, new_id
 from journeyman.storage.keys import Limits
 
 if TYPE_CHECKING:
+    from journeyman.storage.files import FileStore
     from journeyman.workspace import Workspace
 
 KIND = "batch"
@@ -43,6 +51,12 @@ MAX_ERRORS = 100
 
 LOOK_S = 1.0
 """How often a batch notes how far it is, and sees whether it was cancelled."""
+
+TAKE_UP_S = 5.0
+"""How often a server looks for batches whose own server is gone."""
+
+GOING_ON = ("validating", "in_progress", "cancelling", "finalizing")
+"""States of a batch that has not ended."""
 
 log = logging.getLogger("journeyman.api")
 
@@ -69,21 +83,20 @@ def router(workspace: Workspace, runner: BatchRunner) -> APIRouter:
         """Batches from the newest."""
         store = documents(request)
         page = store.page(KIND, after=after, limit=limit)
-        data = [WireBatch.of(_checked(batch, store)) for batch in page.items]
+        data = [WireBatch.of(batch) for batch in page.items]
         first, last = (data[0].id, data[-1].id) if data else (None, None)
         return BatchList(data=data, first_id=first, last_id=last, has_more=page.has_more)
 
     @routes.get("/{batch_id}")
     def retrieve_batch(batch_id: str, request: Request) -> WireBatch:
         """How a batch stands."""
-        store = documents(request)
-        return WireBatch.of(_checked(store.get(KIND, batch_id), store))
+        return WireBatch.of(documents(request).get(KIND, batch_id))
 
     @routes.post("/{batch_id}/cancel")
     def cancel_batch(batch_id: str, request: Request) -> WireBatch:
         """Stop a batch within seconds. What was answered by then is kept, in its files."""
         store = documents(request)
-        batch = _checked(store.get(KIND, batch_id), store)
+        batch = store.get(KIND, batch_id)
         for _ in range(10):  # its state may change while it is read
             if batch.body["status"] in (*ENDED, "finalizing"):
                 raise RefusedError(
@@ -124,20 +137,9 @@ def _new(workspace: Workspace, store: Documents, body: CreateBatch) -> Document:
             "request_counts": {"total": 0, "completed": 0, "failed": 0},
             **({"metadata": body.metadata} if body.metadata is not None else {}),
             "output_expires_s": expires.seconds if expires else None,
-            "server": this_server(),
+            "file_ids": {name: new_id("file") for name in NAMES},
         },
     )
-
-
-def _checked(batch: Document, store: Documents) -> Document:
-    """The batch; one whose server is gone has failed, or was cancelled with it, and is told so."""
-    status = batch.body["status"]
-    if status in ENDED or lives(batch.body["server"]):
-        return batch
-    if status == "cancelling":
-        return _move(batch, store, "cancelled", "cancelled_at") or batch
-    errors = _errors([("server_stopped", "the server was stopped while this batch was under way", None, None)])
-    return _move(batch, store, "failed", "failed_at", errors=errors) or batch
 
 
 def _move(batch: Document, store: Documents, status: str, at: str, **more: Any) -> Document | None:
@@ -151,6 +153,42 @@ def _fail(batch_id: str, store: Documents, code: str, message: str) -> None:
     with suppress(ObjectNotFound):
         errors = _errors([(code, message, None, None)])
         _move(store.get(KIND, batch_id), store, "failed", "failed_at", errors=errors)
+
+
+def _counts(batch: Document, answers: Answers) -> dict[str, int]:
+    total = batch.body["request_counts"]["total"]
+    return {"total": total, "completed": answers.completed, "failed": answers.failed}
+
+
+def _taken_up(batch: Document, store: Documents, answers: Answers) -> Document | None:
+    """The batch, which is gone on with; None where it has failed because its servers died too often without an answer."""
+    before, answered, server = batch.body.get("taken_up") or {}, len(answers.known), this_server()
+    if before.get("server") == server:  # it waited for room or for the database, and nothing has died
+        return batch
+    times = before["times"] + 1 if before.get("answered") == answered else 1
+    if times > MOST_DEATHS and batch.body["status"] == "in_progress":
+        message = f"the server stopped {MOST_DEATHS} times in a row without answering a further request"
+        errors = _errors([("server_stopped", message, None, None)])
+        _move(batch, store, "failed", "failed_at", errors=errors)
+        return None
+    log.info("the batch %s goes on with %d answers", batch.id, answered)
+    taken_up = {"times": times, "answered": answered, "server": server}
+    taken = store.change(batch, {"taken_up": taken_up}, only_if={"status": batch.body["status"]})
+    return taken or store.get(KIND, batch.id)
+
+
+def _keep(files: FileStore, path: Path, name: str, file_id: str, batch: Document) -> None:
+    """Make the answers a client's file, under an id that was drawn when the batch began; safe to do twice."""
+    scratch = files.scratch()
+    try:
+        try:
+            os.link(path, scratch)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, scratch)
+        with suppress(IntegrityError):  # it was kept by a server that was killed right after
+            files.keep(scratch, name, "batch_output", expires_s=batch.body["output_expires_s"], id=file_id)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _errors(problems: list[tuple[str, str, str | None, int | None]]) -> dict[str, Any]:
@@ -210,117 +248,171 @@ def _filled(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 class BatchRunner:
-    """The batches that this server answers, on its event loop. `app` answers a request that has passed the gate."""
+    """The batches that this server answers, on its event loop. `app` answers a request that has passed the gate.
+
+    A batch is of whoever holds the lock of its folder, which the system frees when that process dies. Every server looks
+    for batches that have not ended and that nobody holds, and goes on with them where they were.
+    """
 
     def __init__(self, workspace: Workspace, app: ASGIApp) -> None:
         self._workspace = workspace
         self._app = app
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Go on with batches whose server is gone, from now on."""
+        self._looking = asyncio.create_task(self._look())
 
     def close(self) -> None:
-        """Leave all batches as they are: whoever looks at one then sees that its server is gone."""
-        for task in self._tasks:
+        """Leave all batches as they are, for the next server to go on with."""
+        for task in [*self._tasks.values(), *([self._looking] if self._looking else [])]:
             task.cancel()
 
     def start(self, batch: Document, store: Documents) -> None:
-        """Let a batch go on in the background."""
-        task = asyncio.create_task(self._run(batch, store))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """Let a batch go on in the background, unless it does already."""
+        if batch.id not in self._tasks:
+            task = asyncio.create_task(self._run(batch.id, store))
+            self._tasks[batch.id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(batch.id))
 
-    async def _run(self, batch: Document, store: Documents) -> None:
+    async def _look(self) -> None:
+        while True:
+            try:
+                for batch in await run_in_threadpool(self._left):
+                    self.start(batch, self._workspace.documents.of(batch.project))
+            except UNREACHABLE as error:
+                log.warning("the database does not answer: %s", error)
+            except Exception:
+                log.exception("batches could not be looked for")
+            await asyncio.sleep(TAKE_UP_S)
+
+    def _left(self) -> list[Document]:
+        """Batches that have not ended. Folders of those that have are removed on the way."""
+        folder = self._workspace.settings.batches_folder
+        there = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        documents = self._workspace.documents
+        left = [batch for status in GOING_ON for batch in documents.everywhere(KIND, where={("status",): status})]
+        ids = {batch.id for batch in left}
+        for path in there:  # listed first: the document of a new batch is older than its folder
+            if path.name not in ids and path.name not in self._tasks:
+                shutil.rmtree(path, ignore_errors=True)
+        return left
+
+    async def _run(self, batch_id: str, store: Documents) -> None:
+        """Go on with a batch, unless another server does. What it can't mend itself it leaves for the next look."""
+        folder = self._workspace.settings.batches_folder / batch_id
         try:
-            await self._go_on(batch, store)
+            folder.mkdir(parents=True, exist_ok=True)
+            with held(folder):
+                await self._to_its_end(batch_id, store, folder)
+                shutil.rmtree(folder, ignore_errors=True)
+        except JobConflict:
+            return
+        except UNREACHABLE as error:
+            log.warning("the batch %s waits for the database: %s", batch_id, error)
+        except OSError as error:
+            log.warning("the batch %s waits: %s", batch_id, error)
+
+    async def _to_its_end(self, batch_id: str, store: Documents, folder: Path) -> None:
+        try:
+            await self._go_on(batch_id, store, folder)
+        except (OSError, *UNREACHABLE):  # a full disk, a database that is away: it goes on once they are back
+            raise
         except JourneymanError as error:
-            await run_in_threadpool(_fail, batch.id, store, error.code, error.message)
+            await run_in_threadpool(_fail, batch_id, store, error.code, error.message)
         except Exception:
-            log.exception("the batch %s failed", batch.id)
+            log.exception("the batch %s failed", batch_id)
             await run_in_threadpool(
-                _fail, batch.id, store, "internal_error", "the server's log has the reason"
+                _fail, batch_id, store, "internal_error", "the server's log has the reason"
             )
 
-    async def _go_on(self, batch: Document, store: Documents) -> None:
+    async def _go_on(self, batch_id: str, store: Documents, folder: Path) -> None:
+        batch = await run_in_threadpool(store.get, KIND, batch_id)
+        if batch.body["status"] in ENDED:
+            return
+        answers = await run_in_threadpool(Answers, folder)
+        if batch.body["status"] == "validating":
+            begun = await self._begun(batch, store)
+        else:
+            begun = await run_in_threadpool(_taken_up, batch, store, answers)
+        if begun is None:
+            return
+        late = False
+        if begun.body["status"] == "in_progress":
+            files = self._workspace.files.of(store.project)
+            path = await run_in_threadpool(lambda: files.path(files.get(begun.body["input_file_id"])))
+            late = await self._answer_all(begun, store, path, answers)
+        await run_in_threadpool(self._finish, batch_id, store, answers, late)
+
+    async def _begun(self, batch: Document, store: Documents) -> Document | None:
+        """The batch once its file was found good; None where it has failed. One that is being cancelled is as it is."""
         files = self._workspace.files.of(store.project)
         path = await run_in_threadpool(lambda: files.path(files.get(batch.body["input_file_id"])))
         total, problems = await run_in_threadpool(_problems, path, batch.body["endpoint"])
         counts = {"total": total, "completed": 0, "failed": 0}
         if problems:
+            errors = _errors(problems)
             await run_in_threadpool(
-                lambda: _move(batch, store, "failed", "failed_at", errors=_errors(problems), request_counts=counts)
+                lambda: _move(batch, store, "failed", "failed_at", errors=errors, request_counts=counts)
             )
-            return
-        begun = await run_in_threadpool(
+            return None
+        moved = await run_in_threadpool(
             lambda: _move(batch, store, "in_progress", "in_progress_at", request_counts=counts)
         )
-        paths = {"output": files.scratch(), "error": files.scratch()}
-        try:
-            if begun is not None:
-                await self._answer_all(begun, store, path, paths, counts)
-            await run_in_threadpool(self._finish, batch.id, store, paths, counts)
-        finally:
-            for scratch in paths.values():
-                scratch.unlink(missing_ok=True)
+        return moved or await run_in_threadpool(store.get, KIND, batch.id)
 
-    async def _answer_all(
-        self, batch: Document, store: Documents, path: Path, paths: Mapping[str, Path], counts: dict[str, int]
-    ) -> None:
-        """Answer line after line, AT_ONCE together, until all are or the batch is cancelled or out of time."""
-        lines = _filled(path)
+    async def _answer_all(self, batch: Document, store: Documents, path: Path, answers: Answers) -> bool:
+        """Answer what has no answer yet, AT_ONCE together, until all has or the batch is cancelled or, then true, out of time."""
+        lines = (asked for _, text in _filled(path) if (asked := json.loads(text))["custom_id"] not in answers.known)
         under_way: dict[asyncio.Task[dict[str, Any]], str] = {}
         looked_s = time.monotonic()
-        with paths["output"].open("w", encoding="utf-8") as output, paths["error"].open("w", encoding="utf-8") as error:
-
-            def note(shown: dict[str, Any]) -> None:
-                well = shown["response"] is not None and shown["response"]["status_code"] == 200
-                counts["completed" if well else "failed"] += 1
-                (output if well else error).write(json.dumps(shown, ensure_ascii=False) + "\n")
-
+        with answers:
             try:
-                while True:
-                    while len(under_way) < AT_ONCE and (line := await run_in_threadpool(next, lines, None)):
-                        asked = json.loads(line[1])
+                while time.time() <= batch.body["expires_at"]:
+                    while len(under_way) < AT_ONCE and (asked := await run_in_threadpool(next, lines, None)):
                         under_way[asyncio.create_task(self._answer(asked, store.project))] = asked["custom_id"]
                     if not under_way:
-                        return
+                        return False
                     done, _ = await asyncio.wait(
                         under_way, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED
                     )
                     for task in done:
                         del under_way[task]
-                        note(task.result())
-                    if time.time() > batch.body["expires_at"]:
-                        break
+                        answers.add(task.result())
                     if time.monotonic() - looked_s > LOOK_S:
                         looked_s = time.monotonic()
                         changed = await run_in_threadpool(
                             lambda: store.change(
-                                batch, {"request_counts": dict(counts)}, only_if={"status": "in_progress"}
+                                batch, {"request_counts": _counts(batch, answers)}, only_if={"status": "in_progress"}
                             )
                         )
                         if changed is None:
-                            return
+                            return False
                 late = ("batch_expired", "This request could not be answered before the batch expired.")
-                for custom_id in [*under_way.values(), *(json.loads(text)["custom_id"] for _, text in lines)]:
-                    note(line_shown(_line_id(), custom_id, None, late))
+                for custom_id in [*under_way.values(), *(asked["custom_id"] for asked in lines)]:
+                    answers.add(line_shown(_line_id(), custom_id, None, late))
+                return True
             finally:
                 for task in under_way:
                     task.cancel()
                 await asyncio.gather(*under_way, return_exceptions=True)
 
-    def _finish(self, batch_id: str, store: Documents, paths: Mapping[str, Path], counts: dict[str, int]) -> None:
-        """Keep what was answered as files, and end."""
+    def _finish(self, batch_id: str, store: Documents, answers: Answers, late: bool) -> None:
+        """Keep what was answered as files, and end. Killed anywhere in between, it is done again with the same outcome."""
         with suppress(ObjectNotFound):
             batch = store.get(KIND, batch_id)
+            counts = _counts(batch, answers)
             if batch.body["status"] == "in_progress":
-                batch = _move(batch, store, "finalizing", "finalizing_at") or store.get(KIND, batch_id)
+                moved = _move(batch, store, "finalizing", "finalizing_at", request_counts=counts, late=late)
+                batch = moved or store.get(KIND, batch_id)
             files = self._workspace.files.of(store.project)
             kept = {}
-            for name, scratch in paths.items():
-                if scratch.exists() and scratch.stat().st_size:
-                    expires_s = batch.body["output_expires_s"]
-                    file = files.keep(scratch, f"{batch_id}_{name}.jsonl", "batch_output", expires_s=expires_s)
-                    kept[f"{name}_file_id"] = file.id
-            late = time.time() > batch.body["expires_at"]
+            for name, path in answers.paths.items():
+                if path.exists() and path.stat().st_size:
+                    kept[f"{name}_file_id"] = batch.body["file_ids"][name]
+                    _keep(files, path, f"{batch_id}_{name}.jsonl", batch.body["file_ids"][name], batch)
+            late = batch.body.get("late", False)
             ended = "cancelled" if batch.body["status"] == "cancelling" else "expired" if late else "completed"
             _move(batch, store, ended, f"{ended}_at", request_counts=counts, **kept)
 
