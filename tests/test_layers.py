@@ -23,7 +23,7 @@ LAYERS = [
     {"evaluate"},
     {"jobs"},
     {"request"},
-    {"evaluating", "comparing"},
+    {"answering", "evaluating", "comparing"},
     {"workspace"},
     {"cli", "api"},
     {"__main__"},

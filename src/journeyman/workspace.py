@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,13 +51,14 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from journeyman.answer.judges import Judges
+    from journeyman.answering import Answering, Served
     from journeyman.data.check.finding import Finding, Report
     from journeyman.data.check.review import Review, Training
     from journeyman.data.check.rule import Asked
     from journeyman.evaluate.comparison import Comparison
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import Scores
-    from journeyman.generate.engine import Engine, Piece
+    from journeyman.generate.engine import Piece
     from journeyman.generate.logprobs import TokenLogprob
     from journeyman.generate.loop import Load
     from journeyman.generate.sampling import Sampling
@@ -89,19 +89,6 @@ ANY_USE = ToolUse()
 log = logging.getLogger("journeyman.jobs")
 
 
-MAX_ENGINES = 4
-"""Bases in memory, fully fine-tuned models among them; a further one takes the place of the one asked least recently."""
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What answers under a model id: an engine and, for LoRA, the adapter on it."""
-
-    id: str
-    engine: Engine
-    adapter: str | None
-
-
 class Workspace:
     """Everything below one JOURNEYMAN_HOME. Safe to use from several threads.
 
@@ -111,8 +98,8 @@ class Workspace:
     def __init__(self, home: Path | None = None, *, vllm: Mapping[str, Any] | None = None) -> None:
         self.settings = settings_module.load(home)
         self._vllm = vllm
-        self._engines: OrderedDict[str, Engine] = OrderedDict()
-        self._engines_lock = threading.Lock()
+        self._answers: Answering | None = None
+        self._answering_lock = threading.Lock()
 
     # ── data ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -816,36 +803,7 @@ class Workspace:
 
         Raises ModelNotFound, or CheckpointError where the base is no longer the one the adapter was trained on.
         """
-        if ":ckpt-step-" in model:
-            return self._served_checkpoint(model)
-        version, base = self.named(model)
-        if version is None:
-            assert base is not None
-            return Served(base.name, self._engine(base.folder), None)
-        if base is None:
-            return Served(version.id, self._engine(version.folder), None)
-        engine = self._engine(base.folder)
-        engine.add_adapter(version.id, version.folder)
-        return Served(version.id, engine, version.id)
-
-    def _served_checkpoint(self, name: str) -> Served:
-        """A checkpoint as a model: its adapter on the base, or, where all weights were trained, a folder made of it."""
-        from journeyman.models import bases
-        from journeyman.models.publish import publish
-
-        job, folder = self.checkpoint_folder(name)
-        plan, base = Plan.read(job.folder / "plan.json"), bases.resolve(job.base)
-        if plan.base_hash != base.fingerprint:
-            raise CheckpointError(f"the base of {name} has changed since", where=str(base.folder), fix="train again")
-        if plan.method.value == "full":
-            callable_folder = job.folder / "callable" / folder.name
-            if not callable_folder.is_dir():
-                publish(folder, callable_folder, base=base, plan=plan, metrics={"steps": plan.steps, "best_step": int(folder.name[5:])})
-            return Served(name, self._engine(callable_folder), None)
-        engine = self._engine(base.folder)
-        penalty = plan.repetition_penalty.value  # a checkpoint's folder says nothing of it
-        engine.add_adapter(name, folder, repetition_penalty=None if penalty == 1 else penalty)
-        return Served(name, engine, name)
+        return self._answering().served(model)
 
     def named(self, model: str) -> tuple[Version | None, Base | None]:
         """What a name means: a base, a LoRA version with its base, or a fully tuned version, which needs none."""
@@ -902,34 +860,17 @@ class Workspace:
         dataset = open_dataset(folder)
         return dataset.held_out or dataset.validation or dataset.train
 
-    def _engine(self, folder: Path) -> Engine:
-        from journeyman.generate.engine import Engine
-        from journeyman.plan import rules
+    def _answering(self) -> Answering:
+        from journeyman.answering import Answering  # torch comes with it
 
-        key = str(folder)
-        with self._engines_lock:
-            if key not in self._engines:
-                self._drop_engines_beyond(MAX_ENGINES - 1)
-                machine = self.machine()
-                precision = rules.precision(machine, "lora").value
-                if self._vllm is None:
-                    self._engines[key] = Engine(folder, precision=precision, device=machine.device)
-                else:
-                    from journeyman.generate.vllm import VllmEngine
-
-                    self._engines[key] = VllmEngine(folder, precision=precision, device=machine.device, arguments=self._vllm)
-            self._engines.move_to_end(key)
-            return self._engines[key]
-
-    def _drop_engines_beyond(self, most: int) -> None:
-        """Drop the least recently asked that answer nobody; a caller that still holds one may go on with it."""
-        idle = [key for key, engine in self._engines.items() if not (engine.load.running or engine.load.waiting)]
-        for key in idle[: max(0, len(self._engines) - most)]:
-            del self._engines[key]
+        with self._answering_lock:
+            if self._answers is None:
+                self._answers = Answering(self, self._vllm)
+            return self._answers
 
     def loads(self) -> dict[str, Load]:
-        """What each loaded base is at and has done, by its folder."""
-        return {folder: engine.load for folder, engine in list(self._engines.items())}
+        """What each loaded base is at and has done, by its folder. Nothing is loaded for it."""
+        return self._answers.loads() if self._answers else {}
 
     def stream(
         self,
@@ -949,56 +890,18 @@ class Workspace:
         Raises RequestError where the model's chat template has no tool calls that can be read back, or a call that
         `use` or a strict tool asks for can't be held to its schema.
         """
-        from journeyman.errors import RequestError
-        from journeyman.generate import call_grammar
-        from journeyman.generate.calls import with_calls
-        from journeyman.generate.engine import Request
-        from journeyman.text.tools import call_readers
-
-        served = self.served(model)
-        chat = served.engine.chat
-        names = [tool["function"]["name"] for tool in tools]
-        callable_names = [name for name in names if use.names is None or name in use.names]
-        readers = call_readers(chat, callable_names, n) if tools else []
-        if tools and not readers:
-            raise RequestError(
-                f"the chat template of {served.id} writes no tool calls that can be read back",
-                where="tools",
-                fix="leave tools out, or use a base with calls in <tool_call> tags, such as Qwen",
-                code="unsupported_parameter",
-            )
-        if readers and call_grammar.is_needed(tools, use, sampling.json_schema):
-            grammar = call_grammar.call_grammar(readers[0].form, tools, use, sampling.json_schema)
-            sampling = replace(sampling, grammar=grammar)
-        prompt_ids = tuple(chat.prompt_ids(messages, tools))
-        requests = [Request(prompt_ids, served.adapter, sampling.nth(index)) for index in range(n)]
-        pieces = served.engine.stream(requests, patient=patient)
-        return with_calls(pieces, readers, most=use.most) if readers else pieces
+        return self._answering().stream(model, messages, sampling, tools=tools, use=use, n=n, patient=patient)
 
     def prompt(self, model: str, prompt: str | Sequence[int]) -> tuple[str, list[int]]:
         """A prompt without roles, as text and as the tokens that its tokenizer makes of it; token ids stay as they are.
 
         Raises RequestError for an id that is no token, or where there is nothing to go on from.
         """
-        from journeyman.errors import RequestError
-
-        chat = self.served(model).engine.chat
-        if isinstance(prompt, str):
-            ids = list(chat.tokenizer.encode(prompt).ids) or chat.ids(chat.special.get("bos_token", ""))
-        else:
-            ids = list(prompt)
-        unknown = [i for i in ids if chat.tokenizer.id_to_token(i) is None]
-        if unknown or not ids:
-            said = f"{unknown[0]} is no token of this model" if unknown else "the prompt is empty"
-            raise RequestError(said, where="prompt", fix="give text, or ids of the model's tokenizer", code="invalid_value")
-        return (prompt if isinstance(prompt, str) else chat.text(ids)), ids
+        return self._answering().prompt(model, prompt)
 
     def go_on(self, model: str, prompts: Sequence[tuple[Sequence[int], Sampling]]) -> Iterator[Piece]:
         """Go on from prompts without roles, together, piece by piece."""
-        from journeyman.generate.engine import Request
-
-        served = self.served(model)
-        return served.engine.stream([Request(tuple(ids), served.adapter, sampling) for ids, sampling in prompts])
+        return self._answering().go_on(model, prompts)
 
     def prompt_logprobs(self, model: str, prompt_ids: Sequence[int], top: int) -> list[TokenLogprob]:
         """How probable the model held each token of a prompt, and the `top` likeliest in its place."""
