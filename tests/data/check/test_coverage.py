@@ -125,3 +125,12 @@ def test_rows_without_a_telling_word_are_no_failure() -> None:
     rows = _rows(["a", "?!"] * 20, held_out=["the"])
     found = {finding.code for rule in coverage.RULES for finding in rule.find(rows)}
     assert found <= {"thin_subjects"}
+
+
+def test_a_subject_that_shares_its_words_with_others_is_named_by_the_company_it_keeps() -> None:
+    shops = [f"{shop} {number}" for shop in ("north", "south", "east", "west") for number in range(20)]
+    known = [f"is the {thing} {asked} in {shop}" for shop in shops for thing, asked in zip(THINGS[:4], ASKED, strict=True)]
+    left_out = [f"can the {thing} be engraved with a name in {shop}" for thing in THINGS[:2] for shop in shops[:6]]
+    alike = [" ".join(reversed(text.split())) for text in known[::5]]
+    (finding,) = _found("hardly_shown", _rows(known, against=[*alike, *left_out]))
+    assert {row.index for row in finding.rows} == {len(alike) + n for n in range(len(left_out))}
