@@ -25,11 +25,10 @@ FILE = "rows.jsonl"
 A row that is trained as several sequences has a line for each; its loss is that of all their tokens."""
 
 MIN_ROWS = 20
-FAR = 3.5
-"""How many robust standard deviations above the median a final loss counts as not learned (Iglewicz and Hoaglin 1993)."""
+FAR = 3.0
+"""How many robust standard deviations above the median a row's lowest loss counts as not learned. Of 67 labels flipped in test
+rows of BANKING77 (three trainings) 3.0 found 39 and named 54 rows, 3.5 found 32 and named 42."""
 MIN_SPREAD_NATS = 0.1
-KEPT_SHARE = 0.5
-"""A row that keeps more than this share of its first loss has hardly moved."""
 KNOWN_NATS = 0.05
 """exp(-0.05) is 0.95: the model gave the tokens 95% on average."""
 FORGOTTEN_NATS = 0.25
@@ -62,15 +61,15 @@ def _never_learned(rows: Rows) -> Iterator[Finding]:
     records = _records(rows)
     if len(records) < MIN_ROWS:
         return
-    last = [losses[-1] for _, losses in records]
-    median = statistics.median(last)
-    spread = max(1.4826 * statistics.median(abs(x - median) for x in last), MIN_SPREAD_NATS)
-    hard = [(i, losses) for i, losses in records if losses[-1] > median + FAR * spread and min(losses) > KEPT_SHARE * losses[0]]
-    hard.sort(key=lambda one: -one[1][-1])
+    lowest = [min(losses) for _, losses in records]
+    median = statistics.median(lowest)
+    spread = max(1.4826 * statistics.median(abs(x - median) for x in lowest), MIN_SPREAD_NATS)
+    hard = [(i, losses) for i, losses in records if min(losses) > median + FAR * spread]
+    hard.sort(key=lambda one: -min(one[1]))
     if hard:
         yield _finding(
             rows, "never_learned", "warning", hard,
-            f"{len(hard)} of {len(records)} rows were not learned: their loss ends above {median + FAR * spread:.2f} where {median:.2f} is usual",
+            f"{len(hard)} of {len(records)} rows were not learned: their loss stays above {median + FAR * spread:.2f} where the others reach {median:.2f}",
             "read them: most such rows are wrong, or ask for what no other row shows",
         )  # fmt: skip
 
@@ -112,7 +111,7 @@ RULES = (
         "never_learned",
         "Rows the model never learned",
         "warning",
-        "after a training, a row's loss is still far above the others'",
+        "after a training, a row's loss has in no epoch come near what the others reach",
         "The model could not make sense of them. Often nobody could: a wrong label, a cut answer, another language.",
         "read them, and mend or remove what is wrong",
         Sample(_PAIRS, losses=[(2.9, 2.8, 2.7), *_LEARNED]),
