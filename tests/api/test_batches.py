@@ -234,6 +234,8 @@ def test_a_batch_whose_server_is_killed_goes_on_where_it_was(tmp_path):
                 batch = ended(client, batch)
                 output, error = told_whole(client, batch.output_file_id), told_whole(client, batch.error_file_id)
                 break
+            if kill == 1:
+                client.files.delete(batch.input_file_id)
             partial = tmp_path / "batches" / batch.id / "output.jsonl"
             wanted, deadline = answered.count("\n") + rng.randint(1, 20), time.monotonic() + 60
             while not partial.exists() or partial.read_bytes().count(b"\n") < wanted:
@@ -308,6 +310,20 @@ def test_a_batch_that_no_server_survives_is_given_up(tmp_path):
     with serving(workspace) as url:
         failed = ended(client_of(url), client_of(url).batches.retrieve(batch.id))
     assert (failed.status, [error.code for error in failed.errors.data]) == ("failed", ["server_stopped"])
+
+
+def test_a_batch_needs_no_hard_links(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    workspace = Slow(tmp_path)
+    workspace.let.set()
+    with serving(workspace) as url:
+        client = client_of(url)
+        batch = ended(client, begun(client, [line("q", {"model": "starter", "messages": HI})]))
+        assert batch.status == "completed" and set(told(client, batch.output_file_id)) == {"q"}
+    assert not [path.name for path in (tmp_path / "files").iterdir() if path.name.startswith(".")]
 
 
 def test_a_batch_waits_for_room_on_a_full_disk(tmp_path, monkeypatch):

@@ -55,6 +55,9 @@ LOOK_S = 1.0
 TAKE_UP_S = 5.0
 """How often a server looks for batches whose own server is gone."""
 
+INPUT = "input.jsonl"
+"""The requests of a batch in its folder: the client may delete its own file meanwhile."""
+
 GOING_ON = ("validating", "in_progress", "cancelling", "finalizing")
 """States of a batch that has not ended."""
 
@@ -177,14 +180,21 @@ def _taken_up(batch: Document, store: Documents, answers: Answers) -> Document |
     return taken or store.get(KIND, batch.id)
 
 
+def _link(path: Path, place: Path) -> None:
+    """Let a file's bytes stand in another place too, whole or not at all, whatever becomes of the first one."""
+    try:
+        os.link(path, place)
+    except OSError:  # a file system without hard links
+        scratch = place.with_name(f"{place.name}.part")
+        shutil.copyfile(path, scratch)
+        scratch.replace(place)
+
+
 def _keep(files: FileStore, path: Path, name: str, file_id: str, batch: Document) -> None:
     """Make the answers a client's file, under an id that was drawn when the batch began; safe to do twice."""
     scratch = files.scratch()
     try:
-        try:
-            os.link(path, scratch)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(path, scratch)
+        _link(path, scratch)
         with suppress(IntegrityError):  # it was kept by a server that was killed right after
             files.keep(scratch, name, "batch_output", expires_s=batch.body["output_expires_s"], id=file_id)
     finally:
@@ -331,24 +341,23 @@ class BatchRunner:
         batch = await run_in_threadpool(store.get, KIND, batch_id)
         if batch.body["status"] in ENDED:
             return
-        answers = await run_in_threadpool(Answers, folder)
+        answers, asked = await run_in_threadpool(Answers, folder), folder / INPUT
+        if batch.body["status"] in ("validating", "in_progress") and not asked.exists():
+            files = self._workspace.files.of(store.project)
+            await run_in_threadpool(lambda: _link(files.path(files.get(batch.body["input_file_id"])), asked))
         if batch.body["status"] == "validating":
-            begun = await self._begun(batch, store)
+            begun = await self._begun(batch, store, asked)
         else:
             begun = await run_in_threadpool(_taken_up, batch, store, answers)
         if begun is None:
             return
         late = False
         if begun.body["status"] == "in_progress":
-            files = self._workspace.files.of(store.project)
-            path = await run_in_threadpool(lambda: files.path(files.get(begun.body["input_file_id"])))
-            late = await self._answer_all(begun, store, path, answers)
+            late = await self._answer_all(begun, store, asked, answers)
         await run_in_threadpool(self._finish, batch_id, store, answers, late)
 
-    async def _begun(self, batch: Document, store: Documents) -> Document | None:
+    async def _begun(self, batch: Document, store: Documents, path: Path) -> Document | None:
         """The batch once its file was found good; None where it has failed. One that is being cancelled is as it is."""
-        files = self._workspace.files.of(store.project)
-        path = await run_in_threadpool(lambda: files.path(files.get(batch.body["input_file_id"])))
         total, problems = await run_in_threadpool(_problems, path, batch.body["endpoint"])
         counts = {"total": total, "completed": 0, "failed": 0}
         if problems:
