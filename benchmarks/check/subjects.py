@@ -9,7 +9,8 @@ Intents of a set are its subjects. A share of them is drawn, and of each all tra
   held back; recall is the share of those that are named, precision the share of named rows that are of those. A
   subject is found where two of its rows or more are named; there is one with no intent held back too, for the false alarms.
 - `thin_subjects` is given training rows alone, of which each intent that was drawn keeps LEFT. Outputs that are labels are replaced by
-  a sentence, as the rule leaves labels to `rare_labels`. A subject is found where any of its rows is named.
+  a sentence, as the rule leaves labels to `rare_labels`. A subject is found where any of its rows is named. *Guests* are
+  LEFT rows each of CLINC150's intents among rows of another set: subjects that are far from all others.
 
 A line of results/subjects.jsonl is one check.
 """
@@ -41,6 +42,8 @@ LEFT = {"hardly_shown": (0, 2), "thin_subjects": (1, 3)}
 OUT_OF_SCOPE = "oos"
 """CLINC150's rows that are of no intent: no subject, and left out."""
 
+GUESTS, HOSTS = "clinc150", ("banking77", "snips-json", "e2e-nlg")
+
 RUNS = [(share, seed) for share in (0.05, 0.01, 0.1, 0.0) for seed in (0, 1, 2)]
 
 
@@ -54,18 +57,19 @@ def example(row: Row, number: int) -> Example:
     return Example(tuple(Message(m["role"], m["content"]) for m in said["messages"]), Place("train.jsonl", number))
 
 
-def measure(rule: str, name: str, train: Sequence[Row], others: Sequence[Row], share: float, seed: int, left: int) -> dict[str, Any]:
-    """Hold intents back, check, and count."""
+def measure(rule: str, name: str, train: Sequence[Row], others: Sequence[Row], share: float, seed: int, left: int, guests: Sequence[Row] = ()) -> dict[str, Any]:
+    """Hold intents back, check, and count. Where there are guests, the intents are theirs."""
     draw = random.Random(f"subjects {seed}")
-    intents = sorted({answer(row) for row in train})
+    intents = sorted({answer(row) for row in guests or train})
     held_back = set(draw.sample(intents, max(1, round(share * len(intents))) if share else 0))
     kept: Counter[str] = Counter()
     trained = []
+    train = [*train, *(row for row in guests if answer(row) in held_back)]
     for row in draw.sample(train, len(train)):
         kept[answer(row)] += 1
         if answer(row) not in held_back or kept[answer(row)] <= left:
             trained.append(row)
-    # The drawn intents' rows stand first or last by chance alone; what is cut off is of the others.
+    # What is cut off is of the others.
     rare = [row for row in trained if answer(row) in held_back]
     trained = [*rare, *[row for row in trained if answer(row) not in held_back][: ROWS - len(rare)]]
     draw.shuffle(trained)
@@ -106,6 +110,12 @@ def runs(bench: Path, *, other_rows: bool) -> Iterator[dict[str, Any]]:
                 for left in lefts if share else lefts[:1]:
                     if (rule, name, share, seed, left) not in done:
                         yield measure(rule, name, train, others, share, seed + 100 * other_rows, left)
+    guests, rule = rows_of(bench, GUESTS, "test" if other_rows else "train"), "thin_subjects"
+    for host in HOSTS:
+        for share, seed in RUNS:
+            for left in LEFT[rule] if share else LEFT[rule][:1]:
+                if (rule, name := f"{host}, guests", share, seed, left) not in done:
+                    yield measure(rule, name, rows_of(bench, host, "train"), [], share, seed + 100 * other_rows, left, guests)
 
 
 KEYS = ("rule", "set", "share", "seed", "left")
