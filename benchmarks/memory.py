@@ -73,6 +73,7 @@ def measure(source: Path, base: Path, full: bool, home: Path) -> dict[str, Any]:
         "tokens_per_s": round(sum(e["tokens"] for e in steps) / sum(e["seconds"] for e in steps)),
         "micro_batch_tokens": version.plan["choices"]["micro_batch_tokens"]["value"],
         "precision": version.plan["choices"]["precision"]["value"], "threads": version.plan["choices"]["threads"]["value"],
+        "workers": version.plan["choices"]["workers"]["value"],
     }
 
 

@@ -114,6 +114,18 @@ def test_the_micro_batch_holds_the_longest_row_and_fits_the_memory():
         assert made.memory_bytes <= free
 
 
+def test_one_micro_batch_at_a_time_where_several_would_not_fit():
+    machine = replace(tiny.MACHINE, cores=8, free_memory_bytes=64 * 2**30)
+    facts = replace(FACTS, tokens=FACTS.rows * 500)
+    roomy = plan(facts=facts, on=machine)
+    assert roomy.workers.value > 1
+    alone = plan(facts=facts, on=replace(machine, cores=1))
+    assert alone.memory_bytes < roomy.memory_bytes
+    tight = plan(facts=facts, on=replace(machine, free_memory_bytes=int(alone.memory_bytes / 0.79)))
+    assert (tight.workers.value, tight.workers.reason) == (1, "several micro-batches at a time would not fit into memory")
+    assert (tight.micro_batch_tokens.value, tight.memory_bytes) == (alone.micro_batch_tokens.value, alone.memory_bytes)
+
+
 def of_steps(step_tokens, **wishes):
     return make_plan(
         base="b", base_hash="", dataset_hash="", facts=FACTS, shape=SHAPE, machine=tiny.MACHINE, wishes=Wishes(**wishes),

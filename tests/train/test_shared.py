@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from journeyman.plan.shape import ModelShape
 from journeyman.records import Choice, Place
 from journeyman.text.batch import pad
 from journeyman.text.encode import Encoded
-from journeyman.text.shared import SHORTEST_SHARED, computed_tokens, shared_batches
+from journeyman.text.shared import SHORTEST_SHARED, STEP, computed_tokens, shared_batches
 from journeyman.train import checkpoint, loop
 from journeyman.train.load import load_base
 from journeyman.train.loss import check_packed, shared_loss, token_loss
@@ -98,11 +99,12 @@ def test_plain_is_bucketed_is_packed_is_shared_is_accumulated_step_by_step(bases
     plan = tiny.plan_for(bases(family), ROWS, batch_size=5, epochs=3, full=full, learning_rate=1e-3 if full else 1e-2)
     assert plan.layout.value == "packed"
 
-    def losses(name: str, layout: str, tokens: int) -> np.ndarray:
+    def losses(name: str, layout: str, tokens: int, workers: int = 1) -> np.ndarray:
         asked = replace(
             plan,
             layout=Choice(layout, "a test's wish", "user"),
             micro_batch_tokens=Choice(tokens, "a test's wish", "user"),
+            workers=Choice(workers, "a test's wish", "user"),
         )
         return np.array(tiny.train(bases(family), asked, ROWS, (), tmp_path / name).losses)
 
@@ -111,9 +113,11 @@ def test_plain_is_bucketed_is_packed_is_shared_is_accumulated_step_by_step(bases
         "bucketed": losses("bucketed", "padded", 200),
         "shared": losses("shared", "packed", 4096),
         "accumulated": losses("accumulated", "packed", 100),
+        "side by side": losses("side_by_side", "packed", 4096, workers=3),
+        "side by side, padded": losses("side_by_side_padded", "padded", 200, workers=2),
     }
     whole = shared_batches
-    monkeypatch.setattr(loop, "shared_batches", lambda rows, tokens: whole(rows, tokens, share=False))
+    monkeypatch.setattr(loop, "shared_batches", lambda rows, tokens, **rest: whole(rows, tokens, share=False, **rest))
     runs["packed"] = losses("packed", "packed", 4096)
     assert one_row[-1] < one_row[0]
     for name, run in runs.items():
@@ -168,9 +172,9 @@ def trees(draw) -> list[Encoded]:
     return out
 
 
-@given(rows=trees(), limit=st.integers(1, 200), share=st.booleans())
-def test_every_row_can_be_read_back_and_every_learned_token_counts(rows, limit, share):
-    batches = shared_batches(rows, limit, share=share)
+@given(rows=trees(), limit=st.integers(1, 200), share=st.booleans(), side_by_side=st.integers(1, 4))
+def test_every_row_can_be_read_back_and_every_learned_token_counts(rows, limit, share, side_by_side):
+    batches = shared_batches(rows, limit, share=share, side_by_side=side_by_side)
     found: list[tuple[int, ...]] = []
     for batch in batches:
         keys = {}
@@ -187,6 +191,18 @@ def test_every_row_can_be_read_back_and_every_learned_token_counts(rows, limit, 
     assert set(found) <= inputs
     assert all(any(path[: len(ids)] == ids for path in found) for ids in inputs if ids)
     assert sum(batch.counts_M.sum() for batch in batches) == sum(row.learned_tokens for row in rows)
+
+
+def test_what_is_computed_side_by_side_is_of_about_equal_size():
+    """Rows that share nothing, and rows that all begin alike, which are shared out for all that."""
+    apart = [replace(r, ids_T=r.ids_T + 1000 * n) for n, r in enumerate(tiny.rows(40, longest=60))]
+    alike = [replace(r, ids_T=np.concatenate([SYSTEM, r.ids_T]), weights_T=np.ones(40 + len(r), np.float32)) for r in apart]
+    for rows, workers in product((apart, alike), (2, 3, 4)):
+        batches = shared_batches(rows, 400, side_by_side=workers)
+        sizes = [len(batch.ids_N) for batch in batches]
+        assert len(sizes) % workers == 0 and max(sizes) <= 400 + STEP
+        assert max(sizes) <= 1.35 * sum(sizes) / len(sizes)
+        assert sorted(id(row) for batch in batches for row in batch.rows) == sorted(map(id, rows))
 
 
 def test_each_row_has_its_own_loss(bases):

@@ -55,6 +55,7 @@ def estimate(
     micro_batch_tokens: int,
     int8: bool = False,
     recompute: bool = False,
+    workers: int = 1,
 ) -> Memory:
     """Peak memory of one training step.
 
@@ -64,6 +65,7 @@ def estimate(
     that is in use. Logits exist for one tile of learned tokens, four times (logits, log-softmax, their two
     gradients); where the head is trained, its gradient is summed beside that of the tile. With `int8` the weights in the
     layers take a byte each; with `recompute` each layer's input is kept, and the activations of one layer at a time.
+    `micro_batch_tokens` are those of all `workers` together, each of which has a tile and gradients of its own.
     """
     trained = shape.params if method == "full" else rank * shape.lora_width
     token_width = (8 if method == "full" else 6) * shape.hidden + 2 * shape.kv_width + 4 * shape.intermediate
@@ -77,15 +79,16 @@ def estimate(
     logits = 4 * 4 * tile_rows * shape.vocab
     if method == "full":
         logits += 2 * 4 * shape.head_params
+    gradients = 4 * trained * workers if workers > 1 else 0
     weights = shape.params * bytes_per_weight
     if int8:  # and one layer's weight at a time as it is multiplied with
         weights -= shape.body_params * (bytes_per_weight - 1) - shape.hidden * shape.intermediate * bytes_per_weight
     return Memory(
         runtime_bytes=RUNTIME_BYTES,
         weights_bytes=weights if method == "lora" else 0,
-        trained_bytes=16 * trained,
+        trained_bytes=16 * trained + gradients,
         activations_bytes=int(HELD * micro_batch_tokens * kept_width * bytes_per_value),
-        logits_bytes=logits,
+        logits_bytes=logits * workers,
     )
 
 

@@ -117,6 +117,20 @@ def layout(shape: ModelShape, machine: Machine, tokens: int, computed_tokens: in
     return Choice("packed", reason, "text/shared.py")
 
 
+WORKER_TOKENS = 256
+"""Tokens that a step has for each worker at least: two of 300 tokens each do as much as one of 1,000 with all threads."""
+
+
+def workers(machine: Machine, step_tokens: int) -> Choice[int]:
+    """A worker for every core, as long as a step's tokens go round; one on a GPU, which computes side by side by itself."""
+    if machine.gpu:
+        return Choice(1, "a GPU computes side by side within a micro-batch", "Journeyman's default")
+    count = max(1, min(machine.cores, step_tokens // WORKER_TOKENS))
+    if count == 1:
+        return Choice(1, f"a step has about {step_tokens:,} tokens, too few to share out", "plan/rules.py")
+    return Choice(count, f"micro-batches of about {step_tokens:,} tokens a step are computed side by side", "train/workers.py")
+
+
 def max_tokens(longest_row_tokens: int, shape: ModelShape) -> Choice[int]:
     """As long as the longest row, within the model's context."""
     if longest_row_tokens <= shape.context_tokens:

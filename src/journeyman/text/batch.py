@@ -5,7 +5,7 @@ Everything here is a pure function of its arguments, so that a resumed run sees 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,20 +47,42 @@ WIDTH_STEP = 8
 and 0.7 MB each with oneDNN 3, measured); rows of all lengths would pay that at every step."""
 
 
-def micro_batches(rows: Sequence[Encoded], max_tokens: int, *, context_tokens: int | None = None) -> list[MicroBatch]:
+def micro_batches(
+    rows: Sequence[Encoded], max_tokens: int, *, context_tokens: int | None = None, side_by_side: int = 1
+) -> list[MicroBatch]:
     """Cut one step's rows into micro-batches of at most `max_tokens` padded tokens, rows of like length together.
 
     A row longer than `max_tokens` travels alone. The count of learned tokens is conserved. No micro-batch is wider
-    than what a model of `context_tokens` reads.
+    than what a model of `context_tokens` reads. As many as are computed `side_by_side` are of about equal size.
     """
     by_length = sorted(rows, key=len, reverse=True)
-    groups: list[list[Encoded]] = []
-    for row in by_length:
-        if groups and (len(groups[-1]) + 1) * _width(groups[-1][0], context_tokens) <= max_tokens:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return [pad(group, _width(group[0], context_tokens)) for group in groups]
+
+    def fill(limit: int) -> list[list[Encoded]]:
+        groups: list[list[Encoded]] = []
+        for row in by_length:
+            if groups and (len(groups[-1]) + 1) * _width(groups[-1][0], context_tokens) <= limit:
+                groups[-1].append(row)
+            else:
+                groups.append([row])
+        return groups
+
+    return [pad(group, _width(group[0], context_tokens)) for group in balanced(fill, max_tokens, side_by_side)]
+
+
+def balanced(fill: Callable[[int], list[list[Encoded]]], max_tokens: int, side_by_side: int) -> list[list[Encoded]]:
+    """The groups that `fill` makes within the smallest limit that makes no more of them than keep all workers busy.
+
+    Those are as many as within `max_tokens`, and as many more as make their number a multiple of `side_by_side`.
+    """
+    groups = fill(max_tokens)
+    if side_by_side == 1:
+        return groups
+    most = -(-len(groups) // side_by_side) * side_by_side
+    low, high = 0, max_tokens
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(fill(middle)) <= most else (middle, high)
+    return fill(high)
 
 
 def _width(longest: Encoded, context_tokens: int | None) -> int:

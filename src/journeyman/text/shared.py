@@ -12,7 +12,7 @@ Shapes: N places in the sequence, M predictions made at K of them, B segments of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -70,25 +70,90 @@ class SharedBatch:
         return np.bincount(self.owners_L, weights=values_L, minlength=len(self.rows)).astype(np.float64)
 
 
-def shared_batches(rows: Sequence[Encoded], max_tokens: int, *, share: bool = True) -> list[SharedBatch]:
+def shared_batches(rows: Sequence[Encoded], max_tokens: int, *, share: bool = True, side_by_side: int = 1) -> list[SharedBatch]:
     """Cut one step's rows into sequences of at most `max_tokens` tokens, rows with the same beginning together.
 
     A row longer than `max_tokens` travels alone. Every learned token of every row is counted. With `share` false,
-    rows are laid side by side and nothing is shared.
+    rows are laid side by side and nothing is shared. Where several sequences are computed `side_by_side`, there are a
+    multiple of so many, of about equal size.
     """
-    groups: list[list[Encoded]] = []
-    used, last = 0, np.zeros(0, dtype=np.int32)
-    for row in sorted(rows, key=_order):
-        inputs = row.ids_T[:-1]
-        new = len(inputs) - (_worth(_common(last, inputs)) if share else 0)
-        if groups and used + new <= max_tokens:
-            groups[-1].append(row)
-            used += new
+    in_order = sorted(rows, key=_order)
+    inputs = [row.ids_T[:-1] for row in in_order]
+    known = [0, *(_worth(_common(a, b)) if share else 0 for a, b in pairwise(inputs))]
+    sizes = [(len(ids), common) for ids, common in zip(inputs, known, strict=True)]
+    numbers = range(len(rows))
+    groups = _in_turn(numbers, sizes, max_tokens) if side_by_side == 1 else _balanced(sizes, max_tokens, side_by_side)
+    return [_lay_out([in_order[number] for number in sorted(group.rows)], share) for group in groups]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Numbers of sorted rows, and the tokens that they compute."""
+
+    rows: list[int]
+    tokens: int
+
+
+Sizes = Sequence[tuple[int, int]]
+"""Of each sorted row its inputs, and how many of them the row before it begins with too."""
+
+
+def _in_turn(numbers: Iterable[int], sizes: Sizes, limit: int) -> list[_Group]:
+    """Sorted rows, cut where the next one would go beyond the limit."""
+    groups: list[_Group] = []
+    for number in numbers:
+        inputs, known = sizes[number]
+        if groups and groups[-1].tokens + inputs - known <= limit:
+            groups[-1].rows.append(number)
+            groups[-1].tokens += inputs - known
         else:
-            groups.append([row])
-            used = len(inputs)
-        last = inputs
-    return [_lay_out(group, share) for group in groups]
+            groups.append(_Group([number], inputs))
+    return groups
+
+
+def _balanced(sizes: Sizes, max_tokens: int, side_by_side: int) -> list[_Group]:
+    """A multiple of `side_by_side` groups, the largest of which is as small as was found, and within `max_tokens`."""
+    total = sum(inputs - known for inputs, known in sizes)
+    longest = max(inputs for inputs, _ in sizes)
+    count = -(-total // (max_tokens * side_by_side)) * side_by_side
+    while True:
+        low, high = longest - 1, total
+        found = _spread(sizes, high, count)
+        while high - low > STEP:
+            middle = (low + high) // 2
+            groups = _spread(sizes, middle, count)
+            if _largest(groups) <= middle:
+                high, found = middle, groups
+            else:
+                low = middle
+        if _largest(found) <= max(max_tokens, longest) or count >= len(sizes):
+            return [group for group in found if group.rows]
+        count += side_by_side
+
+
+def _largest(groups: Sequence[_Group]) -> int:
+    return max(group.tokens for group in groups)
+
+
+def _spread(sizes: Sizes, limit: int, count: int) -> list[_Group]:
+    """Rows that share a beginning, cut at the limit, go the largest first to the group with the fewest tokens.
+
+    No order of this kind makes the largest group more than a third larger than it has to be (Graham 1969,
+    doi.org/10.1137/0117039).
+    """
+    families: list[list[int]] = []
+    for number, (_, known) in enumerate(sizes):
+        if known:
+            families[-1].append(number)
+        else:
+            families.append([number])
+    pieces = [piece for family in families for piece in _in_turn(family, sizes, limit)]
+    groups = [_Group([], 0) for _ in range(count)]
+    for piece in sorted(pieces, key=lambda piece: piece.tokens, reverse=True):
+        least = min(groups, key=lambda group: group.tokens)
+        least.rows += piece.rows
+        least.tokens += piece.tokens
+    return groups
 
 
 def computed_tokens(rows: Sequence[Encoded]) -> int:

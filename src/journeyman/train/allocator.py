@@ -6,7 +6,7 @@ import ctypes
 import sys
 
 # glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGEST = 2**30
 
 
@@ -14,7 +14,8 @@ def keep_freed_memory() -> bool:
     """Tell glibc's malloc to keep freed blocks of up to 1 GiB; whether it could be told.
 
     By default every block above some megabytes is mapped afresh, and the kernel clears its pages as they are first
-    touched: a tenth of a training step's time on a CPU (measured on a virtual machine).
+    touched: a tenth of a training step's time on a CPU (measured on a virtual machine). All threads draw from one arena, so
+    that what one of them has freed serves the others.
     """
     if sys.platform != "linux":
         return False
@@ -22,4 +23,6 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # musl has none
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST)) and bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST))
+    settings = ((_M_MMAP_THRESHOLD, _LARGEST), (_M_TRIM_THRESHOLD, _LARGEST), (_M_ARENA_MAX, 1))
+    done = [bool(mallopt(name, value)) for name, value in settings]  # each is asked, whatever became of the others
+    return all(done)

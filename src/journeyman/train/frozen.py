@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from journeyman.text.shared import Indexes, SharedBatch
 from journeyman.train.layers import decoder_layers
 
 Batch = MicroBatch | SharedBatch
+Layer = Callable[..., torch.Tensor]
 
 
 class FrozenLayers:
@@ -42,7 +44,9 @@ class FrozenLayers:
         layers = decoder_layers(model)
         if layers is None:
             raise TrainingError("the layers of this family are not known", fix="train adapters on all layers: leave out --top-layers")
-        self._below, self._next, self._above = layers[:count], layers[count], layers[count + 1 :]
+        for number, layer in enumerate(layers):
+            layer.forward = _replaceable(number, layer.forward)
+        self._count, self._layers = count, len(layers)
         self._starts: dict[int, int] = {}
         tokens = 0
         for row in (row for batch in batches for row in batch.rows):
@@ -81,7 +85,7 @@ class FrozenLayers:
             start = self._starts[id(row)]
             states_BTD.view(-1, states_BTD.shape[-1])[torch.from_numpy(at)] = self._states_ND[start : start + len(at)]
         states_BTD = states_BTD.to(self._device)
-        with _computing(self._below, lambda *_, **__: states_BTD):
+        with _computing(dict.fromkeys(range(self._count), lambda *_, **__: states_BTD)):
             yield
 
     @torch.no_grad()
@@ -93,7 +97,8 @@ class FrozenLayers:
             found.append(hidden)
             return hidden
 
-        with _computing([self._next], catch), _computing(self._above, lambda hidden, *_, **__: hidden):
+        above = dict.fromkeys(range(self._count + 1, self._layers), lambda hidden, *_, **__: hidden)
+        with _computing({self._count: catch, **above}):
             self._loss(batch)
         states_ND = found[0].reshape(-1, found[0].shape[-1]).cpu()
         for row, at in zip(batch.rows, _inputs(batch), strict=True):
@@ -121,19 +126,27 @@ def _inputs(batch: Batch) -> Iterable[Indexes]:
     return (index * width + np.arange(len(row) - 1) for index, row in enumerate(batch.rows))
 
 
+_instead: ContextVar[Mapping[int, Layer] | None] = ContextVar("what layers compute instead, by number", default=None)
+
+
 @contextmanager
-def _computing(layers: Iterable[nn.Module], instead: Callable[..., torch.Tensor]) -> Iterator[None]:
-    """Within, these layers compute this. They stay in their places, by which families choose masks and positions."""
-    before = [(layer, layer.__dict__.get("forward")) for layer in layers]
+def _computing(instead: Mapping[int, Layer]) -> Iterator[None]:
+    """Within, these layers compute this. They stay in their places, by which families choose masks and positions.
+
+    A context and not another `forward`, since several micro-batches may pass through one model at a time.
+    """
+    token = _instead.set(instead)
     try:
-        for layer, _ in before:
-            layer.forward = instead
         yield
     finally:
-        for layer, own in before:
-            del layer.forward
-            if own is not None:  # as train/recompute.py left it
-                layer.forward = own
+        _instead.reset(token)
+
+
+def _replaceable(number: int, forward: Layer) -> Layer:
+    def computed(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return (_instead.get() or {}).get(number, forward)(hidden, *args, **kwargs)
+
+    return computed
 
 
 def _unnamed(folder: Path, tokens: int, width: int, dtype: torch.dtype) -> torch.Tensor:

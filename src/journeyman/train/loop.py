@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,9 +31,13 @@ from journeyman.train.loss import TokenLoss, check_head, check_packed, shared_lo
 from journeyman.train.recompute import recompute
 from journeyman.train.record import RowRecord
 from journeyman.train.schedule import learning_rate
+from journeyman.train.workers import Workers
 
 MAX_GRADIENT_NORM = 1.0
 """Gradients are clipped to this norm, the common default for fine-tuning (transformers' max_grad_norm)."""
+
+Gradients = Sequence[torch.Tensor | None]
+"""One for each trained weight, in their order, None where it has no part in the loss; none at all where backward has added them."""
 
 Event = Mapping[str, Any]
 """What happened: a `type` ("step", "validation", "checkpoint", "resumed", "early_stop") and its numbers."""
@@ -121,6 +126,16 @@ def train(
         if not frozen.compute(should_stop):
             return _outcome("paused", progress, checkpoints)
     stopped = _is_patience_over(plan, progress)
+    workers = _workers(model, plan)
+
+    def gradients_of(learned_tokens: int, micro: MicroBatch | SharedBatch) -> tuple[TokenLoss, Gradients]:
+        with _products(plan), _without(frozen, micro):
+            loss = _loss(model, micro, device)
+        part = loss.sum / learned_tokens
+        if workers.count > 1:
+            return loss, torch.autograd.grad(part, trained, allow_unused=True)
+        part.backward()  # type: ignore[no-untyped-call]  # added in place: no second set of gradients is in memory
+        return loss, ()
 
     while progress.step < plan.steps and not stopped:
         step = progress.step + 1
@@ -133,13 +148,11 @@ def train(
         learned_tokens = sum(row.learned_tokens for row in batch)
         optimizer.zero_grad(set_to_none=True)
         loss_sum, correct = 0.0, 0
-        for micro in micros:
-            with _products(plan), _without(frozen, micro):
-                loss, _, right, losses_N = _loss(model, micro, device)
-            (loss / learned_tokens).backward()  # type: ignore[no-untyped-call]
-            loss_sum += loss.item()
-            correct += right
-            record.add(epoch + 1, micro.rows, micro.row_sums(losses_N.cpu().numpy()))
+        for micro, (loss, gradients) in zip(micros, workers.map(partial(gradients_of, learned_tokens), micros), strict=True):
+            _add(trained, gradients)
+            loss_sum += loss.sum.item()
+            correct += loss.correct
+            record.add(epoch + 1, micro.rows, micro.row_sums(loss.losses_N.cpu().numpy()))
         loss_mean = loss_sum / learned_tokens
         norm = float(torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM))
         if not (math.isfinite(loss_mean) and math.isfinite(norm)):
@@ -179,7 +192,7 @@ def train(
 
         epoch_ends = index + 1 == steps_per_epoch
         if validation_rows and ((index + 1) % plan.evaluate_every.value == 0 or epoch_ends):
-            valid_loss, valid_accuracy = validate(model, validation_rows, plan, frozen)
+            valid_loss, valid_accuracy = validate(model, validation_rows, plan, frozen, workers)
             if not math.isfinite(valid_loss):
                 raise NonFiniteStep(
                     f"step {step}: the validation loss is {valid_loss}, so no checkpoint could be chosen by it",
@@ -229,17 +242,36 @@ def train(
     return _outcome("finished", progress, checkpoints)
 
 
-@torch.no_grad()
-def validate(model: nn.Module, rows: Sequence[Encoded], plan: Plan, frozen: FrozenLayers | None = None) -> tuple[float, float]:
+def validate(
+    model: nn.Module, rows: Sequence[Encoded], plan: Plan, frozen: FrozenLayers | None = None, workers: Workers | None = None
+) -> tuple[float, float]:
     """Mean loss (nats) and top-1 accuracy over all learned tokens of `rows`: summed, divided once."""
-    loss_sum, correct, learned_tokens = 0.0, 0, 0
-    for micro in _cut(rows, plan):
+
+    @torch.no_grad()
+    def loss_of(micro: MicroBatch | SharedBatch) -> TokenLoss:
         with _products(plan), _without(frozen, micro):
-            loss, learned, right, _ = _loss(model, micro, plan.device.value)
-        loss_sum += loss.item()
-        learned_tokens += learned
-        correct += right
+            return _loss(model, micro, plan.device.value)
+
+    loss_sum, correct, learned_tokens = 0.0, 0, 0
+    for loss in (workers or Workers(1, plan.threads.value)).map(loss_of, _cut(rows, plan)):
+        loss_sum += loss.sum.item()
+        learned_tokens += loss.learned
+        correct += loss.correct
     return loss_sum / learned_tokens, correct / learned_tokens
+
+
+def _workers(model: nn.Module, plan: Plan) -> Workers:
+    """As many as the plan says; one where the model changes its own frequencies by the length of what passes through it."""
+    scaling = getattr(model.config.get_text_config(), "rope_parameters", None) or {}  # type: ignore[operator,union-attr]
+    kinds = {part.get("rope_type") for part in (scaling, *scaling.values()) if isinstance(part, dict)}
+    return Workers(1 if kinds & {"dynamic", "longrope"} else plan.workers.value, plan.threads.value)
+
+
+def _add(trained: Sequence[nn.Parameter], gradients: Gradients) -> None:
+    """Add a micro-batch's gradients to those of the step, in the order of the micro-batches: the same sums in every run."""
+    for weight, gradient in zip(trained, gradients, strict=False):
+        if gradient is not None:
+            weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
 
 
 def _is_better(valid_loss: float, score: float | None, progress: Progress) -> bool:
@@ -262,9 +294,10 @@ def _rows_done(plan: Plan, rows: int, step: int) -> int:
 
 
 def _cut(rows: Sequence[Encoded], plan: Plan) -> Sequence[MicroBatch | SharedBatch]:
+    tokens, side_by_side = plan.micro_batch_tokens.value, plan.workers.value
     if plan.layout.value == "packed":
-        return shared_batches(rows, plan.micro_batch_tokens.value)
-    return micro_batches(rows, plan.micro_batch_tokens.value, context_tokens=plan.shape.context_tokens)
+        return shared_batches(rows, tokens, side_by_side=side_by_side)
+    return micro_batches(rows, tokens, context_tokens=plan.shape.context_tokens, side_by_side=side_by_side)
 
 
 def _frozen(model: nn.Module, plan: Plan, rows: Sequence[Encoded], folder: Path) -> FrozenLayers | None:

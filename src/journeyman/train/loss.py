@@ -8,7 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Lock
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -55,7 +58,7 @@ def shared_loss(model: nn.Module, batch: SharedBatch) -> TokenLoss:
     blocks = [attention.Block(torch.from_numpy(b.queries_BT), torch.from_numpy(b.keys_BS), b.first) for b in batch.blocks]
     if model.config._attn_implementation != attention.NAME:  # type: ignore[union-attr]
         raise NotImplementedError("packed rows need train/attention.py, which this model does not use")
-    with attention.shared(blocks), _last_layer_at(model, len(batch.ids_N), torch.from_numpy(batch.needed_K)):
+    with attention.shared(blocks), _last_layer_at(model, torch.from_numpy(batch.needed_K)):
         hidden_ND = hidden_states(
             model, torch.from_numpy(batch.ids_N).unsqueeze(0), torch.from_numpy(batch.positions_N).unsqueeze(0)
         )[0]
@@ -63,32 +66,51 @@ def shared_loss(model: nn.Module, batch: SharedBatch) -> TokenLoss:
     return _loss_at(model, hidden_ND.index_select(0, sources_M), targets_M, counts_M)
 
 
+_needed: ContextVar[torch.Tensor | None] = ContextVar("the places whose hidden states a loss is taken at", default=None)
+
+
 @contextmanager
-def _last_layer_at(model: nn.Module, places: int, needed_K: torch.Tensor) -> Iterator[None]:
+def _last_layer_at(model: nn.Module, needed_K: torch.Tensor) -> Iterator[None]:
     """Within, the last layer's feed-forward is computed at these places of the sequence only.
 
     The others keep what attention gave them. No later layer attends to them and no loss is taken there, so that losses
-    and gradients stay as they are, and in a model of few layers a tenth of the arithmetic is saved.
+    and gradients stay as they are, and in a model of few layers a tenth of the arithmetic is saved. Which places is a matter
+    of the context, since several micro-batches may pass through one model at a time.
     """
     layers = decoder_layers(model)
     mlp = None if layers is None else getattr(layers[-1], "mlp", None)
-    if mlp is None:
-        yield
-        return
-
-    def narrow(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (inputs[0].index_select(1, needed_K), *inputs[1:])
-
-    def widen(_: nn.Module, __: Any, out_1KD: torch.Tensor) -> torch.Tensor:
-        out_1ND = out_1KD.new_zeros(1, places, out_1KD.shape[-1])
-        return out_1ND.index_copy(1, needed_K, out_1KD)
-
-    hooks = mlp.register_forward_pre_hook(narrow), mlp.register_forward_hook(widen)
+    if mlp is not None:
+        with _hooking:
+            if mlp not in _narrowed:
+                mlp.register_forward_pre_hook(_narrow)
+                mlp.register_forward_hook(_widen)
+                _narrowed.add(mlp)
+    token = _needed.set(needed_K)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        _needed.reset(token)
+
+
+_hooking = Lock()
+_narrowed: WeakSet[nn.Module] = WeakSet()
+
+
+def _narrow(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+    if (needed_K := _needed.get()) is None:
+        return None
+    _places.set(inputs[0].shape[1])
+    return (inputs[0].index_select(1, needed_K), *inputs[1:])
+
+
+def _widen(_: nn.Module, __: Any, out_1KD: torch.Tensor) -> torch.Tensor | None:
+    if (needed_K := _needed.get()) is None:
+        return None
+    out_1ND = out_1KD.new_zeros(1, _places.get(), out_1KD.shape[-1])
+    return out_1ND.index_copy(1, needed_K, out_1KD)
+
+
+_places: ContextVar[int] = ContextVar("how many places the sequence has")
 
 
 def _loss_at(
