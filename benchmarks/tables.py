@@ -131,6 +131,44 @@ def pays(found: list[Row]) -> str:
     return table(["trained on", "wrong labels", *(f"seed {row['seed']}" for row in by_variant["clean"]), "mean"], body)
 
 
+def subjects(found: list[Row]) -> str:
+    """A line a rule, set and number of rows left: recall, precision and subjects found at each share, over all seeds."""
+    shares = sorted({row["share"] for row in found if row["share"]})
+    none: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    by_line: dict[tuple[str, str, int], dict[float, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in found:
+        if row["share"]:
+            by_line[row["rule"], row["set"], row["left"]][row["share"]].append(row)
+        else:
+            none[row["rule"], row["set"]].append(row)
+    body = []
+    for (rule, name, left), at in sorted(by_line.items()):
+        cells = [f"`{rule}`, {name}, {left} left"]
+        for share in shares:
+            planted, named, right, of, seen = (
+                sum(row[key] for row in at[share]) for key in ("planted", "named", "right", "subjects", "subjects_found")
+            )
+            precision = f"{right / named:.2f}" if named else "–"
+            cells.append(f"{right / planted:.2f} / {precision} / {seen} of {of}" if planted else "–")
+        clean = none[rule, name]
+        cells.append(f"{sum(row['named'] for row in clean)} of {sum(row['of'] for row in clean):,}" if clean else "–")
+        body.append(cells)
+    return table(["rule, set, rows left", *(f"{share:.0%} of the subjects" for share in shares), "named of rows as they are"], body)
+
+
+def learned(found: list[Row]) -> str:
+    """A line a share and rule: the rows named, and how many of them were planted, over all seeds."""
+    body = []
+    for share in sorted({row["share"] for row in found}):
+        of = [row for row in found if row["share"] == share]
+        size, flipped, copies = (sum(row[key] for row in of) for key in ("rows", "flipped", "copies"))
+        for code in ("never_learned", "forgotten_again", "learned_at_once"):
+            named, wrong, again = (sum(row[code][key] for row in of) for key in ("named", "flipped", "copies"))
+            cells = [f"{part} of {whole}" for part, whole in ((wrong, flipped), (again, copies))]
+            body.append([f"{share:.0%}, `{code}`", str(len(of)), f"{named} of {size:,}", *cells])
+    return table(["flipped, rule", "trainings", "rows named", "flipped labels among them", "copies among them"], body)
+
+
 def forgetting(found: list[Row]) -> str:
     """A line a case: the task, what was lost elsewhere (means over seeds), and how many seeds are over the budget."""
     by_case: dict[str, list[Row]] = defaultdict(list)
@@ -308,7 +346,8 @@ def main() -> None:
     )
     told = ("support", "triage", "catalog", "banking77", "clinc150")
     fill(HERE.parent / "starter" / "README.md", {f"samples {task}": samples(results, task) for task in told})
-    fill(DOCS / "check-results.md", {"pays": pays(rows("pays.jsonl"))})
+    checked = {"pays": pays(rows("pays.jsonl")), "subjects": subjects(rows("subjects.jsonl")), "learned": learned(rows("learned.jsonl"))}
+    fill(DOCS / "check-results.md", checked)
     trained = rows("train.jsonl")
     fill(DOCS / "performance.md", {"lanes": lanes(rows("lanes.jsonl"))})
     fill(DOCS / "performance.md", {name: raced(trained, name) for name in dict.fromkeys(row["workload"] for row in trained)})
