@@ -57,6 +57,8 @@ def stray_labels(labels: Sequence[str]) -> dict[str, str | None]:
     """
     counts = Counter(labels)
     often = {label for label, count in counts.items() if count > 1}
+    # Only of these can anything be a slip; each of many strays is compared with them alone.
+    frequent = [(count, label) for label, count in counts.items() if count >= FEWER]
     by_letters: dict[str, str] = {}
     for label in sorted(often, key=lambda x: (counts[x], x)):
         by_letters[_letters(label)] = label
@@ -65,10 +67,11 @@ def stray_labels(labels: Sequence[str]) -> dict[str, str | None]:
         like = by_letters.get(_letters(label))
         if like is not None and like != label and counts[like] >= 2 * count:
             out[label] = like
-        elif count * FEWER <= (slip := _slip_of(label, counts))[1]:
-            out[label] = slip[0]
+        elif count * FEWER <= (slip := _slip_of(label, frequent))[0]:
+            out[label] = slip[1]
         elif count == 1:
-            within = [known for known in often if re.search(rf"(?<!\w){re.escape(known)}(?!\w)", label, re.I)]
+            said = label.lower()
+            within = [known for known in often if known.lower() in said and re.search(rf"(?<!\w){re.escape(known)}(?!\w)", label, re.I)]
             out[label] = within[0] if len(within) == 1 else None
     return out
 
@@ -78,10 +81,8 @@ def _letters(label: str) -> str:
     return "".join(c for c in label.casefold() if c.isalnum()) or label
 
 
-def _slip_of(label: str, counts: Counter[str]) -> tuple[str | None, int]:
-    """The most frequent label that is one slip away from a longer one, and its count."""
+def _slip_of(label: str, frequent: Sequence[tuple[int, str]]) -> tuple[int, str]:
+    """The most frequent label that is one slip away from a longer one, after its count; 0 where there is none."""
     if len(label) < 5 or not label.replace("_", "").replace("-", "").replace(" ", "").isalpha():
-        return None, 0
-    near = [(count, known) for known, count in counts.items() if known != label and one_slip(label, known)]
-    count, known = max(near, default=(0, ""))
-    return known or None, count
+        return 0, ""
+    return max(((count, known) for count, known in frequent if known != label and one_slip(label, known)), default=(0, ""))
