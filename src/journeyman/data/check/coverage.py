@@ -264,7 +264,8 @@ def _company_of_others(shown: _Shown, others: Any, groups: Indexes) -> list[tupl
     above = len(by_chance) - np.searchsorted(by_chance, shares[order], side="left")
     # One more by chance than was seen, so that no few rows are sure.
     falsely = (above + 1) / len(usual) * size / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(falsely <= FALSE_SHARE)
+    # Whatever chance gives, a row that is more like training than like its own file is shown.
+    enough = np.flatnonzero((falsely <= FALSE_SHARE) & (shares[order] > 0.5))
     if not len(enough) or enough[-1] + 1 < UNUSUAL_ROWS:
         return []
     return [(int(looked_at[at]), float(shares[at])) for at in order[: enough[-1] + 1]]
