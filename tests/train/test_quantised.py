@@ -55,7 +55,7 @@ def test_gradients_are_those_of_the_dense_weight():
     torch.manual_seed(0)
     layer = Int8Linear(torch.nn.Linear(12, 7))
     x, a, b = (torch.randn(s, requires_grad=True) for s in ((5, 12), (3, 12), (7, 3)))
-    ours = lora.LoraProduct.apply(x, layer.weight, layer.bias, a, b, 2.0, layer.step_O1)
+    ours = lora.LoraProduct.apply(x, lora.Factors(layer.weight, layer.bias, layer.step_O1, 2.0), a, b)
     plain = F.linear(x, layer.weight * layer.step_O1, layer.bias) + 2.0 * (x @ a.T @ b.T)
     assert torch.allclose(ours, plain, atol=1e-5)
     upstream = torch.randn_like(ours)

@@ -27,6 +27,7 @@ from journeyman.train import checkpoint, lora
 from journeyman.train.allocator import keep_freed_memory
 from journeyman.train.checkpoint import Progress
 from journeyman.train.frozen import FrozenLayers
+from journeyman.train.gated import keep_less
 from journeyman.train.loss import TokenLoss, check_head, check_packed, shared_loss, token_loss
 from journeyman.train.recompute import recompute
 from journeyman.train.record import RowRecord
@@ -77,6 +78,7 @@ def prepare(model: nn.Module, plan: Plan) -> None:
         lora.add_adapter(
             model, checkpoint.ADAPTER, rank=plan.rank.value, alpha=plan.alpha.value, seed=plan.seed.value, first=plan.frozen_layers
         )
+        keep_less(model)
     else:
         model.requires_grad_(True)
     if plan.recompute.value:

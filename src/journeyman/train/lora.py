@@ -35,48 +35,71 @@ CONFIG_FILE = "adapter_config.json"
 _PREFIX = "base_model.model."
 
 
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """What of a layer with one adapter is not trained: W (O x D, which may be int8 with a step for each output), bias, scaling."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    step_O1: torch.Tensor | None
+    scaling: float
+
+
+def product(x_ND: torch.Tensor, factors: Factors, a_RD: torch.Tensor, b_OR: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """x W^T + bias + (x A^T) B^T, with B scaled already, and the N x R product x A^T, which backward needs."""
+    inner_NR = x_ND @ a_RD.T
+    y_NO = F.linear(x_ND, dense(factors.weight, factors.step_O1, x_ND.dtype), factors.bias)
+    return y_NO.addmm_(inner_NR, b_OR.T), inner_NR
+
+
+def product_backward(
+    grad_NO: torch.Tensor,
+    x_ND: torch.Tensor,
+    inner_NR: torch.Tensor,
+    factors: Factors,
+    a_RD: torch.Tensor,
+    b_OR: torch.Tensor,
+    *,
+    needed: bool = True,
+    onto: torch.Tensor | None = None,
+) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    """Gradients of x (where it is needed, added to `onto` where that is given), A and B, the last two in fp32."""
+    grad_inner_NR = grad_NO @ b_OR
+    grad_a = (grad_inner_NR.T @ x_ND).float()
+    grad_b = (grad_NO.T @ inner_NR).float() * factors.scaling
+    if not needed:
+        return None, grad_a, grad_b
+    weight = dense(factors.weight, factors.step_O1, grad_NO.dtype)
+    grad_ND = grad_NO @ weight if onto is None else onto.addmm_(grad_NO, weight)
+    return grad_ND.addmm_(grad_inner_NR, a_RD), grad_a, grad_b
+
+
 class LoraProduct(torch.autograd.Function):
     """y = x W^T + bias + scaling (x A^T) B^T with W frozen, computed in the dtype of x.
 
-    W may be int8 with a step for each output (train/quantised.py), or dense without. Backward needs only x, which the layers that read the same x share, and the N x r product x A^T. Autograd's own
+    Backward needs only x, which the layers that read the same x share, and the N x r product x A^T. Autograd's own
     graph of the same line would keep an fp32 copy of x and of the output for every layer. A test holds both equal.
 
-    Shapes: N tokens (any leading dimensions), x N x in, W out x in, A r x in, B out x r.
+    Shapes: N tokens (any leading dimensions), x N x in, A r x in, B out x r.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        scaling: float,
-        step_O1: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, factors: Factors, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """The layer's output."""
-        a, b = a.to(x.dtype), (b * scaling).to(x.dtype)
+        a, b = a.to(x.dtype), (b * factors.scaling).to(x.dtype)
         x_ND = x.reshape(-1, x.shape[-1])
-        inner_NR = x_ND @ a.T
-        y = F.linear(x_ND, dense(weight, step_O1, x.dtype), bias).addmm_(inner_NR, b.T)
-        ctx.save_for_backward(x_ND, inner_NR, weight, a, b, step_O1)
-        ctx.scaling = scaling
-        return y.view(*x.shape[:-1], -1)
+        y_NO, inner_NR = product(x_ND, factors, a, b)
+        ctx.save_for_backward(x_ND, inner_NR, a, b)
+        ctx.factors = factors
+        return y_NO.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of x (where something before it is trained), A and B, the last two in fp32."""
-        x_ND, inner_NR, weight, a, b, step_O1 = ctx.saved_tensors
+        """Gradients of x (where something before it is trained), A and B."""
+        x_ND, inner_NR, a, b = ctx.saved_tensors
         grad_NO = grad.reshape(-1, grad.shape[-1])
-        grad_inner_NR = grad_NO @ b
-        grad_a = (grad_inner_NR.T @ x_ND).float()
-        grad_b = (grad_NO.T @ inner_NR).float() * ctx.scaling
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_ND = grad_NO @ dense(weight, step_O1, grad_NO.dtype)
-            grad_x = grad_ND.addmm_(grad_inner_NR, a).view(*grad.shape[:-1], -1)
-        return grad_x, None, None, grad_a, grad_b, None, None
+        grad_x, grad_a, grad_b = product_backward(grad_NO, x_ND, inner_NR, ctx.factors, a, b, needed=ctx.needs_input_grad[0])
+        return None if grad_x is None else grad_x.view(*grad.shape[:-1], -1), None, grad_a, grad_b
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +167,7 @@ class LoraLinear(nn.Module):
             y: torch.Tensor = self.base(x)
             return y
         a, b = self.lora_A[self.active], self.lora_B[self.active]
-        weight = weight_of(self.base)
-        weight = weight.T if isinstance(self.base, Conv1D) else weight
-        step_O1 = self.base.step_O1 if isinstance(self.base, Int8Linear) else None
-        out: torch.Tensor = LoraProduct.apply(x, weight, self.base.bias, a, b, self.scaling[self.active], step_O1)  # type: ignore[no-untyped-call]
+        out: torch.Tensor = LoraProduct.apply(x, factors_of(self), a, b)  # type: ignore[no-untyped-call]
         return out
 
     def _forward_mixed(self, x: torch.Tensor, parts: Sequence[Mixed]) -> torch.Tensor:
@@ -186,6 +206,15 @@ class LoraLinear(nn.Module):
         delta = self.scaling[name] * (self.lora_B[name] @ self.lora_A[name])
         oriented: torch.Tensor = delta.T if isinstance(self.base, Conv1D) else delta
         return oriented
+
+
+def factors_of(layer: LoraLinear) -> Factors:
+    """The frozen side of a layer and its active adapter."""
+    assert layer.active is not None
+    weight = weight_of(layer.base)
+    weight = weight.T if isinstance(layer.base, Conv1D) else weight
+    step_O1 = layer.base.step_O1 if isinstance(layer.base, Int8Linear) else None
+    return Factors(weight, layer.base.bias, step_O1, layer.scaling[layer.active])  # type: ignore[arg-type]
 
 
 def weight_of(layer: nn.Module) -> torch.Tensor:
