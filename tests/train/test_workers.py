@@ -95,7 +95,7 @@ def test_a_model_that_changes_its_frequencies_by_length_is_computed_in_turn(base
     assert loop._workers(model, plan).count == 1
 
 
-@pytest.mark.parametrize(("cores", "step_tokens", "gpu", "count"), [(2, 2000, None, 2), (16, 1100, None, 4), (8, 200, None, 1), (8, 9000, "a GPU", 1)])
+@pytest.mark.parametrize(("cores", "step_tokens", "gpu", "count"), [(2, 2000, None, 2), (16, 300, None, 4), (8, 100, None, 1), (8, 9000, "a GPU", 1)])
 def test_how_many_workers(cores, step_tokens, gpu, count):
     choice = rules.workers(replace(tiny.MACHINE, cores=cores, gpu=gpu), step_tokens)
     assert choice.value == count and choice.reason

@@ -134,3 +134,14 @@ def test_a_subject_that_shares_its_words_with_others_is_named_by_the_company_it_
     alike = [" ".join(reversed(text.split())) for text in known[::5]]
     (finding,) = _found("hardly_shown", _rows(known, against=[*alike, *left_out]))
     assert {row.index for row in finding.rows} == {len(alike) + n for n in range(len(left_out))}
+
+
+def test_a_file_that_is_another_as_a_whole_is_said_to_be_so_and_is_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many rows keep each other's company as are named; that is the only thing replaced here."""
+    named = len(ALIKE) // 2 + 1
+    monkeypatch.setattr(coverage, "_company_of_others", lambda *_: [(i, 0.9) for i in range(named)])
+    (finding,) = _found("hardly_shown", _rows(KNOWN, held_out=ALIKE))
+    assert (finding.severity, "the file as a whole is another" in finding.message) == ("info", True)
+    named -= 1
+    (finding,) = _found("hardly_shown", _rows(KNOWN, held_out=ALIKE))
+    assert (finding.severity, "ask what training hardly shows" in finding.message) == ("warning", True)

@@ -220,14 +220,23 @@ def _hardly_shown(rows: Rows) -> Iterator[Finding]:
                 *(_far_row(rows, split, i, near[start + i], int(which[start + i])) for i in far),
                 *(_seldom_row(rows, split, i, share, int(which[start + i])) for i, share in seldom),
             )
-            many = len(found) >= max(UNUSUAL_ROWS, UNUSUAL_SHARE * len(texts))
-            severity: Severity = "warning" if many else "info"
             first = found[0]
             share = len(found) / len(texts)
+            many = len(found) >= max(UNUSUAL_ROWS, UNUSUAL_SHARE * len(texts))
+            # A subject is a part of a file. What holds for most of it is a matter of where it comes from.
+            as_a_whole = len(seldom) > len(texts) / 2
+            severity: Severity = "warning" if many and not as_a_whole else "info"
             message = (
-                f"{len(found)} of {len(texts)} {name} ({share:.1%}) ask what training hardly shows, such as {first.place} {first.note}"
+                f"{len(found)} of {len(texts)} {name} ({share:.1%}) are more like each other than like training rows, "
+                f"so that the file as a whole is another, such as {first.place} {first.note}"
+                if as_a_whole
+                else f"{len(found)} of {len(texts)} {name} ({share:.1%}) ask what training hardly shows, such as {first.place} {first.note}"
             )
-            fix = "add training rows of those subjects, or let something else answer them"
+            fix = (
+                "look whether they are of another source or time; if that is as it should be, nothing needs mending"
+                if as_a_whole
+                else "add training rows of those subjects, or let something else answer them"
+            )
             numbers = {
                 "split": split,
                 "rows": len(found),
