@@ -139,7 +139,7 @@ def test_a_subject_that_shares_its_words_with_others_is_named_by_the_company_it_
 def test_a_file_that_is_another_as_a_whole_is_said_to_be_so_and_is_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many rows keep each other's company as are named; that is the only thing replaced here."""
     named = len(ALIKE) // 2 + 1
-    monkeypatch.setattr(coverage, "_company_of_others", lambda *_: [(i, 0.9) for i in range(named)])
+    monkeypatch.setattr(coverage, "_company_of_others", lambda shown, others, groups: [(i, 0.9) for i in range(min(named, len(groups)))])
     (finding,) = _found("hardly_shown", _rows(KNOWN, held_out=ALIKE))
     assert (finding.severity, "the file as a whole is another" in finding.message) == ("info", True)
     named -= 1
