@@ -141,10 +141,9 @@ def run_once(
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     python = python_of(contender.environment, home)
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-    }  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    if contender.environment is None:
+        environment["OMP_WAIT_POLICY"] = "passive"  # as `journeyman` sets it; a peer's threads spin as OpenMP lets them
     command = [
         python,
         HERE / contender.script,

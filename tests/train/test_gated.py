@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import tiny
+from journeyman.plan.memory import GATED_KINDS
 from journeyman.train import lora
 from journeyman.train.gated import keep_less
 from journeyman.train.load import load_base
 
 IDS = torch.arange(40).reshape(2, 20) * 7 % 50
-GATED = {"llama", "qwen2", "qwen3", "mistral"}
+GATED = set(tiny.FAMILIES) & GATED_KINDS
 
 
 def adapted(base, *, first=0, int8=False):
@@ -33,7 +34,7 @@ def loss_and_gradients(model, ids=IDS):
 
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("first", [0, 1])
-@pytest.mark.parametrize("family", sorted(GATED & set(tiny.FAMILIES)))
+@pytest.mark.parametrize("family", sorted(GATED))
 def test_loss_and_gradients_are_the_plain_ones(bases, family, first, int8):
     model = adapted(bases(family), first=first, int8=int8)
     plain, wanted = loss_and_gradients(model)
@@ -47,11 +48,7 @@ def test_loss_and_gradients_are_the_plain_ones(bases, family, first, int8):
 @pytest.mark.parametrize("family", sorted(set(tiny.FAMILIES) - GATED))
 def test_other_feed_forwards_are_left_as_they_are(bases, family):
     """Another activation, gate and up in one matrix, or no gate at all."""
-    model = adapted(bases(family))
-    plain, _ = loss_and_gradients(model)
-    if keep_less(model) == 0:
-        return
-    assert loss_and_gradients(model)[0] == pytest.approx(plain, rel=1e-6)
+    assert keep_less(adapted(bases(family))) == 0
 
 
 def test_less_is_kept(bases):

@@ -50,6 +50,7 @@ from journeyman.plan.plan import Plan
 from journeyman.text.encode import Encoded
 from journeyman.text.template import ChatFormat
 from journeyman.train import checkpoint, loop
+from journeyman.train.allocator import return_freed_memory
 from journeyman.train.load import load_base
 from journeyman.train.loss import hidden_states, output_logits
 from journeyman.train.quantised import quantise
@@ -231,6 +232,7 @@ def _run(
     checkpoint.read_weights(model, outcome.best)
     trained = log_probabilities(model, rows, plan.device.value)
     del model  # what will be served takes its place in memory
+    return_freed_memory()
     replay = replay_served(trained, rows, base, plan, folder)
     journal({"type": "replayed", **replay})
     name = new_name(base.name, org, job.suffix)

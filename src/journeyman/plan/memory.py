@@ -11,6 +11,13 @@ RUNTIME_BYTES = 400 * 2**20
 """What a Python process with torch and transformers occupies besides what is counted below: the libraries, and the buffers
 of their matrix products (measured)."""
 
+COMPILED_BYTES = 380 * 2**20
+"""What a CPU's bf16 products take besides: the matrix library compiles one for each shape it meets and keeps a thousand, and
+the heap grows between them (the starter and 135M, the first hundred steps; benchmarks/memory.py)."""
+
+GATED_KINDS = frozenset(("llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2", "granite", "cohere"))
+"""Families (`model_type`) whose feed-forward keeps half with adapters (train/gated.py), tests/train/test_gated.py."""
+
 HELD = 1.9
 """Bytes of activations that a process holds for each that backward keeps: copies within eager operations, gathered queries
 and keys, and what the allocator can't use between them (fitted to benchmarks/results/scaling.jsonl, in fp32)."""
@@ -56,19 +63,22 @@ def estimate(
     int8: bool = False,
     recompute: bool = False,
     workers: int = 1,
+    compiled: bool = False,
 ) -> Memory:
     """Peak memory of one training step.
 
     Trained parameters cost 16 bytes each: fp32 value, gradient and AdamW's two moments. Activations a token and layer
     are what backward keeps of a Llama block: each norm's input and output (and the normed value before its trained
-    weight), attention's q, k, v and output, gate, silu(gate), up and their product; `HELD` times
-    that is in use. Logits exist for one tile of learned tokens, four times (logits, log-softmax, their two
+    weight), attention's q, k, v and output, gate, silu(gate), up and their product (gate and up alone with adapters in `GATED_KINDS`);
+    `HELD` times that is in use. Logits exist for one tile of learned tokens, four times (logits, log-softmax, their two
     gradients); where the head is trained, its gradient is summed beside that of the tile. With `int8` the weights in the
     layers take a byte each; with `recompute` each layer's input is kept, and the activations of one layer at a time.
     `micro_batch_tokens` are those of all `workers` together, each of which has a tile and gradients of its own.
+    `compiled` says that products are those of a CPU in bf16.
     """
     trained = shape.params if method == "full" else rank * shape.lora_width
-    token_width = (8 if method == "full" else 6) * shape.hidden + 2 * shape.kv_width + 4 * shape.intermediate
+    kept_inside = 2 if method == "lora" and shape.kind in GATED_KINDS else 4
+    token_width = (8 if method == "full" else 6) * shape.hidden + 2 * shape.kv_width + kept_inside * shape.intermediate
     if method == "lora":
         token_width += 7 * rank
     kept_width = shape.layers * token_width
@@ -84,7 +94,7 @@ def estimate(
     if int8:  # and one layer's weight at a time as it is multiplied with
         weights -= shape.body_params * (bytes_per_weight - 1) - shape.hidden * shape.intermediate * bytes_per_weight
     return Memory(
-        runtime_bytes=RUNTIME_BYTES,
+        runtime_bytes=RUNTIME_BYTES + (COMPILED_BYTES if compiled else 0),
         weights_bytes=weights if method == "lora" else 0,
         trained_bytes=16 * trained + gradients,
         activations_bytes=int(HELD * micro_batch_tokens * kept_width * bytes_per_value),

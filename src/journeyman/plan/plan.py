@@ -349,6 +349,7 @@ def _micro_batch(
     not fit otherwise), and whether there is room for all the workers.
     """
     free = machine.gpu_free_bytes if machine.gpu else machine.free_memory_bytes
+    compiled = machine.cpu_bf16 and not machine.gpu
 
     def need(tokens: int, *, recompute: bool, int8: bool = int8, workers: int = 1) -> int:
         training = memory.estimate(
@@ -360,6 +361,7 @@ def _micro_batch(
             int8=int8,
             recompute=recompute,
             workers=workers,
+            compiled=compiled,
         ).total_bytes
         return max(training, memory.answering_bytes(shape, bytes_per_weight))  # the base itself answers, when it was trained on in int8
 
