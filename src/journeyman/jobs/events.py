@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -9,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from journeyman.errors import RequestError
 from journeyman.files import read_jsonl
@@ -30,13 +31,15 @@ class Event:
 def append(folder: Path, event: Mapping[str, Any]) -> dict[str, Any]:
     """Add an event, with the time; returns it as it was written.
 
-    A last line that is half written, by a process that died or on a disk that was full, is dropped first.
+    A last line that is half written, by a process that died or on a disk that was full, is dropped first. Server and worker
+    may write at the same moment: each waits for the other, or what one writes would be taken for the end of a torn line.
     """
     stamped = {"at": round(time.time(), 3), **event}
     line = json.dumps({k: _finite(v) for k, v in stamped.items()}, ensure_ascii=False) + "\n"
-    cut_torn_line(folder)
-    with (folder / FILE).open("a", encoding="utf-8") as file:
-        file.write(line)
+    with (folder / FILE).open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # freed as the file is closed
+        _cut_torn_line(file)
+        file.write(line.encode("utf-8"))
     return stamped
 
 
@@ -79,11 +82,16 @@ def cut_torn_line(folder: Path) -> None:
     if not path.is_file():
         return
     with path.open("r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(0, end - 1))
-        if file.read() not in (b"", b"\n"):
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _cut_torn_line(file)
+
+
+def _cut_torn_line(file: BinaryIO) -> None:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - 1))
+    if file.read() not in (b"", b"\n"):
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _id(folder: Path, index: int) -> str:

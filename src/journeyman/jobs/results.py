@@ -49,10 +49,11 @@ def dataset_report(files: FileStore, job: Job) -> Mapping[str, Any] | None:
     document = _known(files, file_id)
     if document is None:
         folder = job.folder / "dataset"
-        if not (folder / "report.json").is_file():
+        try:
+            counts = read_json(folder / "manifest.json")["counts"]
+            report = {"rows": counts, **_cut(read_json(folder / "report.json"), f"{files.folder}/")}
+        except FileNotFoundError:  # not written yet, or being written anew
             return None
-        counts = read_json(folder / "manifest.json")["counts"]
-        report = {"rows": counts, **_cut(read_json(folder / "report.json"), f"{files.folder}/")}
         findings = [{**finding, "rows": len(finding["rows"])} for finding in report["findings"]]
         shown = ("code", "severity", "message", "rows", "fix")
         summary = {
