@@ -73,7 +73,7 @@ def test_the_plan_asks_for_it_where_the_longest_row_would_not_fit_otherwise(deep
     shape = replace(roomy.shape, hidden=4096, intermediate=16384, layers=32)
     monkeypatch.setattr("journeyman.plan.shape.ModelShape.read", classmethod(lambda *_: shape))
     kept = tiny.plan_for(deep, ROWS, VALIDATION)
-    free = int(kept.memory_bytes / 0.95)
+    free = 750 * 2**20
     monkeypatch.setattr(tiny, "MACHINE", replace(tiny.MACHINE, free_memory_bytes=free))
     tight = tiny.plan_for(deep, ROWS, VALIDATION)
     assert tight.recompute.value is True and tight.memory_bytes < 0.9 * free < kept.memory_bytes
