@@ -67,6 +67,9 @@ def shared_loss(model: nn.Module, batch: SharedBatch) -> TokenLoss:
 
 
 _needed: ContextVar[torch.Tensor | None] = ContextVar("the places whose hidden states a loss is taken at", default=None)
+_places: ContextVar[int] = ContextVar("how many places the sequence has")
+_hooking = Lock()
+_narrowed: WeakSet[nn.Module] = WeakSet()
 
 
 @contextmanager
@@ -92,10 +95,6 @@ def _last_layer_at(model: nn.Module, needed_K: torch.Tensor) -> Iterator[None]:
         _needed.reset(token)
 
 
-_hooking = Lock()
-_narrowed: WeakSet[nn.Module] = WeakSet()
-
-
 def _narrow(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
     if (needed_K := _needed.get()) is None:
         return None
@@ -108,9 +107,6 @@ def _widen(_: nn.Module, __: Any, out_1KD: torch.Tensor) -> torch.Tensor | None:
         return None
     out_1ND = out_1KD.new_zeros(1, _places.get(), out_1KD.shape[-1])
     return out_1ND.index_copy(1, needed_K, out_1KD)
-
-
-_places: ContextVar[int] = ContextVar("how many places the sequence has")
 
 
 def _loss_at(
