@@ -138,7 +138,7 @@ def test_requests_are_counted_by_pattern_and_status(tmp_path, base):
     with running(tmp_path / "home", base) as server:
         for path in ("/v1/files/file-1", "/v1/files/file-2", "/v1/no/such/thing"):
             httpx.get(f"{server.url}{path}")
-        httpx.request("BREW", f"{server.url}/v1/models")
+        httpx.request("PROPFIND", f"{server.url}/v1/models")
         queue_job(server.workspace, base, tmp_path)
         usage = server.client().chat.completions.create(**{**CHAT, "model": "tiny"}, max_tokens=5).usage
         found = numbers(server.url)

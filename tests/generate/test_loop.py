@@ -17,6 +17,7 @@ import tiny
 from journeyman.errors import CheckpointError, QueueFull
 from journeyman.generate.blocks import BLOCK_TOKENS, Blocks
 from journeyman.generate.engine import Engine, Request
+from journeyman.generate.forward import LEAST_TOKENS, Segment, _moved, _shares
 from journeyman.generate.sampling import Sampling
 from journeyman.train import lora
 
@@ -409,3 +410,60 @@ def test_the_first_adapters_may_be_added_at_once(bases, adapters, monkeypatch):
     for thread in threads:
         thread.join()
     assert not failed
+
+
+@pytest.mark.parametrize("tokens", [[1] * 20, [1] * 9 + [70], [1, 1, 64, 32, 32, 9], [300], [1] * 3, [40, 41]])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_pass_is_shared_out_whole_in_order_and_evenly(tokens, workers):
+    segments = [Segment(None, n) for n in tokens]  # type: ignore[arg-type]
+    shares = _shares(segments, workers)
+    assert sorted(n for share in shares for n in share) == list(range(len(tokens)))
+    assert all(share == sorted(share) and share for share in shares)
+    loads = [sum(tokens[n] for n in share) for share in shares]
+    assert max(loads) <= max(max(tokens), -(-sum(tokens) // len(shares)) + max(tokens))
+    assert len(shares) == 1 or sum(tokens) >= LEAST_TOKENS * len(shares)
+
+
+def test_what_parts_say_of_tokens_goes_with_them():
+    scale_NR = torch.arange(8.0).view(4, 2)
+    parts = [lora.Mixed(slice(0, 4), ("a", "b"), (1, 1), scale_NR), lora.Mixed(slice(6, 9), ("c",), (1,), torch.tensor([[2.0]]))]
+    moved = _moved(parts, [slice(1, 3), slice(4, 6), slice(7, 9)])
+    assert [(p.tokens, p.names) for p in moved] == [(slice(0, 2), ("a", "b")), (slice(4, 6), ("c",))]
+    assert torch.equal(moved[0].scale_NR, scale_NR[1:3])
+    assert torch.equal(moved[1].scale_NR, parts[1].scale_NR)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2"])
+def test_a_pass_that_workers_share_answers_as_one_does(bases, adapters, family):
+    """Each row's own seed and adapter, prompts of several lengths in several passes: the same answers."""
+    names = [None, *adapters] if family == "llama" else [None]
+    rows = tiny.rows(24, seed=9, shortest=2, longest=60)
+    asked = [
+        Request(tuple(row.ids_T.tolist()), names[i % len(names)], Sampling(max_tokens=12, temperature=1.0, seed=i, logit_bias={2: -100}))
+        for i, row in enumerate(rows)
+    ]
+    answers = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        try:
+            engine = Engine(bases(family), max_rows=12)
+        finally:
+            torch.set_num_threads(1)
+        for name in names[1:]:
+            engine.add_adapter(name, adapters[name])
+        answers.append([(a.text, a.usage) for a in engine.answers(asked)])
+    assert answers[0] == answers[1]
+    assert len({text for text, _ in answers[0]}) > 12
+
+
+def test_text_comes_in_pieces_no_sooner_than_a_reader_sees_them(bases, monkeypatch):
+    """The first token at once; what comes within PIECE_S of a piece comes with the next, and at the end with the last."""
+    engine = Engine(bases("llama"))
+    [request] = [replace(endless(PROMPTS[3]), sampling=replace(endless(()).sampling, max_tokens=30))]
+    monkeypatch.setattr("journeyman.generate.row.PIECE_S", 0.0)
+    each = [p.text for p in engine.stream([request])]
+    monkeypatch.setattr("journeyman.generate.row.PIECE_S", 3600.0)
+    first, last = engine.stream([request])
+    assert len(each) > 10
+    assert (first.text, first.text + last.text) == (each[0], "".join(each))
+    assert last.usage.completion_tokens == 30

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from journeyman import __version__
@@ -259,19 +260,21 @@ async def _frames(
     A failure on the way is a last frame with an error, which the SDKs raise.
     """
     usage: dict[str, Any] = {"usage": None} if body.include_usage else {}
-    meter, begun, called = _Meter(), set[int](), Counter[int]()
+    meter, begun, called = _Meter(), dict[int, _TextFrames](), Counter[int]()
     seen: list[Piece] = []
     try:
         async for piece in pieces:
             seen += [piece] if body.store else []
             if piece.index not in begun:
-                begun.add(piece.index)
+                begun[piece.index] = _TextFrames(header, piece.index, usage)
                 yield _frame(
                     header, [_choice(piece.index, Delta(role="assistant", content="", refusal=None))], usage
                 )
-            if piece.text or piece.logprobs:
-                logprobs = wire_logprobs(piece.logprobs) if body.logprobs else None
+            if piece.logprobs and body.logprobs:
+                logprobs = wire_logprobs(piece.logprobs)
                 yield _frame(header, [_choice(piece.index, Delta(content=piece.text), logprobs=logprobs)], usage)
+            elif piece.text:
+                yield begun[piece.index].of(piece.text)
             for call in piece.calls:
                 for delta in _call_deltas(call, called[piece.index]):
                     change = Delta(function_call=delta.function) if body.functions else Delta(tool_calls=[delta])
@@ -308,6 +311,19 @@ def _choice(
     index: int, delta: Delta, finish_reason: FinishReason | None = None, logprobs: Logprobs | None = None
 ) -> ChunkChoice:
     return ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+
+
+class _TextFrames:
+    """Frames of one answer that differ in their text only: written once, with a place for the text."""
+
+    def __init__(self, header: _Header, index: int, usage: dict[str, Any]) -> None:
+        # Found nowhere else in a frame: JSON escapes the quotes inside of its strings.
+        empty = '"content":""'
+        self._before, _, self._after = _frame(header, [_choice(index, Delta(content=""))], usage).rpartition(empty)
+
+    def of(self, text: str) -> str:
+        """The frame of a text."""
+        return f'{self._before}"content":{to_json(text).decode()}{self._after}'
 
 
 def _frame(header: _Header, choices: list[ChunkChoice], usage: dict[str, Any]) -> str:

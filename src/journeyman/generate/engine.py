@@ -22,6 +22,7 @@ from journeyman.generate.forward import make_forward
 from journeyman.generate.likelihood import Likelihood, likelihoods, prompt_logits
 from journeyman.generate.logprobs import TokenLogprob, bytes_of, token_logprob
 from journeyman.generate.loop import MAX_ROWS, MAX_WAITING, Load, Loop
+from journeyman.generate.packed import can_pack, pack
 from journeyman.generate.row import Piece, Request, Row, Sink
 from journeyman.generate.sampling import Sampling, own_repetition_penalty
 from journeyman.plan.shape import ModelShape
@@ -56,6 +57,8 @@ class Engine:
         max_waiting: int = MAX_WAITING,
     ) -> None:
         model = load_base(folder, precision=precision, device=device)
+        if can_pack(model):
+            pack(model)
         self._adapters: Adapters | None = Adapters(model, device, max_adapters)
         context_tokens = ModelShape.read(folder).context_tokens
         self._hold(model, ChatFormat.open(folder), context_tokens, device, kv_bytes, max_rows, max_waiting)

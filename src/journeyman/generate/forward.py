@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +28,14 @@ from journeyman.generate.blocks import BLOCK_TOKENS, Blocks, blocks_of
 from journeyman.generate.row import Row
 from journeyman.plan.rules import PACKED_KINDS
 from journeyman.train import attention, lora
+from journeyman.train.workers import Workers
+
+SIDE_BY_SIDE_BYTES = 64 * 2**20
+"""Weights up to this size are read so quickly that a pass of them is shared out by rows, one part a core: each product is too
+small to be spread over cores. Beyond it a pass of few tokens takes as long as reading the weights, which is done once."""
+
+LEAST_TOKENS = 8
+"""A part of fewer tokens is not worth its thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +75,39 @@ def make_forward(model: Any, *, device: str, kv_bytes: int, context_tokens: int,
     block_bytes = 2 * BLOCK_TOKENS * heads * width * config.num_hidden_layers * next(model.parameters()).element_size()
     # Never less than one whole context, or the longest answer could not be written.
     count = max(blocks_of(context_tokens), min(kv_bytes // block_bytes, max_rows * blocks_of(context_tokens)))
-    return Paged(model, device, count)
+    weight_bytes = sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers()))
+    threads = torch.get_num_threads()
+    side_by_side = device == "cpu" and weight_bytes <= SIDE_BY_SIDE_BYTES
+    return Paged(model, device, count, Workers(threads if side_by_side else 1, threads))
 
 
 class Paged:
-    """Rows side by side, their keys and values in `count` blocks."""
+    """Rows side by side, their keys and values in `count` blocks. `workers` share a pass, each some of its rows."""
 
-    def __init__(self, model: Any, device: str, count: int) -> None:
+    def __init__(self, model: Any, device: str, count: int, workers: Workers) -> None:
         self.blocks = Blocks(count)
         self._model = model
         self._device = device
+        self._workers = workers
         self._pools: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    @torch.inference_mode()
     def __call__(self, segments: Sequence[Segment], adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
         """See Forward."""
+        shares = _shares(segments, self._workers.count)
+        if len(shares) == 1:
+            return self._pass(segments, adapters)
+        starts = list(accumulate((s.tokens for s in segments), initial=0))
+        passes = [
+            ([segments[n] for n in share], None if adapters is None else _moved(adapters, [slice(*starts[n : n + 2]) for n in share]))
+            for share in shares
+        ]
+        logits_BV = torch.cat(list(self._workers.map(lambda one: self._pass(*one), passes)))
+        rows = [n for share in shares for n in share if segments[n].last]
+        return logits_BV[torch.tensor(np.argsort(rows), device=logits_BV.device)]
+
+    @torch.inference_mode()
+    def _pass(self, segments: Sequence[Segment], adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
+        """Logits of the rows whose segment is the last; no row here reads what another one writes in the same pass."""
         ids, positions, places, unwritten, last = [], [], [], [], []
         for segment in segments:
             start, end = segment.row.computed, segment.row.computed + segment.tokens
@@ -122,11 +148,45 @@ class Paged:
         """A layer's keys and values (K P D). On a CPU the system gives memory only to what has been written."""
         if layer not in self._pools:
             places = self.blocks.count * BLOCK_TOKENS
-            self._pools[layer] = (
-                _zeros(key, key.shape[1], places, key.shape[3]),
-                _zeros(value, value.shape[1], places, value.shape[3]),
-            )
+            pool = _zeros(key, key.shape[1], places, key.shape[3]), _zeros(value, value.shape[1], places, value.shape[3])
+            self._pools.setdefault(layer, pool)  # two workers may come here together
         return self._pools[layer]
+
+
+def _shares(segments: Sequence[Segment], workers: int) -> list[list[int]]:
+    """Segments by their number, shared out so that each worker has about as many tokens: chunks first, the longest before others.
+
+    Rows of one token go where there is room left, in their order, so that those of equal length stay together.
+    """
+    workers = max(1, min(workers, sum(s.tokens for s in segments) // LEAST_TOKENS))
+    shares: list[list[int]] = [[] for _ in range(workers)]
+    tokens, steps = [0] * workers, [0] * workers
+    for n in sorted(range(len(segments)), key=lambda n: -segments[n].tokens):
+        least = tokens.index(min(tokens))
+        tokens[least] += segments[n].tokens
+        if segments[n].tokens == 1:
+            steps[least] += 1
+        else:
+            shares[least].append(n)
+    ends = accumulate(steps)
+    shares = [[*range(end - count, end), *sorted(share)] for share, count, end in zip(shares, steps, ends, strict=True)]
+    return [share for share in shares if share]
+
+
+def _moved(parts: Sequence[lora.Mixed], spans: Sequence[slice]) -> list[lora.Mixed]:
+    """What `parts` say of the tokens in `spans`, when these are laid side by side."""
+    found, at = [], 0
+    for span in spans:
+        for part in parts:
+            start, end = max(part.tokens.start, span.start), min(part.tokens.stop, span.stop)
+            if start < end:
+                scale_NR = part.scale_NR
+                if len(scale_NR) > 1:
+                    scale_NR = scale_NR[start - part.tokens.start : end - part.tokens.start]
+                moved = slice(at + start - span.start, at + end - span.start)
+                found.append(lora.Mixed(moved, part.names, part.ranks, scale_NR))
+        at += span.stop - span.start
+    return found
 
 
 def _zeros(like: torch.Tensor, *sizes: int) -> torch.Tensor:
@@ -272,7 +332,7 @@ class InTurns:
         """See Forward."""
         logits, at = [], 0
         for segment in segments:
-            mine = None if adapters is None else [_own(part, at) for part in adapters if _within(at, part.tokens)]
+            mine = None if adapters is None else _moved(adapters, [slice(at, at + segment.tokens)])
             logits_V = self._pass(segment, mine)
             at += segment.tokens
             if segment.last:
@@ -292,13 +352,3 @@ class InTurns:
                 **{self._argument: row.cache},
             ).logits[0, -1]
         return logits_V
-
-
-def _within(token: int, tokens: slice) -> bool:
-    return token in range(tokens.start, tokens.stop)
-
-
-def _own(part: lora.Mixed, at: int) -> lora.Mixed:
-    """A part as the row that begins at token `at` sees it, whose tokens all use one adapter."""
-    scale = part.scale_NR if len(part.scale_NR) == 1 else part.scale_NR[at - part.tokens.start].unsqueeze(0)
-    return lora.Mixed(slice(None), part.names, part.ranks, scale)

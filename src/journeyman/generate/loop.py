@@ -33,7 +33,7 @@ MAX_ROWS = 64
 MAX_WAITING = 256
 """Requests that wait for a row; a further one is refused."""
 
-CHUNK_TOKENS = 128
+CHUNK_TOKENS = 256
 """Tokens of prompts in a pass in which others get their next token: on a CPU about as long again as the pass itself."""
 
 IDLE_S = 1.0
@@ -45,13 +45,19 @@ END_S = 5.0
 log = logging.getLogger("journeyman.generate")
 
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 @atexit.register
 def _end_all() -> None:
-    """A process must not end while a thread computes in torch: that aborts it (std::terminate)."""
+    """A process must not end while a thread computes in torch, or frees a model it was the last to hold: that aborts it.
+
+    (std::terminate, when the thread is ended on its way back to Python.)
+    """
     for loop in list(_loops):
         loop.end()
+    for thread in list(_threads):
+        thread.join(END_S)
 
 
 @dataclass(slots=True)
@@ -117,6 +123,7 @@ class Loop:
             self.load.requests += len(rows)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="answering", daemon=True)
+                _threads.add(self._thread)
                 self._thread.start()
             self._changed.notify()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,11 @@ from journeyman.generate.sampling import Sampling, adjust, adjusts, make_generat
 from journeyman.generate.stream import TextStream
 from journeyman.records import Stop, Usage
 from journeyman.text.template import ChatFormat
+
+
+PIECE_S = 0.04
+"""Text that comes sooner after the last piece waits for more of it. Nobody sees 25 pieces a second as steps, and each one costs
+its way through threads, event loop and socket: with many streams at once, as much as a small model's own work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,8 @@ class Row:
         self._own_penalty = own_penalty
         self._adjusts = adjusts(request.sampling, own_penalty)
         self._text = TextStream(chat, request.sampling.stop)
+        self._waiting = ""
+        self._due_s = 0.0
         self.room = min(request.sampling.max_tokens, context_tokens - self._prompt_tokens)
 
     @property
@@ -124,7 +132,7 @@ class Row:
         return token_logprob(self._vocabulary, token_id, own_logits_V, self.sampling.logprobs or 0)
 
     def push(self, token_id: int, told: TokenLogprob | None = None) -> Piece | None:
-        """Take the next token; return a piece where there is text to show or the answer has ended."""
+        """Take the next token; return a piece where the answer has ended, or there is text and PIECE_S are over."""
         self.ids.append(token_id)
         if token_id in self._chat.stop_ids:
             return replace(self._end(self._text.finish(), "end"), ended=told)
@@ -137,7 +145,12 @@ class Row:
             return self._end(text, "end", cut=True)
         if len(self.ids) - self._prompt_tokens >= self.room:
             return self._end(text + self._text.finish(), "length")
-        return Piece(self.index, text, logprobs=self._shown(text)) if text else None
+        self._waiting += text
+        if not self._waiting or (now_s := time.monotonic()) < self._due_s:
+            return None
+        self._due_s = now_s + PIECE_S
+        text, self._waiting = self._waiting, ""
+        return Piece(self.index, text, logprobs=self._shown(text))
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""
@@ -150,6 +163,7 @@ class Row:
     def _end(self, text: str, stop: Stop, *, cut: bool = False) -> Piece:
         """The last piece; of an answer that a stop text has `cut`, the tokens beyond it are not told."""
         self.done = True
+        text = self._waiting + text
         usage = Usage(self._prompt_tokens, len(self.ids) - self._prompt_tokens)
         return Piece(
             self.index, text, stop, usage, logprobs=self._shown(text, end=not cut), cached_tokens=self.cached_tokens or 0

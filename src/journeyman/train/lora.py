@@ -193,7 +193,8 @@ class LoraLinear(nn.Module):
         if stack is None:
             weight = weight_of(self.base)
             inputs, outputs = linear_sizes(self.base)
-            none = {n: weight.new_zeros(r, inputs + outputs) for n, r in zip(names, ranks, strict=True) if n not in self.lora_A}
+            zeros = torch.zeros(max(ranks), inputs + outputs, dtype=weight.dtype, device=weight.device)
+            none = {n: zeros[:r] for n, r in zip(names, ranks, strict=True) if n not in self.lora_A}
             a = [none[n][:, :inputs] if n in none else self.lora_A[n].to(weight.dtype) for n in names]
             b = [none[n][:, inputs:] if n in none else self.lora_B[n].to(weight.dtype).T for n in names]
             stack = (a[0], b[0]) if len(names) == 1 else (torch.cat(a), torch.cat(b))

@@ -37,7 +37,9 @@ class Int8Linear(nn.Linear):
 
 
 def dense(weight: torch.Tensor, step_O1: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
-    """A weight to multiply with: int8 times its steps, any other as it is."""
+    """A weight to multiply with: int8 times its steps, one in oneDNN's tiles in its own order again, any other as it is."""
+    if weight.is_mkldnn:
+        return weight.to_dense()
     return weight if step_O1 is None else (weight * step_O1).to(dtype)
 
 
