@@ -308,21 +308,31 @@ def _median(rows: list[Row], key: str) -> float:
 
 
 def serving(found: list[Row]) -> str:
-    """A line a scenario and system, the latest run of each; what a system did not run for."""
-    latest = {(row["scenario"], row["system"]): row for row in found if not row["quick"]}
-    if not latest:
+    """A line a scenario and system, medians of its runs; what a system did not run for."""
+    runs: dict[tuple[str, str], list[Row]] = {}
+    for row in found:
+        if not row["quick"]:
+            runs.setdefault((row["scenario"], row["system"]), []).append(row)
+    if not runs:
         return "Not measured on a quiet machine yet."
     body = []
-    for (scenario, system), row in sorted(latest.items()):
-        if "failed" in row:
-            body.append([f"{scenario}, {system}", "did not run", "", "", "", "", ""])
+    for (scenario, system), mine in sorted(runs.items()):
+        ran = [row for row in mine if "failed" not in row]
+        if not ran:
+            body.append([f"{scenario}, {system}", "", "did not run", *[""] * 6])
             continue
-        numbers = [f"{row['tokens_per_s']:.1f}", f"{row['first_p50_s']:.2f}", f"{row['first_p99_s']:.2f}", f"{row['ready_s']:.1f}"]
-        memory = f"{row['rss_bytes'] / 2**30:.1f}" if "rss_bytes" in row else ""
-        hot = f"{row['hot_load_ms']:.0f}" if "hot_load_ms" in row else ""
-        body.append([f"{scenario}, {system}", *numbers, memory, hot])
-    head = ["scenario, system", "tokens/s", "first token p50, s", "p99, s", "ready, s", "memory, GiB", "adapter load, ms"]
-    return table(head, body)
+        speeds = [row["tokens_per_s"] for row in ran]
+        ours = [row["tokens_per_s"] for row in runs.get((scenario, "journeyman"), []) if "failed" not in row]
+        speed = f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
+        ratio = f"{statistics.median(ours) / statistics.median(speeds):.2f}" if ours else ""
+        numbers = [
+            f"{statistics.median(row[key] for row in ran):.2f}" for key in ("first_p50_s", "first_p99_s", "ready_s")
+        ]
+        memory = f"{statistics.median(row['rss_bytes'] for row in ran) / 2**30:.1f}" if "rss_bytes" in ran[0] else ""
+        hot = f"{statistics.median(row['hot_load_ms'] for row in ran):.0f}" if "hot_load_ms" in ran[0] else ""
+        body.append([f"{scenario}, {system}", str(len(ran)), speed, ratio, *numbers, memory, hot])
+    head = ["scenario, system", "runs", "tokens/s (least to most)", "ours: times as fast", "first token p50, s", "p99, s", "ready, s"]
+    return table([*head, "memory, GiB", "adapter load, ms"], body)
 
 
 def main() -> None:

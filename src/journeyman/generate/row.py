@@ -17,7 +17,6 @@ from journeyman.generate.stream import TextStream
 from journeyman.records import Stop, Usage
 from journeyman.text.template import ChatFormat
 
-
 PIECE_S = 0.04
 """Text that comes sooner after the last piece waits for more of it. Nobody sees 25 pieces a second as steps, and each one costs
 its way through threads, event loop and socket: with many streams at once, as much as a small model's own work."""
