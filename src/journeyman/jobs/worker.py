@@ -49,11 +49,10 @@ from journeyman.plan.machine import Machine
 from journeyman.plan.plan import Plan
 from journeyman.text.encode import Encoded
 from journeyman.text.template import ChatFormat
-from journeyman.train import checkpoint, loop
+from journeyman.train import checkpoint, loop, lora
 from journeyman.train.allocator import return_freed_memory
 from journeyman.train.load import load_base
 from journeyman.train.loss import hidden_states, output_logits
-from journeyman.train.quantised import quantise
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 
@@ -316,8 +315,8 @@ def replay_served(
 
     The published files in a fresh serving engine must give the log-probabilities that the best checkpoint gave on the
     training module (`trained`, a tensor a row), token by token, within rounding. Raises TrainingError where they don't: such a
-    model is not published. Where the base was trained on in int8, the engine's is quantised for that; what its own weights,
-    which will answer, give otherwise is measured before, and told.
+    model is not published. Where the base was trained on in int8, the published adapter is held against that; what the engine's own
+    weights, which will answer, give otherwise is measured before, and told.
     """
     if plan.method.value == "lora":
         engine = Engine(base.folder, precision=plan.precision.value, device=plan.device.value)
@@ -326,15 +325,18 @@ def replay_served(
     else:
         engine = Engine(published, precision=plan.precision.value, device=plan.device.value)
 
-    def largest_difference() -> float:
-        served = log_probabilities(engine.model, rows, plan.device.value)
+    def largest_difference(model: torch.nn.Module) -> float:
+        served = log_probabilities(model, rows, plan.device.value)
         return max(float((a - b).abs().max()) for a, b in zip(trained, served, strict=True))
 
-    told = {}
+    told, model = {}, engine.model
     if plan.quantise.value == "int8":
-        told["difference_of_int8"] = largest_difference()
-        quantise(engine.model)
-    difference = largest_difference()
+        told["difference_of_int8"] = largest_difference(model)
+        # From the files again, as the training did: what was rounded to bf16 before has other steps.
+        model = load_base(base.folder, precision=plan.precision.value, device=plan.device.value, int8=True)
+        lora.load_adapter(model, "published", published)
+        lora.activate(model, "published")
+    difference = largest_difference(model)
     limit = 0.05 if plan.precision.value == "bf16" else 1e-4
     if not difference <= limit:
         raise TrainingError(
