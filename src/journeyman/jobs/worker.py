@@ -332,6 +332,7 @@ def replay_served(
     told, model = {}, engine.model
     if plan.quantise.value == "int8":
         told["difference_of_int8"] = largest_difference(model)
+        del engine, model  # who trains in int8 has no room for both
         # From the files again, as the training did: what was rounded to bf16 before has other steps.
         model = load_base(base.folder, precision=plan.precision.value, device=plan.device.value, int8=True)
         lora.load_adapter(model, "published", published)

@@ -24,8 +24,7 @@ class Int8Linear(nn.Linear):
     def __init__(self, layer: nn.Linear | Conv1D) -> None:
         nn.Module.__init__(self)
         self.transposed = isinstance(layer, Conv1D)
-        weight = dense(layer.weight.detach(), None, layer.weight.dtype)
-        weight_OI = (weight.T if self.transposed else weight).float()
+        weight_OI = (layer.weight.T if self.transposed else layer.weight).detach().float()
         self.out_features, self.in_features = weight_OI.shape
         step_O1 = (weight_OI.abs().amax(1, keepdim=True) / STEPS).clamp_min(torch.finfo(torch.float32).tiny)
         self.weight = nn.Parameter((weight_OI / step_O1).round().to(torch.int8), requires_grad=False)
