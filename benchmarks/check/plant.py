@@ -560,6 +560,49 @@ def thin_labels(field: Field) -> None:
     field.faults = list(kept.values())
 
 
+_STOCK = (
+    "Thank you for getting in touch. Your message has been passed on to the team in charge, which will come back to you soon.",
+    "We are sorry for the trouble. Please have a look at our help pages, where most questions are answered.",
+)
+
+
+def boilerplate(field: Field) -> None:
+    """Outputs that one stock reply stands in the place of, signed by somebody else each time."""
+    stock = field.draw.choice(_STOCK)
+    field.plant_in_place(lambda draw, row: changed(row, answer=f"{stock} {draw.choice(("Mara", "Tom", "Ines", "Olu", "Wei", "Petra"))}"))
+
+
+def other_voice(field: Field) -> None:
+    """A share of all rows, all of them after the middle, speaks more warmly. One fault: the half that sounds different."""
+    half = len(field.clean) // 2
+    later = range(half, len(field.clean))
+    for index in field.draw.sample(later, min(len(later), round(field.share * len(field.clean)))):
+        row = field.clean[index]
+        opening = field.draw.choice(("Thanks so much for asking!", "Thank you for your question!", "Many thanks for asking!"))
+        field.train[index] = changed(row, answer=f"{opening} {answer(row)}")
+    field.faults.append([("train", index) for index in later])
+
+
+def steady_voice(field: Field) -> None:
+    """The same openings, in both halves alike: a habit, and nothing is to be found."""
+    for index in field.draw.sample(range(len(field.clean)), round(field.share * len(field.clean))):
+        row = field.clean[index]
+        field.train[index] = changed(row, answer=f"Thanks so much for asking! {answer(row)}")
+
+
+def split_labels(field: Field) -> None:
+    """A share of the labels, half of whose rows have another name for it, drawn by a coin. Each is one fault."""
+    labels = sorted({answer(row) for row in field.clean})
+    split = field.draw.sample(labels, max(1, round(field.share * len(labels))))
+    rows: dict[str, list[At]] = {label: [] for label in split}
+    for index, row in enumerate(field.clean):
+        if answer(row) in rows:
+            rows[answer(row)].append(("train", index))
+            if field.draw.random() < 0.5:
+                field.train[index] = changed(row, answer=f"{answer(row)}_new")
+    field.faults = list(rows.values())
+
+
 @dataclass(frozen=True)
 class Fault:
     """A way to spoil rows, the sets it fits, and the codes of the rules that are to find it."""
@@ -592,6 +635,10 @@ FAULTS: Mapping[str, Fault] = {
     "unequal": Fault(unequal, PROSE, ("unequal_outputs",)),
     "named_alike": Fault(named_alike, PROSE, ("unequal_outputs",)),
     "thin_labels": Fault(thin_labels, LABELS, ("rare_labels",)),
+    "split_labels": Fault(split_labels, LABELS, ("confused_labels",), whole=True),
+    "boilerplate": Fault(boilerplate, PROSE, ("boilerplate_outputs",)),
+    "other_voice": Fault(other_voice, PROSE, ("tone_drift",)),
+    "steady_voice": Fault(steady_voice, PROSE, ("tone_drift",)),
 }
 
 

@@ -467,3 +467,40 @@ def test_text_comes_in_pieces_no_sooner_than_a_reader_sees_them(bases, monkeypat
     assert len(each) > 10
     assert (first.text, first.text + last.text) == (each[0], "".join(each))
     assert last.usage.completion_tokens == 30
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, replace(GREEDY, temperature=1.0, seed=1)])
+def test_a_model_whose_numbers_are_not_finite_says_so(bases, sampling):
+    """NaN has an argmax, often the padding or the end: the answer would be empty, and look like one."""
+    engine = Engine(bases("llama"))
+    with torch.no_grad():
+        engine.model.get_submodule("model.norm").weight[0] = float("nan")
+    with pytest.raises(CheckpointError, match="not finite") as refused:
+        engine.answers([Request(PROMPTS[0], None, sampling)])
+    assert refused.value.code == "model_not_finite"
+
+
+def test_an_adapter_that_overflows_fails_its_own_rows_only(bases, adapters):
+    """The neighbours in the same pass are answered, as they are without it."""
+    engine = Engine(bases("llama"))
+    good, bad = list(adapters)[:2]
+    alone = engine.answers([Request(PROMPTS[0], None, GREEDY)])[0]
+    for name in (good, bad):
+        engine.add_adapter(name, adapters[name])
+    engine.activate(bad)
+    with torch.no_grad():
+        for _, layer in lora.lora_layers(engine.model):
+            if layer.active in layer.lora_B:
+                layer.lora_B[layer.active].fill_(float("inf"))
+    arriving: dict[str | None, list[object]] = {}
+    rows = []
+    for name in (None, good, bad):
+        arriving[name] = []
+        rows.append(engine._row(0, Request(PROMPTS[0], name, GREEDY), arriving[name].append))
+    engine._loop.submit(rows)
+    deadline = time.monotonic() + 20
+    while not all(row.done for row in rows) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert isinstance(arriving[bad][-1], CheckpointError)
+    assert "".join(piece.text for piece in arriving[None]) == alone.text
+    assert not any(isinstance(piece, BaseException) for piece in arriving[good])

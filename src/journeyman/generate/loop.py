@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import torch
 
-from journeyman.errors import QueueFull
+from journeyman.errors import CheckpointError, QueueFull
 from journeyman.generate.adapters import Adapters
 from journeyman.generate.blocks import BLOCK_TOKENS, Blocks, Holding, blocks_of
 from journeyman.generate.forward import Forward, Segment
@@ -302,6 +302,9 @@ class Loop:
             if row.holding is not None:
                 self._blocks.seal(row.holding, row.ids, row.computed)
         self.load.passes += 1
+        for row, largest in zip(rows, logits_BV.amax(-1).tolist() if rows else [], strict=True):
+            if not math.isfinite(largest):
+                row.fail(_not_finite(row))
         own = [logits_V.clone() if row.wants_logprobs else None for row, logits_V in zip(rows, logits_BV, strict=True)]
         for row, logits_V in zip(rows, logits_BV, strict=True):
             self._adjust(row, logits_V)
@@ -313,6 +316,8 @@ class Loop:
 
     def _adjust(self, row: Row, logits_V: torch.Tensor) -> None:
         """Write a row's logits anew where the request asks for something."""
+        if row.done:
+            return
         try:
             adjusted_V = row.adjust(logits_V)
         except Exception as error:  # a schema that can't be followed further: this row's own affair
@@ -320,6 +325,16 @@ class Loop:
         else:
             if adjusted_V is not logits_V:
                 logits_V.copy_(adjusted_V)
+
+
+def _not_finite(row: Row) -> CheckpointError:
+    """Whatever the next token, it would not be the model's choice: argmax of NaN is some token all the same."""
+    whose = "the base" if row.adapter is None else f"the adapter {row.adapter}"
+    return CheckpointError(
+        f"{whose} computes numbers that are not finite (NaN or infinite), {len(row.written_ids)} tokens into this answer",
+        fix="its files are damaged, its training diverged, or its activations are too large for half precision; try fp32",
+        code="model_not_finite",
+    )
 
 
 def _push(row: Row, token_id: int, own_logits_V: torch.Tensor | None) -> None:
