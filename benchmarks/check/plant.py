@@ -568,8 +568,8 @@ _STOCK = (
 
 def boilerplate(field: Field) -> None:
     """Outputs that one stock reply stands in the place of, signed by somebody else each time."""
-    stock = field.draw.choice(_STOCK)
-    field.plant_in_place(lambda draw, row: changed(row, answer=f"{stock} {draw.choice(("Mara", "Tom", "Ines", "Olu", "Wei", "Petra"))}"))
+    stock, names = field.draw.choice(_STOCK), ("Mara", "Tom", "Ines", "Olu", "Wei", "Petra")
+    field.plant_in_place(lambda draw, row: changed(row, answer=f"{stock} {draw.choice(names)}"))
 
 
 def other_voice(field: Field) -> None:

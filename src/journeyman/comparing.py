@@ -19,7 +19,7 @@ from journeyman.evaluate import comparison, prompt_evolution, prompt_search
 from journeyman.evaluate.comparison import Comparison, Training
 from journeyman.evaluate.comparison import Model as Compared
 from journeyman.evaluate.cost import FILE, Prices, read_prices
-from journeyman.evaluate.run import answer_room
+from journeyman.evaluate.run import answer_room, drawn
 from journeyman.evaluating import refuse_seen
 from journeyman.jobs.events import read_events, worked_s
 from journeyman.request import (
@@ -87,7 +87,7 @@ def _setting(workspace: Workspace, request: CompareRequest) -> tuple[comparison.
         documents=task.documents,
         train=dataset.train,
         validation=dataset.validation,
-        rows=comparison.first_rows(dataset.held_out, request.rows, seed),
+        rows=drawn(dataset.held_out, request.rows, seed),
         held_out_rows=len(dataset.held_out),
         graders=workspace.graders(task),
         base=base_model,

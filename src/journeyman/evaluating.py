@@ -33,7 +33,7 @@ from journeyman.evaluate.measures import loss_pair, measures, row_losses
 from journeyman.evaluate.page import Subject, page
 from journeyman.evaluate.probing import OTHER_TASK_ROWS, Probe, bundled_probes, own_probes, task_probes
 from journeyman.evaluate.report import Evaluation, Saving, evaluate_pair
-from journeyman.evaluate.run import Scores, answer_room
+from journeyman.evaluate.run import Scores, answer_room, drawn
 from journeyman.plan.plan import Plan, Wishes, explain
 from journeyman.records import Example
 from journeyman.request import OnProgress, TrainRequest, asked, build_dataset, file_name, lasting, no_held_out
@@ -68,7 +68,7 @@ def evaluate(
         for name in (version.base_source, version.id)
     ]
     task = workspace.task(source or workspace.jobs.get(version.job).source)
-    rows = _rows_to_measure(workspace, version, source)[:limit]
+    rows = drawn(_rows_to_measure(workspace, version, source), limit)
     losses = (_row_losses(workspace, name, rows) for name in (version.base_source, version.id))
     measured = partial(_general_skills, workspace, items, on_progress)
     base = measured(version.base_source)
@@ -78,7 +78,7 @@ def evaluate(
         forgetting=lost(measured(version.id)),
         course=_course(workspace, version, task, lambda name: lost(measured(name)), on_progress) if checkpoints else (),
         measures=replace(measures(*scores), loss=loss_pair(*losses)),
-        consistency=_consistency(workspace, version, task, rows[:consistency_rows], on_progress),
+        consistency=_consistency(workspace, version, task, drawn(rows, consistency_rows), on_progress),
         saving=_saving(workspace, version, task, rows, price),
         judges=agreement(graders, read_marked(task.marked) if task.marked else ()),
     )
@@ -96,7 +96,7 @@ def _probes(workspace: Workspace, version: Version, files: Sequence[Path], tasks
     items = [*bundled_probes(), *own_probes(files)]
     for source in tasks:
         task = workspace.task(source)
-        rows = _held_out(task, TrainRequest(str(task.path)))[:OTHER_TASK_ROWS]
+        rows = drawn(_held_out(task, TrainRequest(str(task.path))), OTHER_TASK_ROWS)
         if not rows:
             raise no_held_out(source)
         refuse_seen(workspace, version, rows, where="--other-task")
@@ -149,7 +149,7 @@ def score(
     served = workspace.served(answerer)
     return run.score(
         LocalModel(served.engine, served.adapter, served.id),
-        rows[:limit],
+        drawn(rows, limit),
         workspace.graders(task),
         max_tokens=answer_room(rows, served.engine.chat),
         on_progress=partial(on_progress, served.id),

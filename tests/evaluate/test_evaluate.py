@@ -7,7 +7,7 @@ from journeyman.errors import DataError, RequestError
 from journeyman.evaluate.labels import find_labels, label_report
 from journeyman.evaluate.markdown import markdown
 from journeyman.evaluate.report import evaluate_pair
-from journeyman.evaluate.run import ScoredRow, Scores, read_scores, score
+from journeyman.evaluate.run import ScoredRow, Scores, drawn, read_scores, score
 from journeyman.evaluate.statistics import Missing
 from journeyman.evaluate.verdict import compare, judge
 from journeyman.grade.parse import parse
@@ -217,3 +217,13 @@ def test_a_report_without_data_says_no_data():
     empty = evaluate_pair(Scores("a", ()), Scores("b", ()))
     assert "no data" in markdown(empty, title="Nothing")
     assert empty.as_dict()["task"]["passed"]["before"] == {"missing": "no_data"}
+
+
+def test_a_part_of_the_rows_is_drawn_from_all_of_them() -> None:
+    """Files are often sorted by label: the first rows would show one or two of them, and pass for the whole."""
+    rows = [Example((Message("user", f"row {n}"), Message("assistant", f"label {n // 100}")), Place("rows.jsonl", n + 1)) for n in range(1000)]
+    some = drawn(rows, 50)
+    assert len({row.ideal.content for row in some}) >= 8
+    assert drawn(rows, 50) == some, "the same rows every time, so that two evaluations can be compared"
+    assert drawn(rows, 50, seed=1) != some
+    assert drawn(rows, None) == drawn(rows, 5000) == rows

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: options.TunedName,
     task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="Another task's held-out rows.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Only the first N held-out rows.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Only N held-out rows, drawn once and for all.")] = None,
     forgetting_budget: Annotated[float | None, typer.Option("--forgetting-budget", metavar="POINTS", help="Exit 1 where a general skill is significantly worse by more points than this.")] = None,
     probes: Annotated[list[Path], typer.Option("--probes", metavar="FILE", help="Further items that must not be forgotten, as JSON lines. May be given several times.")] = [],  # noqa: B006
     other_task: Annotated[list[str], typer.Option("--other-task", metavar="TASK", help="Another task that must not be forgotten: its held-out rows. May be given several times.")] = [],  # noqa: B006

@@ -25,6 +25,7 @@ from journeyman.evaluate.labels import find_labels
 from journeyman.evaluate.prompt_search import BUDGET, VALIDATION_ROWS, Candidate, Trial
 from journeyman.evaluate.prompt_trials import PromptTrials
 from journeyman.evaluate.report import as_json
+from journeyman.evaluate.run import drawn
 from journeyman.evaluate.statistics import Missing
 from journeyman.files import hash_bytes, write_json
 from journeyman.generate.engine import Engine
@@ -251,15 +252,6 @@ def run(
     return comparison
 
 
-def first_rows(held_out: Sequence[Example], count: int | None, seed: int) -> list[Example]:
-    """All rows, or the first `count` of a shuffle by the seed."""
-    if count is None or count >= len(held_out):
-        return list(held_out)
-    order = list(held_out)
-    random.Random(seed).shuffle(order)
-    return order[:count]
-
-
 class _Maker:
     """Builds contenders, and keeps what several of them use: the indexes and the outcome of the prompt search."""
 
@@ -341,7 +333,7 @@ class _Maker:
 
     def _searched(self, recipe: Recipe, model: Model, fits: Fits) -> Contender:
         setting = self._setting
-        rows = first_rows(setting.validation, VALIDATION_ROWS, setting.seed)
+        rows = drawn(setting.validation, VALIDATION_ROWS, setting.seed)
 
         def contender(candidate: Candidate, *notes: str) -> Contender:
             prompt = Prompt(candidate.instructions, shots=lambda _: candidate.shots, fits=fits)

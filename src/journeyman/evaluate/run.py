@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,16 @@ ROWS, ABOUT = "scores.jsonl", "scores.json"
 
 Progress = Callable[[int, int], None]
 """Called with the rows done and all rows."""
+
+
+
+def drawn(rows: Sequence[Example], count: int | None, seed: int = 0) -> list[Example]:
+    """All rows, or `count` of them drawn by the seed: the first rows of a file are often of one label or one source."""
+    if count is None or count >= len(rows):
+        return list(rows)
+    order = list(rows)
+    random.Random(seed).shuffle(order)
+    return order[:count]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from torch import nn
 
 from journeyman.answer.local import LocalModel
 from journeyman.evaluate.probing import bundled_texts, text_likelihoods
-from journeyman.evaluate.run import answer_room, score
+from journeyman.evaluate.run import answer_room, drawn, score
 from journeyman.generate.engine import Engine
 from journeyman.grade.parse import parse
 from journeyman.plan.plan import Plan
@@ -17,7 +17,7 @@ from journeyman.records import Example
 from journeyman.text.template import ChatFormat
 
 JUDGED_ROWS = 100
-"""Validation rows that are answered at each validation: the first ones, which are in no particular order."""
+"""So many validation rows, drawn once, are answered at each validation."""
 
 Judge = Callable[[nn.Module], Mapping[str, float]]
 
@@ -37,7 +37,7 @@ def make_judge(
     `score` is the share of validation rows that pass all graders, left out where none could be measured;
     `general_prose` the share of general prose's tokens that the model guesses, which falls as it forgets.
     """
-    rows = validation[:JUDGED_ROWS]
+    rows = drawn(validation, JUDGED_ROWS)
     compiled = parse(graders)
     room = answer_room(rows, chat)
     penalty = base_penalty if plan.repetition_penalty.value == 1 else plan.repetition_penalty.value
