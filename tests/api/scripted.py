@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -81,3 +84,17 @@ def serving(workspace: Any, **options: Any) -> Iterator[str]:
         thread.join(15)
         listening.close()
     assert not thread.is_alive()
+
+
+@contextmanager
+def a_server(home: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server in a process of its own, to be killed."""
+    command = [sys.executable, "-m", "journeyman", "serve", "--port", "0", "--workers", "0"]
+    environment = {**os.environ, "JOURNEYMAN_HOME": str(home)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield process.stdout.readline().split()[2].removesuffix("/v1"), process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

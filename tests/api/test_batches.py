@@ -7,13 +7,9 @@ import itertools
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -27,7 +23,7 @@ from journeyman.records import Usage
 from journeyman.workspace import Workspace
 
 from .conftest import Running, add_version, running
-from .scripted import serving
+from .scripted import a_server, serving
 
 HI = [{"role": "user", "content": "Hi"}]
 CHAT = "/v1/chat/completions"
@@ -196,20 +192,6 @@ def test_the_end_of_a_batch_is_told(server: Running):
     (delivery,) = server.workspace.webhooks.deliveries(hook.id)
     server.workspace.webhooks.remove(hook.id)
     assert delivery.type == "batch.failed" and json.loads(delivery.body)["data"] == {"id": batch.id}
-
-
-@contextmanager
-def a_server(home: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A server in a process of its own, to be killed."""
-    command = [sys.executable, "-m", "journeyman", "serve", "--port", "0", "--workers", "0"]
-    environment = {**os.environ, "JOURNEYMAN_HOME": str(home)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        yield process.stdout.readline().split()[2].removesuffix("/v1"), process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 KILLS = 3

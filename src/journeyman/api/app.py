@@ -55,6 +55,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         deliverer.start()
         batch_runner.open()
+        runner.open()
         yield
         deliverer.close()
         batch_runner.close()

@@ -1,11 +1,18 @@
-"""A run of an eval: its items answered one after the other, graded, and kept as they come."""
+"""A run of an eval: its items answered some at once, graded, and kept in their order.
+
+Where a server stops or is killed, another goes on with its runs after the last item that was kept.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -20,9 +27,12 @@ from journeyman.api.wire import ChatRequest
 from journeyman.api.wire_evals import CreateRun, DataSource, Row, SamplingParams, sample_shown
 from journeyman.api.wire_responses import nested_format, nested_tool
 from journeyman.data.messages import RowError, read_messages
-from journeyman.errors import JourneymanError, ModelNotFound, RequestError
+from journeyman.database import UNREACHABLE
+from journeyman.errors import JourneymanError, ModelNotFound, ObjectNotFound, RequestError
+from journeyman.files import NO_ROOM
 from journeyman.grade.score import BadOutputError, Grader, NotMeasurableError, Sample, Score
 from journeyman.grade.template import Template
+from journeyman.jobs.queue import MOST_DEATHS
 from journeyman.records import Message
 from journeyman.storage.documents import Document, Documents
 
@@ -31,8 +41,18 @@ if TYPE_CHECKING:
     from journeyman.workspace import Workspace
 
 NO_SAMPLE = Sample("")
+ITEM = "eval.run.output_item"
+GOING_ON = ("queued", "in_progress")
+"""States of a run that has not ended."""
+
 MAX_RUNS = 2
 """Runs that go on at a time; others wait."""
+
+AT_ONCE = 16
+"""Items of a run that are answered together; the engine answers them in one batch."""
+
+TAKE_UP_S = 5.0
+"""How often a server looks for runs whose own server is gone."""
 
 log = logging.getLogger("journeyman.api")
 
@@ -77,39 +97,71 @@ class Runner:
         self._workspace = workspace
         self._catalogue = catalogue
         self._threads = ThreadPoolExecutor(MAX_RUNS, thread_name_prefix="eval")
-        self._stopping = False
+        self._threads_of_items = ThreadPoolExecutor(MAX_RUNS * AT_ONCE, thread_name_prefix="eval item")
+        self._stopping = threading.Event()
+
+    def open(self) -> None:
+        """Go on with runs whose server is gone, from now on."""
+        threading.Thread(target=self._look, name="eval runs", daemon=True).start()
 
     def close(self) -> None:
-        """Stop after the items at hand."""
-        self._stopping = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Stop after the items at hand; runs stay as they are, for the next server to go on with."""
+        self._stopping.set()
+        for threads in (self._threads, self._threads_of_items):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def start(self, of: Document, run: Document, body: CreateRun, documents: Documents) -> None:
         """Let a run go on in the background."""
         self._threads.submit(self._run, of, run, body, documents)
 
-    def checked(self, run: Document, documents: Documents) -> Document:
-        """The run; one whose server is gone from this machine has failed, and is told so."""
-        if run.body["status"] not in ("queued", "in_progress") or lives(str(run.body["runner"])):
-            return run
-        return _fail(run, documents, "server_stopped", "the server was stopped while this run was under way")
+    def _look(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._take_up()
+            except UNREACHABLE as error:
+                log.warning("the database does not answer: %s", error)
+            except Exception:
+                log.exception("eval runs could not be looked for")
+            self._stopping.wait(TAKE_UP_S)
+
+    def _take_up(self) -> None:
+        """Start the runs whose server is gone from this machine, unless another server was quicker."""
+        everywhere = self._workspace.documents.everywhere
+        for run in (run for status in GOING_ON for run in everywhere("eval.run", where={("status",): status})):
+            if lives(str(run.body["runner"])):
+                continue
+            documents = self._workspace.documents.of(run.project)
+            state = {key: run.body[key] for key in ("status", "runner")}
+            taken = documents.change(run, {"runner": this_server(), **_deaths(run, documents)}, only_if=state)
+            if taken is None:
+                continue
+            if taken.body["deaths"]["times"] > MOST_DEATHS:
+                message = f"the server stopped {MOST_DEATHS} times in a row without answering a further item"
+                self._fail(taken, documents, "server_stopped", message)
+                continue
+            given = {key: run.body[key] for key in ("name", "metadata", "data_source")}
+            self.start(documents.get("eval", run.parent or ""), taken, CreateRun.model_validate(given), documents)
 
     def _run(self, of: Document, run: Document, body: CreateRun, documents: Documents) -> None:
         try:
-            self._go_on(of, run, body, documents)
+            while not self._stopping.is_set():
+                try:
+                    return self._go_on(of, run, body, documents)
+                except (OSError, *UNREACHABLE) as error:  # a full disk, a database that is away: until they are back
+                    if isinstance(error, OSError) and error.errno not in NO_ROOM:
+                        raise
+                    log.warning("the eval run %s waits: %s", run.id, error)
+                    self._stopping.wait(TAKE_UP_S)
         except JourneymanError as error:
-            _fail(documents.get("eval.run", run.id), documents, error.code, error.message)
+            self._fail(run, documents, error.code, error.message)
         except Exception:
             log.exception("the eval run %s failed", run.id)
-            _fail(
-                documents.get("eval.run", run.id),
-                documents,
-                "internal_error",
-                "the server's log has the reason",
-            )
+            self._fail(run, documents, "internal_error", "the server's log has the reason")
 
     def _go_on(self, of: Document, run: Document, body: CreateRun, documents: Documents) -> None:
-        begun = documents.change(run, {"status": "in_progress"}, only_if={"status": "queued"})
+        """Answer and grade what has no item yet. It ends early where the run is cancelled, deleted or no longer this server's."""
+        mine = {"status": "in_progress", "runner": this_server()}
+        begun = documents.change(run, {"status": "in_progress"}, only_if={**mine, "status": run.body["status"]})
         if begun is None:
             return
         run = begun
@@ -118,28 +170,49 @@ class Runner:
         graders = [parsed({k: v for k, v in c.items() if k != "id"}, judge=judge) for c in criteria]
         rows = self._rows(body, documents)
         tally = _Tally(criteria, len(rows), body.data_source.model)
-        for number, row in enumerate(rows):
-            if self._stopping:
-                _fail(run, documents, "server_stopped", "the server was stopped while this run was under way")
-                return
-            asked, answer = self._answer(row, body, documents.project)
-            scores = [grader.grade(answer.sample, row.item) for grader in graders]
-            tally.add(scores, answer.usage)
-            documents.add(
-                "eval.run.output_item",
-                _item(number, row, asked, answer, scores, graders, body),
-                parent=run.id,
-            )
-            changed = documents.change(run, tally.as_dict(), only_if={"status": "in_progress"})
-            if changed is None:  # cancelled, or deleted
+        known = documents.page(ITEM, parent=run.id, limit=None, order="asc").items
+        if [item.body["datasource_item"] for item in known] != [row.item for row in rows[: len(known)]]:
+            raise RequestError("the rows of this run have changed since it began", code="rows_changed", fix="begin another run")
+        for item in known:
+            tally.add(item.body)
+        for item_body in self._items_of(rows, len(known), graders, body, documents.project):
+            documents.add(ITEM, item_body, parent=run.id)
+            tally.add(item_body)
+            changed = documents.change(run, tally.as_dict(), only_if=mine)
+            if changed is None:
                 return
             run = changed
-        documents.change(
-            run,
-            {**tally.as_dict(), "status": "completed"},
-            only_if={"status": "in_progress"},
-            announced="eval.run.succeeded",
-        )
+        if not self._stopping.is_set():
+            done = {**tally.as_dict(), "status": "completed"}
+            documents.change(run, done, only_if=mine, announced="eval.run.succeeded")
+
+    def _items_of(
+        self, rows: Sequence[Row], first: int, graders: Sequence[Grader], body: CreateRun, project: str
+    ) -> Iterator[dict[str, Any]]:
+        """The rows from `first` on, answered and graded AT_ONCE together, in their order, until the server stops."""
+
+        def item(number: int) -> dict[str, Any]:
+            asked, answer = self._answer(rows[number], body, project)
+            scores = [grader.grade(answer.sample, rows[number].item) for grader in graders]
+            return _item(number, rows[number], asked, answer, scores, graders, body)
+
+        left, under_way = iter(range(first, len(rows))), deque[Future[dict[str, Any]]]()
+        try:
+            while not self._stopping.is_set():
+                under_way += [self._threads_of_items.submit(item, n) for n in islice(left, AT_ONCE - len(under_way))]
+                if not under_way:
+                    return
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+    def _fail(self, run: Document, documents: Documents, code: str, message: str) -> None:
+        with suppress(ObjectNotFound):
+            now = documents.get("eval.run", run.id)
+            changes = {"status": "failed", "error": {"code": code, "message": message}}
+            only_if = {"status": "in_progress", "runner": this_server()}
+            documents.change(now, changes, only_if=only_if, announced="eval.run.failed")
 
     def _rows(self, body: CreateRun, documents: Documents) -> Sequence[Row]:
         source = body.data_source.source
@@ -227,15 +300,16 @@ class _Tally:
         self._usage: dict[str, Any] = {"model_name": model, "invocation_count": 0, "prompt_tokens": 0}
         self._usage |= {"completion_tokens": 0, "total_tokens": 0, "cached_tokens": 0}
 
-    def add(self, scores: Sequence[Score], usage: Mapping[str, int]) -> None:
+    def add(self, item: Mapping[str, Any]) -> None:
         """Count one item. It is errored where a grader could not measure it, and passes where every grader passes."""
-        if any(score.value is None for score in scores):
+        results, usage = item["results"], item["sample"]["usage"]
+        if any(result["sample"] for result in results):
             self._counts["errored"] += 1
         else:
-            self._counts["passed" if _passed(scores) else "failed"] += 1
-        for criterion, score in zip(self._criteria, scores, strict=True):
-            criterion["passed" if score.passed else "failed"] += 1
-        if usage:
+            self._counts["passed" if item["status"] == "pass" else "failed"] += 1
+        for criterion, result in zip(self._criteria, results, strict=True):
+            criterion["passed" if result["passed"] else "failed"] += 1
+        if any(usage.values()):
             self._usage["invocation_count"] += 1
             for name, count in usage.items():
                 self._usage[name] += count
@@ -368,7 +442,7 @@ def _messages(asked: list[dict[str, Any]]) -> tuple[Message, ...]:
         ) from None
 
 
-def _fail(run: Document, documents: Documents, code: str, message: str) -> Document:
-    changes = {"status": "failed", "error": {"code": code, "message": message}}
-    only_if = {"status": run.body["status"]}
-    return documents.change(run, changes, only_if=only_if, announced="eval.run.failed") or run
+def _deaths(run: Document, documents: Documents) -> dict[str, Any]:
+    """How often in a row servers have died over a run since it had as many items as now."""
+    items, before = documents.count(ITEM, parent=run.id), run.body.get("deaths") or {}
+    return {"deaths": {"items": items, "times": before["times"] + 1 if before.get("items") == items else 1}}
