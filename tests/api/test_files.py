@@ -226,9 +226,13 @@ def test_an_archive_is_read_piece_by_piece_and_large_files_have_their_size(tmp_p
     with tarfile.open(tmp_path / "all.tar") as tar:
         shown = [(m.name, m.size, m.mtime, m.uid, m.mode) for m in tar]
     assert shown == [("top/a.bin", 40 * 2**20 + 7, 1_700_000_000, 0, 0o644), ("top/b.txt", 0, 1_700_000_000, 0, 0o644)]
+    whole_bytes = (tmp_path / "all.tar").read_bytes()
+    for first, last in ((0, 0), (0, 511), (511, 512), (600, 40 * 2**20), (archive.size_bytes - 1500, archive.size_bytes - 1)):
+        assert b"".join(archive.chunks(first, last)) == whole_bytes[first : last + 1]
     with (tmp_path / "huge.bin").open("wb") as file:
         file.truncate(9 * 2**30)  # a hole: it takes no room
     huge = Archive([tmp_path / "huge.bin"], "top", 0)
     assert tarfile.TarInfo.frombuf(next(huge.chunks()), "utf-8", "strict").size == 9 * 2**30
     assert huge.size_bytes == 9 * 2**30 + 3 * 512
+    assert b"".join(huge.chunks(9 * 2**30, 9 * 2**30 + 3 * 512 - 1)) == bytes(3 * 512), "read from there on, not from the beginning"
     (tmp_path / "huge.bin").unlink()

@@ -175,6 +175,20 @@ def test_the_weights_are_a_file_that_is_made_of_the_models_folder(it, client, ba
     content = client.files.content(file_id).read()
     assert file.bytes == len(content) and content == client.files.content(file_id).read()
     assert file_id in {file.id for file in client.files.list(purpose="fine-tune-results")}
+    for asked, status, part in (
+        ("bytes=0-99", 206, content[:100]), ("bytes=1000-", 206, content[1000:]), ("bytes=-700", 206, content[-700:]),
+        ("bytes=5-2", 200, content), ("bytes=0-1,5-6", 200, content), ("lines=1-2", 200, content),
+    ):
+        reply = httpx.get(f"{it.url}/v1/files/{file_id}/content", headers={"range": asked})
+        assert (reply.status_code, reply.content) == (status, part), asked
+        assert (reply.headers.get("content-range") is not None) == (status == 206)
+    tag = reply.headers["etag"]
+    for known, status in ((tag, 206), ('"other"', 200)):
+        headers = {"range": "bytes=10-", "if-range": known}
+        assert httpx.get(f"{it.url}/v1/files/{file_id}/content", headers=headers).status_code == status
+    beyond = httpx.get(f"{it.url}/v1/files/{file_id}/content", headers={"range": f"bytes={len(content)}-"})
+    assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(content)}")
+    assert beyond.json()["error"]["code"] == "range_not_satisfiable"
     with serving(it.workspace, bases=[str(base)], base64_results=True) as url:
         decoding = openai.OpenAI(base_url=f"{url}/v1", api_key="sk-any", max_retries=0)
         assert decoding.files.content(file_id).read() == content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -95,24 +96,51 @@ def _add_files(routes: APIRouter, workspace: Workspace, base64_results: bool) ->
         store = files(request)
         file = store.get(file_id)
         if (archive := workspace.weights(file)) is not None:
-            return _streamed(archive, file)
+            return _streamed(archive, file, request)
         path = store.path(file)
         if base64_results and (file.body["purpose"], file.body["filename"]) == (RESULTS, METRICS_FILE):
             return Response(base64.b64encode(path.read_bytes()), media_type="application/octet-stream")
         return FileResponse(path, media_type="application/octet-stream")
 
 
-def _streamed(archive: Archive, file: Document) -> Response:
-    """A tar under its own name. Raises ObjectNotFound where files of the model are gone."""
+def _streamed(archive: Archive, file: Document, request: Request) -> Response:
+    """A tar under its own name, or the part of it that is left to fetch. Raises ObjectNotFound where files of the model are gone."""
     try:
         length = archive.size_bytes
     except FileNotFoundError:
         raise not_found("file", file.id) from None
+    tag = f'"{file.id}"'
     headers = {
-        "content-length": str(length),
         "content-disposition": f'attachment; filename="{file.body["filename"]}"',
+        "accept-ranges": "bytes",
+        "etag": tag,
     }
-    return StreamingResponse(archive.chunks(), media_type="application/x-tar", headers=headers)
+    first, last, status = 0, length - 1, 200
+    if (asked := _range(request.headers.get("range", ""), length)) and request.headers.get("if-range", tag) == tag:
+        first, last = asked
+        if first > last:
+            raise RefusedError(
+                416, f"The file has {length} bytes, and none of them are in the range {request.headers['range'][:100]!r}",
+                code="range_not_satisfiable", headers={"content-range": f"bytes */{length}"},
+            )  # fmt: skip
+        status, headers["content-range"] = 206, f"bytes {first}-{last}/{length}"
+    headers["content-length"] = str(last - first + 1)
+    return StreamingResponse(archive.chunks(first, last), status, headers, media_type="application/x-tar")
+
+
+def _range(header: str, length: int) -> tuple[int, int] | None:
+    """The first and last byte that a Range header asks for (RFC 9110, 14.1.2), the first behind the last where there are none.
+
+    None where all is to be sent: no header, one that is not understood, or several ranges.
+    """
+    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.strip())
+    if found is None or not (found[1] or found[2]):
+        return None
+    if not found[1]:
+        return max(0, length - int(found[2])), length - 1
+    if found[2] and int(found[2]) < int(found[1]):
+        return None
+    return int(found[1]), min(int(found[2] or length), length - 1)
 
 
 async def _received(workspace: Workspace, request: Request, scratch: Path) -> Form:

@@ -25,24 +25,27 @@ class Archive:
     @property
     def size_bytes(self) -> int:
         """How long the tar is. Raises FileNotFoundError where a file is gone."""
-        content = sum(len(self._head(path)) + _padded(path.stat().st_size) for path in self.files)
-        return content + len(_END)
+        return sum(size for _, size in self._parts())
 
-    def chunks(self) -> Iterator[bytes]:
-        """The tar, piece by piece. Raises OSError where a file is gone, or is shorter than it was when it began."""
+    def chunks(self, first: int = 0, last: int | None = None) -> Iterator[bytes]:
+        """The tar from byte `first` to `last`, both with it, piece by piece; all of it where they are not given.
+
+        Raises OSError where a file is gone, or is shorter than it was when it began.
+        """
+        at, end = 0, self.size_bytes if last is None else last + 1
+        for part, size in self._parts():
+            begin, stop = max(first - at, 0), min(end - at, size)
+            at += size
+            if begin < stop:
+                yield from [part[begin:stop]] if isinstance(part, bytes) else _read(part, begin, stop)
+
+    def _parts(self) -> Iterator[tuple[bytes | Path, int]]:
+        """What the tar is made of, with its size: heads, files, and what fills their last block."""
         for path in self.files:
-            head = self._head(path)
-            with path.open("rb") as file:
-                size_bytes = left = path.stat().st_size
-                yield head
-                while left:
-                    chunk = file.read(min(CHUNK_BYTES, left))
-                    if not chunk:
-                        raise OSError(f"{path} has become shorter while it was read")
-                    left -= len(chunk)
-                    yield chunk
-            yield bytes(_padded(size_bytes) - size_bytes)
-        yield _END
+            head, size = self._head(path), path.stat().st_size
+            filling = bytes(-size % tarfile.BLOCKSIZE)
+            yield from ((head, len(head)), (path, size), (filling, len(filling)))
+        yield _END, len(_END)
 
     def _head(self, path: Path) -> bytes:
         info = tarfile.TarInfo(f"{self.top}/{path.name}")
@@ -54,5 +57,13 @@ _END = bytes(2 * tarfile.BLOCKSIZE)
 """Two empty blocks end a tar."""
 
 
-def _padded(size_bytes: int) -> int:
-    return -(-size_bytes // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+def _read(path: Path, begin: int, stop: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(begin)
+        left = stop - begin
+        while left:
+            chunk = file.read(min(CHUNK_BYTES, left))
+            if not chunk:
+                raise OSError(f"{path} has become shorter while it was read")
+            left -= len(chunk)
+            yield chunk
