@@ -1,10 +1,13 @@
 import math
 import random
+import tracemalloc
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from journeyman.evaluate import statistics
 from journeyman.evaluate.statistics import (
     Missing,
     bootstrap_mean,
@@ -220,3 +223,15 @@ def test_a_bootstrap_interval_of_few_values_is_as_wide_as_students():
     low, high = stats.t.interval(0.95, 7, loc=sum(values) / 8, scale=stats.sem(values))
     interval = bootstrap_mean(values).interval
     assert interval.high - interval.low == pytest.approx(high - low, rel=0.1)
+
+
+def test_many_rows_take_little_memory_and_parts_change_nothing(monkeypatch) -> None:
+    values = np.random.default_rng(0).normal(0.01, 1, 3000).tolist()
+    whole = bootstrap_mean(values, resamples=300), sign_flip(values, draws=300)
+    monkeypatch.setattr(statistics, "PART_VALUES", 100_000)
+    assert (bootstrap_mean(values, resamples=300), sign_flip(values, draws=300)) == whole
+    tracemalloc.start()
+    bootstrap_mean(values, resamples=300)
+    sign_flip(values, draws=300)
+    assert tracemalloc.get_traced_memory()[1] < 6 * 2**20, "of one part, and the signs at a byte each"
+    tracemalloc.stop()

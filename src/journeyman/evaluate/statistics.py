@@ -151,12 +151,23 @@ def bootstrap_mean(
     if (array == array[0]).all():
         return Mean(float(array[0]), len(values), Missing.NO_SPREAD)
     generator = np.random.default_rng(seed)
-    means = array[generator.integers(0, len(array), (resamples, len(array)))].mean(-1)
+    parts = _parts(resamples, len(array))
+    means = np.concatenate([array[generator.integers(0, len(array), (part, len(array)))].mean(-1) for part in parts])
     tail = _expanded_tail(len(array), level)
     low, high = np.quantile(means, [tail, 1 - tail])
     skewed_low, skewed_high = _hall(array, level)
     low, high = max(min(low, skewed_low), min(bounds[0], array.min())), min(max(high, skewed_high), max(bounds[1], array.max()))
     return Mean(float(array.mean()), len(values), Interval(float(low), float(high), level))
+
+
+PART_VALUES = 4_000_000
+"""So many values of resamples are in memory at a time: 32 MB."""
+
+
+def _parts(resamples: int, values: int) -> list[int]:
+    """The resamples in parts that fit into memory; what is drawn, and in which order, does not change with them."""
+    most = max(1, PART_VALUES // values)
+    return [min(most, resamples - begun) for begun in range(0, resamples, most)]
 
 
 def sign_flip(
@@ -173,7 +184,8 @@ def sign_flip(
     generator = np.random.default_rng(seed)
     signs = generator.integers(0, 2, (draws, len(array)), dtype=np.int8) * 2 - 1
     seen = abs(array.sum())
-    as_far = int((np.abs(signs @ array) >= seen - 1e-12).sum())
+    sums = np.concatenate([part @ array for part in np.array_split(signs, len(_parts(draws, len(array))))])
+    as_far = int((np.abs(sums) >= seen - 1e-12).sum())
     return (as_far + 1) / (draws + 1)
 
 
