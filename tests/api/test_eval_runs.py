@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 import time
@@ -13,9 +14,10 @@ import openai
 from openai.types.evals import RunRetrieveResponse
 
 from journeyman.api.alive import this_server
-from journeyman.api.eval_runs import AT_ONCE
+from journeyman.api.eval_runs import AT_ONCE, ITEM
 from journeyman.generate.engine import Piece
 from journeyman.records import Usage
+from journeyman.storage.documents import Document, Documents
 from journeyman.workspace import Workspace
 
 from .scripted import a_server, serving
@@ -169,3 +171,23 @@ def test_rows_that_changed_under_a_run_are_not_mixed(tmp_path):
         client = client_of(url)
         failed = ended(client, client.evals.runs.retrieve(run.id, eval_id=run.eval_id))
     assert (failed.status, failed.error.code) == ("failed", "rows_changed")
+
+
+def test_a_run_waits_for_room_on_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("journeyman.api.eval_runs.TAKE_UP_S", 0.05)
+    workspace, refused = Counting(tmp_path), threading.Event()
+    workspace.let.set()
+    add = Documents.add
+
+    def full_at_first(self: Documents, kind: str, *args: Any, **more: Any) -> Document:
+        if kind == ITEM and not refused.is_set():
+            refused.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return add(self, kind, *args, **more)
+
+    monkeypatch.setattr(Documents, "add", full_at_first)
+    with serving(workspace) as url:
+        client = client_of(url)
+        run = ended(client, begun(client, 20))
+        assert [item.datasource_item_id for item in items(client, run)] == list(range(20))
+    assert refused.is_set() and (run.status, run.result_counts.passed) == ("completed", 20)

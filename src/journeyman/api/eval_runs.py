@@ -161,7 +161,10 @@ class Runner:
     def _go_on(self, of: Document, run: Document, body: CreateRun, documents: Documents) -> None:
         """Answer and grade what has no item yet. It ends early where the run is cancelled, deleted or no longer this server's."""
         mine = {"status": "in_progress", "runner": this_server()}
-        begun = documents.change(run, {"status": "in_progress"}, only_if={**mine, "status": run.body["status"]})
+        now = documents.get("eval.run", run.id)
+        if now.body["status"] not in GOING_ON:
+            return
+        begun = documents.change(now, {"status": "in_progress"}, only_if={**mine, "status": now.body["status"]})
         if begun is None:
             return
         run = begun
