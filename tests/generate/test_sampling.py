@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from journeyman.errors import RequestError
-from journeyman.generate.sampling import Sampling, adjust, choose, make_generator, own_repetition_penalty
+from journeyman.generate.sampling import Adjustment, Sampling, choose, make_generator, own_repetition_penalty
 
 QUARTERS = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
 
@@ -100,6 +100,16 @@ def test_what_can_not_be_sampled_is_refused_at_once_and_named():
         Sampling(temperature=-1)
 
 
+def adjust(logits_V, sampling, prompt_ids, written_ids, own_penalty=1.0):
+    """The logits after an answer was written token by token."""
+    adjustment = Adjustment(sampling, prompt_ids, own_penalty)
+    for token_id in written_ids:
+        adjustment.take(token_id)
+    changed_V = logits_V.clone()
+    adjustment.apply(changed_V)
+    return changed_V
+
+
 def test_penalties_are_what_their_definitions_say():
     logits_V = torch.tensor([2.0, -2.0, 1.0, 1.0, 0.5])
     asked = {"frequency_penalty": 0.5, "presence_penalty": 0.25}
@@ -109,7 +119,8 @@ def test_penalties_are_what_their_definitions_say():
     assert found.tolist() == [1.0, -4.0, 1.0, 1.0, 0.5]
     found = adjust(logits_V, Sampling(logit_bias={3: 100, 0: -100, 99: 5}), prompt_ids=[], written_ids=[])
     assert found.tolist() == [-98.0, -2.0, 1.0, 101.0, 0.5]
-    assert adjust(logits_V, Sampling(), [1], [2]) is logits_V
+    assert not Adjustment(Sampling(), [1]).changes
+    assert torch.equal(adjust(logits_V, Sampling(), [1], [2]), logits_V)
     with pytest.raises(RequestError) as raised:
         Sampling(frequency_penalty=3, repetition_penalty=0, logit_bias={1: 101})
     assert len(raised.value.problems) == 3
@@ -122,6 +133,23 @@ def test_the_repetition_penalty_is_transformers_own(ids, penalty, seed):
     half = len(ids) // 2
     ours = adjust(logits_V, Sampling(), ids[:half], ids[half:], own_penalty=penalty)
     assert torch.equal(ours, theirs)
+
+
+@given(
+    st.lists(st.integers(0, 199), max_size=150), st.lists(st.integers(0, 199), max_size=150),
+    st.floats(-2, 2), st.floats(-2, 2), st.floats(0.5, 2.0), st.dictionaries(st.integers(-1, 250), st.floats(-100, 100), max_size=5),
+)  # fmt: skip
+def test_what_is_kept_up_token_by_token_is_what_the_whole_answer_says(prompt, written, frequency, presence, repetition, bias):
+    """Each penalty by its definition, from the whole prompt and answer."""
+    logits_V = torch.randn(200, generator=torch.Generator().manual_seed(0))
+    sampling = Sampling(frequency_penalty=frequency, presence_penalty=presence, repetition_penalty=repetition, logit_bias=bias)
+    expected = logits_V.tolist()
+    for token in range(200):
+        if token in {*prompt, *written}:
+            expected[token] = expected[token] / repetition if expected[token] > 0 else expected[token] * repetition
+        expected[token] -= frequency * written.count(token) + presence * (token in written)
+        expected[token] += bias.get(token, 0.0)
+    assert torch.allclose(adjust(logits_V, sampling, prompt, written), torch.tensor(expected), atol=1e-4)
 
 
 def test_a_models_own_repetition_penalty_is_found(tmp_path):

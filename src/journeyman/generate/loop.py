@@ -319,12 +319,9 @@ class Loop:
         if row.done:
             return
         try:
-            adjusted_V = row.adjust(logits_V)
+            row.adjust(logits_V)
         except Exception as error:  # a schema that can't be followed further: this row's own affair
             row.fail(error)
-        else:
-            if adjusted_V is not logits_V:
-                logits_V.copy_(adjusted_V)
 
 
 def _not_finite(row: Row) -> CheckpointError:

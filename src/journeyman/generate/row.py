@@ -12,7 +12,7 @@ import torch
 from journeyman.generate.blocks import Holding
 from journeyman.generate.constrain import Constraint, Vocabulary
 from journeyman.generate.logprobs import LogprobStream, TokenLogprob, token_logprob
-from journeyman.generate.sampling import Sampling, adjust, adjusts, make_generator
+from journeyman.generate.sampling import Adjustment, Sampling, make_generator
 from journeyman.generate.stream import TextStream
 from journeyman.records import Stop, Usage
 from journeyman.text.template import ChatFormat
@@ -91,8 +91,7 @@ class Row:
         self._vocabulary = vocabulary
         self._constraint = Constraint.of(request.sampling, vocabulary)
         self._logprobs = None if request.sampling.logprobs is None else LogprobStream()
-        self._own_penalty = own_penalty
-        self._adjusts = adjusts(request.sampling, own_penalty)
+        self._adjustment = Adjustment(request.sampling, request.prompt_ids, own_penalty)
         self._text = TextStream(chat, request.sampling.stop)
         self._waiting = ""
         self._due_s = 0.0
@@ -104,22 +103,16 @@ class Row:
         return len(self.ids) - self.computed
 
     @property
-    def repetition_penalty(self) -> float:
-        """The request's, else the model's own."""
-        asked = self.sampling.repetition_penalty
-        return self._own_penalty if asked is None else asked
-
-    @property
     def written_ids(self) -> Sequence[int]:
         """The answer so far."""
         return self.ids[self._prompt_tokens :]
 
-    def adjust(self, logits_V: torch.Tensor) -> torch.Tensor:
-        """The logits with what the request asks for, given what it has written; the same tensor where that is nothing."""
-        if self._adjusts:
-            prompt_ids = self.ids[: self._prompt_tokens]
-            logits_V = adjust(logits_V, self.sampling, prompt_ids, self.written_ids, self._own_penalty)
-        return logits_V if self._constraint is None else self._constraint.mask(logits_V)
+    def adjust(self, logits_V: torch.Tensor) -> None:
+        """Change the logits in place to what the request asks for, given what it has written."""
+        if self._adjustment.changes:
+            self._adjustment.apply(logits_V)
+        if self._constraint is not None:
+            logits_V.copy_(self._constraint.mask(logits_V))
 
     @property
     def wants_logprobs(self) -> bool:
@@ -133,6 +126,7 @@ class Row:
     def push(self, token_id: int, told: TokenLogprob | None = None) -> Piece | None:
         """Take the next token; return a piece where the answer has ended, or there is text and PIECE_S are over."""
         self.ids.append(token_id)
+        self._adjustment.take(token_id)
         if token_id in self._chat.stop_ids:
             return replace(self._end(self._text.finish(), "end"), ended=told)
         if self._logprobs is not None and told is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -95,42 +94,66 @@ class Sampling:
         return self if self.seed is None else replace(self, seed=(self.seed + index) % SEEDS.stop)
 
 
-def adjusts(sampling: Sampling, own_penalty: float = 1.0) -> bool:
-    """Whether `adjust` changes anything."""
-    repetition = own_penalty if sampling.repetition_penalty is None else sampling.repetition_penalty
-    return repetition != 1 or bool(sampling.frequency_penalty or sampling.presence_penalty or sampling.logit_bias)
-
-
-def adjust(
-    logits_V: torch.Tensor,
-    sampling: Sampling,
-    prompt_ids: Sequence[int],
-    written_ids: Sequence[int],
-    own_penalty: float = 1.0,
-) -> torch.Tensor:
-    """The logits of one request with its penalties and biases; the same tensor where it has none.
+class Adjustment:
+    """The penalties and biases of one request, kept up token by token: a long answer costs no more a token than a short one.
 
     `own_penalty` is the model's repetition penalty, for a request that names none. Penalties on what stands come
     first, as in transformers; a bias has the last word.
     """
-    if not adjusts(sampling, own_penalty):
-        return logits_V
-    repetition = own_penalty if sampling.repetition_penalty is None else sampling.repetition_penalty
-    subtracts = (sampling.frequency_penalty or sampling.presence_penalty) and written_ids
-    logits_V = logits_V.clone()
-    if repetition != 1:
-        seen = torch.tensor(sorted({*prompt_ids, *written_ids}), device=logits_V.device)
-        of_seen = logits_V[seen]
-        logits_V[seen] = torch.where(of_seen > 0, of_seen / repetition, of_seen * repetition)
-    if subtracts:
-        counts = Counter(written_ids)
-        written = torch.tensor(list(counts), device=logits_V.device)
-        times = torch.tensor(list(counts.values()), device=logits_V.device, dtype=logits_V.dtype)
-        logits_V[written] -= sampling.frequency_penalty * times + sampling.presence_penalty
-    if known := {t: bias for t, bias in sampling.logit_bias.items() if 0 <= t < len(logits_V)}:
-        biases = torch.tensor(list(known.values()), device=logits_V.device, dtype=logits_V.dtype)
-        logits_V.index_add_(0, torch.tensor(list(known), device=logits_V.device), biases)
-    return logits_V
+
+    def __init__(self, sampling: Sampling, prompt_ids: Sequence[int], own_penalty: float = 1.0) -> None:
+        self._sampling = sampling
+        self._repetition = own_penalty if sampling.repetition_penalty is None else sampling.repetition_penalty
+        self._subtracts = bool(sampling.frequency_penalty or sampling.presence_penalty)
+        self._place: dict[int, int] = {}
+        self._ids = torch.empty(64, dtype=torch.long)
+        self._times = torch.zeros(64)
+        """How often the answer, without the prompt, holds each of `_ids`."""
+        self._biases: tuple[torch.Tensor, torch.Tensor] | None = None
+        if self._repetition != 1:
+            for token_id in prompt_ids:
+                self._placed(token_id)
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to do, now or later."""
+        return self._repetition != 1 or self._subtracts or bool(self._sampling.logit_bias)
+
+    def take(self, token_id: int) -> None:
+        """Note a token of the answer."""
+        if self._subtracts:
+            self._times[self._placed(token_id)] += 1
+        elif self._repetition != 1:
+            self._placed(token_id)
+
+    def apply(self, logits_V: torch.Tensor) -> None:
+        """Change the logits in place."""
+        if self._place:
+            ids = self._ids[: len(self._place)].to(logits_V.device)
+            known = logits_V[ids]
+            if self._repetition != 1:
+                known = torch.where(known > 0, known / self._repetition, known * self._repetition)
+            if self._subtracts:
+                times = self._times[: len(self._place)].to(logits_V)
+                known = known - (self._sampling.frequency_penalty * times + self._sampling.presence_penalty * (times > 0))
+            logits_V[ids] = known
+        if self._sampling.logit_bias:
+            logits_V.index_add_(0, *self._biases_for(logits_V))
+
+    def _placed(self, token_id: int) -> int:
+        place = self._place.setdefault(token_id, len(self._place))
+        if place == len(self._ids):
+            self._ids = torch.cat([self._ids, torch.empty_like(self._ids)])
+            self._times = torch.cat([self._times, torch.zeros_like(self._times)])
+        self._ids[place] = token_id
+        return place
+
+    def _biases_for(self, logits_V: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._biases is None:
+            known = {t: bias for t, bias in self._sampling.logit_bias.items() if 0 <= t < len(logits_V)}
+            self._biases = torch.tensor(list(known), dtype=torch.long), torch.tensor(list(known.values()), dtype=torch.float32)
+        ids, biases = self._biases
+        return ids.to(logits_V.device), biases.to(logits_V)
 
 
 def choose(
