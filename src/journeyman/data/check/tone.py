@@ -88,7 +88,7 @@ def _length_spread(voices: Iterable[Voice]) -> tuple[float, float]:
 
 MIN_GROUP = 30
 DRIFT_EFFECT = 0.5
-"""Cohen's medium effect (1988), in standard deviations."""
+"""Cohen's medium effect (1988, "Statistical power analysis"): of lengths d, in standard deviations, of shares h."""
 MAX_EFFECT = 10.0
 """Two groups that each always do the same are no infinity apart."""
 DRIFT_P = 1e-4
@@ -138,19 +138,22 @@ def _pairs(rows: Rows, by_file: Mapping[str, list[int]]) -> Iterator[tuple[str, 
 def _differences(voices: Mapping[int, Voice], first: Sequence[int], second: Sequence[int], tests: int) -> Iterator[tuple[float, str]]:
     for name in MARKERS:
         a, b = ([float(name in voices[index].markers) for index in group] for group in (first, second))
-        if _differ(a, b, tests):
-            yield _effect(a, b), f"{name} in {statistics.fmean(a):.0%} before, in {statistics.fmean(b):.0%} here"
+        effect = _effect_of_shares(statistics.fmean(a), statistics.fmean(b))
+        if effect >= DRIFT_EFFECT and p_value(a, b) * tests < DRIFT_P:
+            yield effect, f"{name} in {statistics.fmean(a):.0%} before, in {statistics.fmean(b):.0%} here"
     a, b = ([math.log(voices[index].words + 1) for index in group] for group in (first, second))
-    if _differ(a, b, tests):
+    effect = _effect_of_means(a, b)
+    if effect >= DRIFT_EFFECT and p_value(a, b) * tests < DRIFT_P:
         before, here = (round(math.exp(statistics.median(group)) - 1) for group in (a, b))
-        yield _effect(a, b), f"{before} words before, {here} here"
+        yield effect, f"{before} words before, {here} here"
 
 
-def _differ(a: Sequence[float], b: Sequence[float], tests: int) -> bool:
-    return _effect(a, b) >= DRIFT_EFFECT and p_value(a, b) * tests < DRIFT_P
+def _effect_of_shares(a: float, b: float) -> float:
+    """Cohen's h: what is new is as plain from nothing to 6% as from 25% to 50%, which by deviations it is not."""
+    return abs(2 * math.asin(math.sqrt(a)) - 2 * math.asin(math.sqrt(b)))
 
 
-def _effect(a: Sequence[float], b: Sequence[float]) -> float:
+def _effect_of_means(a: Sequence[float], b: Sequence[float]) -> float:
     spread = math.sqrt((statistics.pvariance(a) + statistics.pvariance(b)) / 2)
     difference = abs(statistics.fmean(a) - statistics.fmean(b))
     return min(difference / max(spread, 1e-9), MAX_EFFECT)
