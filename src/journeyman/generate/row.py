@@ -103,6 +103,11 @@ class Row:
         return len(self.ids) - self.computed
 
     @property
+    def repetition_penalty(self) -> float:
+        """The request's, else the model's own."""
+        return self._adjustment.repetition
+
+    @property
     def written_ids(self) -> Sequence[int]:
         """The answer so far."""
         return self.ids[self._prompt_tokens :]

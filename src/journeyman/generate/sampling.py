@@ -103,27 +103,27 @@ class Adjustment:
 
     def __init__(self, sampling: Sampling, prompt_ids: Sequence[int], own_penalty: float = 1.0) -> None:
         self._sampling = sampling
-        self._repetition = own_penalty if sampling.repetition_penalty is None else sampling.repetition_penalty
+        self.repetition = own_penalty if sampling.repetition_penalty is None else sampling.repetition_penalty
         self._subtracts = bool(sampling.frequency_penalty or sampling.presence_penalty)
         self._place: dict[int, int] = {}
         self._ids = torch.empty(64, dtype=torch.long)
         self._times = torch.zeros(64)
         """How often the answer, without the prompt, holds each of `_ids`."""
         self._biases: tuple[torch.Tensor, torch.Tensor] | None = None
-        if self._repetition != 1:
+        if self.repetition != 1:
             for token_id in prompt_ids:
                 self._placed(token_id)
 
     @property
     def changes(self) -> bool:
         """Whether there is anything to do, now or later."""
-        return self._repetition != 1 or self._subtracts or bool(self._sampling.logit_bias)
+        return self.repetition != 1 or self._subtracts or bool(self._sampling.logit_bias)
 
     def take(self, token_id: int) -> None:
         """Note a token of the answer."""
         if self._subtracts:
             self._times[self._placed(token_id)] += 1
-        elif self._repetition != 1:
+        elif self.repetition != 1:
             self._placed(token_id)
 
     def apply(self, logits_V: torch.Tensor) -> None:
@@ -131,8 +131,8 @@ class Adjustment:
         if self._place:
             ids = self._ids[: len(self._place)].to(logits_V.device)
             known = logits_V[ids]
-            if self._repetition != 1:
-                known = torch.where(known > 0, known / self._repetition, known * self._repetition)
+            if self.repetition != 1:
+                known = torch.where(known > 0, known / self.repetition, known * self.repetition)
             if self._subtracts:
                 times = self._times[: len(self._place)].to(logits_V)
                 known = known - (self._sampling.frequency_penalty * times + self._sampling.presence_penalty * (times > 0))
