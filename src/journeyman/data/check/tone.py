@@ -89,8 +89,8 @@ def _length_spread(voices: Iterable[Voice]) -> tuple[float, float]:
 MIN_GROUP = 30
 DRIFT_EFFECT = 0.5
 """Cohen's medium effect (1988, "Statistical power analysis"): of lengths d, in standard deviations, of shares h."""
-MAX_EFFECT = 10.0
-"""Two groups that each always do the same are no infinity apart."""
+MAX_EFFECT = 3.0
+"""Two groups of lengths that hardly vary are no infinity apart, nor farther than all from none, of which h is pi."""
 DRIFT_P = 1e-4
 """Divided by the number of comparisons (Bonferroni)."""
 
