@@ -199,6 +199,10 @@ def clean_table(results: Sequence[Result]) -> str:
     return table(["set", "errors", "warnings", "rows", "rows at error level"], 3, body)
 
 
+ORDER = ("its own", "the check's", "regression")
+"""Whose probabilities come first in the table of peers."""
+
+
 def peers_table(results: Sequence[Result]) -> str:
     """A line a filter: precision and recall a set and fault, the mean over seeds."""
     columns = sorted({(row["set"], row["fault"], row["rows"]) for row in results})
@@ -207,7 +211,7 @@ def peers_table(results: Sequence[Result]) -> str:
         by_key[row["filter"], row["probabilities"]][row["set"], row["fault"], row["rows"]].append(row)
     body = [
         [name, probabilities, *(" / ".join(mean(at[c], key) for key in ("precision", "recall", "f1")) for c in columns)]
-        for (name, probabilities), at in by_key.items()
+        for (name, probabilities), at in sorted(by_key.items(), key=lambda item: ORDER.index(item[0][1]))
     ]
     return table(["filter", "probabilities", *(f"{name}, {fault}, {rows:,} rows" for name, fault, rows in columns)], 2, body)
 
