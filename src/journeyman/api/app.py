@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from journeyman import __version__
-from journeyman.api import batches, chat, completions, evals, files, graders, jobs, responses, stored
+from journeyman.api import batches, chat, checks, completions, evals, files, graders, jobs, responses, stored
 from journeyman.api.deliver import Deliverer
 from journeyman.api.errors import install
 from journeyman.api.eval_runs import Runner
@@ -71,6 +71,7 @@ def create_app(
     app.include_router(stored.router(workspace))
     app.include_router(completions.router(workspace, catalogue, decoder))
     app.include_router(files.router(workspace, base64_results=base64_results))
+    app.include_router(checks.router(workspace))
     app.include_router(jobs.router(workspace, catalogue))
     app.include_router(graders.router(workspace, catalogue))
     app.include_router(responses.router(workspace, catalogue, decoder))

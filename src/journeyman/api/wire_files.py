@@ -99,6 +99,13 @@ class UploadRequest(Strict):
     expires_after: ExpiresAfter | None = None
 
 
+class CheckRequest(Strict):
+    """The body of POST /v1/files/{id}/check: ids of further files."""
+
+    validation_file: str | None = None
+    against: str | None = None
+
+
 class CompleteRequest(Strict):
     """The body of POST /v1/uploads/{id}/complete."""
 

@@ -51,7 +51,7 @@ def dataset_report(files: FileStore, job: Job) -> Mapping[str, Any] | None:
         folder = job.folder / "dataset"
         try:
             counts = read_json(folder / "manifest.json")["counts"]
-            report = {"rows": counts, **_cut(read_json(folder / "report.json"), f"{files.folder}/")}
+            report = {"rows": counts, **without_folder(read_json(folder / "report.json"), f"{files.folder}/")}
         except FileNotFoundError:  # not written yet, or being written anew
             return None
         findings = [{**finding, "rows": len(finding["rows"])} for finding in report["findings"]]
@@ -116,13 +116,13 @@ def _keep(
         return files.documents.get("file", file_id)
 
 
-def _cut(value: Any, folder: str) -> Any:
+def without_folder(value: Any, folder: str) -> Any:
     """The same value without that folder in its texts: where files of clients lie is nobody's business."""
     if isinstance(value, str):
         return value.replace(folder, "")
     if isinstance(value, list):
-        return [_cut(item, folder) for item in value]
-    return {key: _cut(item, folder) for key, item in value.items()} if isinstance(value, dict) else value
+        return [without_folder(item, folder) for item in value]
+    return {key: without_folder(item, folder) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def metrics_csv(history: Sequence[Mapping[str, Any]]) -> str:
