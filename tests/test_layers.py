@@ -92,6 +92,7 @@ HIDDEN = {
     "data/check/classify.py": {"sklearn", "warnings"},
     "data/check/noise.py": {"scipy"},
     "data/check/coverage.py": {"scipy", "sklearn"},
+    "data/check/names.py": {"presidio_analyzer", "spacy"},
     "data/tables.py": {"openpyxl", "pyarrow", "zipfile"},
     "grade/json_checks.py": {"jsonschema", "referencing"},
     "grade/similarity.py": {"rapidfuzz"},

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from journeyman.answering import Answering, Served
     from journeyman.data.check.finding import Finding, Report
     from journeyman.data.check.review import Review, Training
-    from journeyman.data.check.rule import Asked
+    from journeyman.data.check.rule import Asked, FindNames
     from journeyman.evaluate.comparison import Comparison
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import Scores
@@ -115,21 +115,31 @@ class Workspace:
         raise TaskError(f"no file or folder {source!r}", fix="give a data file or a task folder", code="task_not_found")
 
     def check(
-        self, request: TrainRequest, *, against: Path | None = None, on_progress: OnProgress = quiet
+        self, request: TrainRequest, *, against: Path | None = None, names: str | None = None, on_progress: OnProgress = quiet
     ) -> Review:
         """Read and check a task's examples without training. The dataset is built in a temporary folder.
 
         What `train` would refuse is an error of the report, under the same code. A hub model is not fetched for
         that: where the base is not here, the report says that it was left out. `against` is a file to compare with
-        (a public test set, a log of traffic); `on_progress` is told the rule at work, how many are done, of how many.
+        (a public test set, a log of traffic), `names` a spaCy model that finds people's names; `on_progress` is told the rule at work, how many are done, of how many.
         """
         from journeyman.data.asked import read_asked
 
         task = self.task(request.source)
-        return self._review(task, request, read_asked(against) if against else (), on_progress)
+        find_names: FindNames | None = None
+        if names is not None:
+            from journeyman.data.check.names import Names
+
+            find_names = Names(names)
+        return self._review(task, request, read_asked(against) if against else (), find_names, on_progress)
 
     def _review(
-        self, task: Task, request: TrainRequest, against: Sequence[Asked], on_progress: OnProgress
+        self,
+        task: Task,
+        request: TrainRequest,
+        against: Sequence[Asked],
+        names: FindNames | None,
+        on_progress: OnProgress,
     ) -> Review:
         import tempfile
 
@@ -137,7 +147,7 @@ class Workspace:
 
         with tempfile.TemporaryDirectory(prefix="journeyman-check-") as folder:
             dataset = build_dataset(task, request, Path(folder))
-        report = self._report(task, dataset, against, on_progress)
+        report = self._report(task, dataset, against, names, on_progress)
         row_tokens: list[int] = []
         plan: Plan | None = None
         if report.verdict != "errors":
@@ -147,7 +157,7 @@ class Workspace:
 
         def look(path: Path) -> Review:
             of_copy = replace(request, columns=dataset.columns or request.columns)
-            return self._review(replace(task, examples=path), of_copy, against, on_progress)
+            return self._review(replace(task, examples=path), of_copy, against, names, on_progress)
 
         return Review(task.name, task.examples, dataset, report, look, row_tokens, _training(plan) if plan else None)
 
@@ -172,13 +182,18 @@ class Workspace:
         return Review(job.id, Path(dataset.manifest["sources"][0]["file"]), dataset, report)
 
     def _report(
-        self, task: Task, dataset: Dataset, against: Sequence[Asked] = (), on_progress: OnProgress = quiet
+        self,
+        task: Task,
+        dataset: Dataset,
+        against: Sequence[Asked] = (),
+        names: FindNames | None = None,
+        on_progress: OnProgress = quiet,
     ) -> Report:
         from journeyman.data.check.rules import check
 
         return check(
             dataset, against=against, instructions=task.instructions, graders=task.graders,
-            input_similarity=dataset.input_similarity, on_progress=on_progress,
+            input_similarity=dataset.input_similarity, names=names, on_progress=on_progress,
         )
 
     def _drawn(

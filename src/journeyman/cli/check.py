@@ -49,6 +49,7 @@ def check(
     html: Annotated[Path | None, typer.Option("--html", metavar="PATH", help="Write the report as one page: plots, findings, rows to search.")] = None,
     fix: Annotated[Path | None, typer.Option("--fix", metavar="OUT", help="Write a mended copy of the examples, and OUT.ledger.jsonl with every change.")] = None,
     against: Annotated[Path | None, typer.Option("--against", metavar="FILE", help="Compare with a test set or a log of traffic.")] = None,
+    names: Annotated[str | None, typer.Option("--names", metavar="MODEL", help="Find people's names too, with this spaCy model (the extra `names`).")] = None,
     fail_on: Annotated[FailOn, typer.Option("--fail-on", help="Exit 1 from this severity on.")] = FailOn.ERROR,
     show: Annotated[int, typer.Option("--show", metavar="N", help="Print N rows with the learned tokens marked.")] = 0,
     base: options.Base = None,
@@ -71,7 +72,7 @@ def check(
             review = workspace.check_job(source, on_progress=on_progress)
             base = base or workspace.jobs.get(source).base
         else:
-            review = workspace.check(request, against=against, on_progress=on_progress)
+            review = workspace.check(request, against=against, names=names, on_progress=on_progress)
     show_verdict(screen, review)
     show_dataset(screen, review.dataset)
     if review.training:

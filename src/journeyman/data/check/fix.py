@@ -18,6 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -272,7 +273,7 @@ def _apply(mend: Mend, value: Value, shape: Shape) -> Value | None:
 def _replaced(value: Any, pairs: Sequence[tuple[str, str]]) -> Any:
     if isinstance(value, str):
         for old, new in pairs:
-            value = value.replace(old, new)
+            value = _with_stand_in(value, old, new)
         return value
     if isinstance(value, Mapping):
         return {key: _replaced(child, pairs) for key, child in value.items()}
@@ -313,3 +314,10 @@ def _written(rows: Sequence[_Kept], form: str, separator: str) -> str:
     writer.writerow(rows[0].value)
     writer.writerows(row.value.values() for row in rows)
     return text.getvalue()
+
+
+def _with_stand_in(text: str, old: str, new: str) -> str:
+    """The text with `new` in the place of `old`; what has letters only, such as a name, where it is no part of a longer word."""
+    if any(c.isdigit() or c in "@_" for c in old):
+        return text.replace(old, new)
+    return re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", lambda _: new, text)

@@ -23,7 +23,7 @@ from journeyman.data.check.finding import Finding, Replace, Severity
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
 from journeyman.records import Example
 
-PrivateKind = Literal["e-mail", "phone", "card", "IBAN", "address", "password", "secret"]
+PrivateKind = Literal["e-mail", "phone", "card", "IBAN", "address", "password", "secret", "name"]
 KINDS: tuple[PrivateKind, ...] = ("e-mail", "phone", "card", "IBAN", "address", "password", "secret")
 
 
@@ -37,8 +37,8 @@ class Private:
     text: str
 
 
-def private_in(text: str, kinds: Collection[PrivateKind] = KINDS) -> list[Private]:
-    """What is private or secret in a text, in its order, none overlapping."""
+def private_in(text: str, kinds: Collection[PrivateKind] = KINDS, names: Sequence[tuple[int, int]] = ()) -> list[Private]:
+    """What is private or secret in a text, in its order, none overlapping. `names` are where names of people stand."""
     found: list[Private] = []
     for kind, regex, needs, fits in _PATTERNS:
         if kind not in kinds or not needs(text):
@@ -47,6 +47,9 @@ def private_in(text: str, kinds: Collection[PrivateKind] = KINDS) -> list[Privat
             start, end = match.span(1) if match.re.groups else match.span()
             if fits(match) and all(end <= other.start or other.end <= start for other in found):
                 found.append(Private(kind, start, end, text[start:end]))
+    for start, end in names:
+        if not _is_invented(text[start:end]) and all(end <= other.start or other.end <= start for other in found):
+            found.append(Private("name", start, end, text[start:end]))
     return sorted(found, key=lambda one: one.start)
 
 
@@ -224,11 +227,15 @@ class StandIns:
     numbers: dict[PrivateKind, Iterator[int]] = field(default_factory=lambda: defaultdict(lambda: count(1)))
 
     def stand_in(self, private: Private) -> str:
-        """What to write instead."""
-        key = (private.kind, _same(private))
-        if key not in self.given:
-            self.given[key] = str(next(self.numbers[private.kind]))
-        return _MAKE[private.kind](private.text, int(self.given[key]))
+        """What to write instead. Of a name each part has its own, so that somebody's first name alone stays theirs."""
+        if private.kind == "name":
+            return _parts_of(private.text).sub(lambda part: self._made("name", part[0].casefold(), part[0]), private.text)
+        return self._made(private.kind, _same(private), private.text)
+
+    def _made(self, kind: PrivateKind, key: str, text: str) -> str:
+        if (kind, key) not in self.given:
+            self.given[kind, key] = str(next(self.numbers[kind]))
+        return _MAKE[kind](text, int(self.given[kind, key]))
 
 
 def _same(private: Private) -> str:
@@ -264,12 +271,41 @@ def _fill(text: str, begin: str, number: int, *, spare: int = 0) -> str:
     return "".join(next(digits, "0") if c.isdigit() else c for c in text)
 
 
+_NAME_PART = re.compile(r"[^\W\d_a-z][^\W\d_]*(?:['’-][^\W\d_]+)*")
+"""A word of a name that begins with a capital: "van" and "de" stay."""
+
+_ANY_PART = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+
+
+def _parts_of(name: str) -> re.Pattern[str]:
+    return _NAME_PART if _NAME_PART.search(name) else _ANY_PART
+
+
+_INVENTED = (
+    "Avalin Bremor Corvane Delith Eskova Farrin Galdor Hestan Ilvane Jorven Kelith Lorvane Maristel Norvin Oskane Pelith Quorra "
+    "Rosvane Selmor Torvin Ulvane Vestrin Wendral Xanthor Yelvane Zorith Althane Belvor Cassimor Dorvane Elvrin Fenmor"
+).split()
+"""Nobody's names, as far as we know; together they name as many people as are needed."""
+
+
+def _name(text: str, number: int) -> str:
+    part, number = _INVENTED[number % len(_INVENTED)], number // len(_INVENTED)
+    whole = f"{part}-{_name(part, number)}" if number else part
+    return whole.lower() if text.islower() else whole
+
+
+def _is_invented(text: str) -> bool:
+    parts = [word for part in _parts_of(text).findall(text) for word in re.split(r"['’-]", part)]
+    return all(word.capitalize() in _INVENTED for word in parts)
+
+
 _MAKE: dict[PrivateKind, Callable[[str, int], str]] = {
     "e-mail": _email,
     "phone": _phone,
     "card": _card,
     "IBAN": _iban,
     "address": lambda text, number: f"{number} Example Street",
+    "name": _name,
     "password": lambda text, number: f"[PASSWORD_{number}]",
     "secret": lambda text, number: f"[SECRET_{number}]",
 }
@@ -288,8 +324,11 @@ def _texts(example: Example) -> Iterator[str]:
 def _found(rows: Rows, kinds: Sequence[PrivateKind]) -> list[tuple[int, list[Private]]]:
     """The rows that hold something of these kinds."""
     out = []
-    for index, example in enumerate(rows.all):
-        found = {one.text: one for text in _texts(example) for one in private_in(text, kinds)}
+    texts = [list(_texts(example)) for example in rows.all]
+    wanted = rows.names is not None and "name" in kinds
+    names = iter(rows.names([text for of_row in texts for text in of_row]) if wanted and rows.names else ())
+    for index, of_row in enumerate(texts):
+        found = {one.text: one for text in of_row for one in private_in(text, kinds, next(names, ()))}
         if found:
             out.append((index, list(found.values())))
     return out
@@ -321,7 +360,7 @@ def _finding(rows: Rows, code: str, what: str, kinds: Sequence[PrivateKind], fix
 def _private(rows: Rows) -> Iterator[Finding]:
     """Personal data in any turn of a row."""
     fix = "replace it by stand-ins, the same for the same value: `--fix` does"
-    yield from _finding(rows, "private_data", "private data", ("e-mail", "phone", "card", "IBAN", "address"), fix)
+    yield from _finding(rows, "private_data", "private data", ("e-mail", "phone", "card", "IBAN", "address", "name"), fix)
 
 
 def _secrets(rows: Rows) -> Iterator[Finding]:
@@ -345,7 +384,7 @@ RULES = (
         "private_data",
         "Private data",
         "warning",
-        "a row holds an e-mail address, phone number, card number, IBAN or postal address of somebody",
+        "a row holds an e-mail address, phone number, card number, IBAN or postal address of somebody, or with `--names` a name",
         "A model may repeat it to a stranger, and the law asks for a reason to keep it. Behaviour is learned as well from "
         "a stand-in.",
         "`--fix` writes stand-ins of the same shape that belong to nobody, the same one for the same value in every row",

@@ -75,6 +75,10 @@ class Tokenized:
     """The text of what a row has beyond `max_tokens`."""
 
 
+FindNames = Callable[[Sequence[str]], Sequence[Sequence[tuple[int, int]]]]
+"""Where people's names stand in each of many texts, as starts and ends."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """All that a rule may look at. What several rules need is computed once, when it is first asked for.
@@ -102,6 +106,9 @@ class Rows:
 
     known_similarity: Similar | None = None
     """`input_similarity`, where the split has found it already."""
+
+    names: FindNames | None = None
+    """Where people's names stand in texts (`names.py`); None where nobody asked for that."""
 
     _found_once: dict[Callable[[Rows], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 

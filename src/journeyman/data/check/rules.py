@@ -23,7 +23,7 @@ from journeyman.data.check import (
 )
 from journeyman.data.check.aside import Aside, cores
 from journeyman.data.check.finding import SEVERITIES, Finding, Report
-from journeyman.data.check.rule import Asked, Checked, Rows, Rule, Tokenized
+from journeyman.data.check.rule import Asked, Checked, FindNames, Rows, Rule, Tokenized
 from journeyman.data.similar import Similar
 
 RULES: tuple[Rule, ...] = (
@@ -63,11 +63,13 @@ def check(
     tokenized: Tokenized | None = None,
     losses: Sequence[Sequence[float]] = (),
     input_similarity: Similar | None = None,
+    names: FindNames | None = None,
     on_progress: Callable[[str, int, int], None] = _quiet,
 ) -> Report:
     """Look at a whole dataset. The findings are the same for the same rows, whatever else is on the machine.
 
     `input_similarity` are the groups of the inputs, where they are known; they hold without a file to compare with only.
+    `names` finds people's names in texts (`names.Names`).
     `on_progress` is told the title of the rule at work, how many are done, and of how many.
     """
     rows = Rows(
@@ -82,6 +84,7 @@ def check(
         tokenized,
         losses,
         None if against else input_similarity,
+        names,
     )
     found = _found(rows, on_progress)
     on_progress("", len(RULES), len(RULES))
@@ -96,7 +99,7 @@ def _found(rows: Rows, on_progress: Callable[[str, int, int], None]) -> dict[str
     aside: Aside | None = None
     try:
         if len(rows.all) >= MANY_ROWS and cores() > 1:
-            aside = Aside(_find_aside, replace(rows, tokenized=None, losses=(), known_similarity=None))
+            aside = Aside(_find_aside, replace(rows, tokenized=None, losses=(), known_similarity=None, names=None))
         for rule in RULES:
             if aside is None or rule not in ASIDE:
                 on_progress(rule.title, len(found), len(RULES))
