@@ -121,7 +121,8 @@ class Workspace:
 
         What `train` would refuse is an error of the report, under the same code. A hub model is not fetched for
         that: where the base is not here, the report says that it was left out. `against` is a file to compare with
-        (a public test set, a log of traffic), `names` a spaCy model that finds people's names; `on_progress` is told the rule at work, how many are done, of how many.
+        (a public test set, a log of traffic), `names` a spaCy model that finds people's names; `on_progress` is told
+        the rule at work, how many are done, of how many.
         """
         from journeyman.data.asked import read_asked
 
