@@ -75,6 +75,16 @@ def test_a_stand_in_is_of_the_names_shape_and_nobody_else() -> None:
     assert stand_ins.stand_in(low).islower() and len(stand_ins.stand_in(low).split()) == 2
 
 
+def test_of_a_key_that_runs_on_nothing_stays(tmp_path):
+    """Names are replaced as whole words; a key, which may have letters only, wherever it stands."""
+    begun = "-----BEGIN RSA PRIVATE KEY-----"
+    file = written(tmp_path / "rows.jsonl", (f"My key: {begun}MIIEow is lost", "We can't help with that."))
+    review = Workspace(tmp_path / "home").check(TrainRequest(str(file)))
+    review.fix(tmp_path / "mended.jsonl")
+    text = (tmp_path / "mended.jsonl").read_text()
+    assert begun not in text and "[SECRET_1]" in text
+
+
 @pytest.mark.parametrize("name", ["en_core_web_nowhere", "empty"])
 def test_a_model_that_is_not_here_is_refused_and_not_fetched(tmp_path, name, monkeypatch):
     monkeypatch.setattr("spacy.cli.download", lambda *_: pytest.fail("nothing is fetched"))

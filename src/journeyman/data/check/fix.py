@@ -316,8 +316,16 @@ def _written(rows: Sequence[_Kept], form: str, separator: str) -> str:
     return text.getvalue()
 
 
+_LIKE_A_NAME = re.compile(r"[^\W\d_]+(?:[ '’.-]{1,2}[^\W\d_]+)*\.?")
+LONGEST_NAME = 16
+"""The shortest keys known by their form have so many characters."""
+
+
 def _with_stand_in(text: str, old: str, new: str) -> str:
-    """The text with `new` in the place of `old`; what has letters only, such as a name, where it is no part of a longer word."""
-    if any(c.isdigit() or c in "@_" for c in old):
+    """The text with `new` in the place of `old`; what may be a name, where it is no part of a longer word.
+
+    Anything else goes wherever it stands: of a key that runs on into other text nothing may stay.
+    """
+    if _LIKE_A_NAME.fullmatch(old) is None or (len(old) >= LONGEST_NAME and " " not in old):
         return text.replace(old, new)
     return re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", lambda _: new, text)

@@ -33,7 +33,7 @@ class Names:
         try:
             engine.load()
         except Exception as error:  # whatever spaCy says of a folder it can't read
-            raise _unusable(model, str(error).splitlines()[0][:200]) from error
+            raise _unusable(model, (str(error) or type(error).__name__).splitlines()[0][:200]) from error
         person = recognizers.SpacyRecognizer(supported_language="en", supported_entities=["PERSON"])
         registry = presidio.RecognizerRegistry(recognizers=[person], supported_languages=["en"])
         self._analyzer = presidio.BatchAnalyzerEngine(
