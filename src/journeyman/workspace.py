@@ -336,22 +336,36 @@ class Workspace:
             return self._run(job, owner, on_event, should_stop)
 
     def requeue(self, job_id: str) -> Job:
-        """Put a paused job back into the queue. A worker goes on from its last checkpoint. Raises JobConflict otherwise."""
+        """Put a paused job back into the queue, where a worker goes on from its last checkpoint.
+
+        A job that waits or runs is left to it: a client that had no answer asks again, and may have been heard. Raises
+        JobConflict where the job has ended.
+        """
         from journeyman.jobs import events
         from journeyman.jobs.state import JobState, move
 
+        try:
+            move(self._database, job_id, JobState.QUEUED, of=frozenset({JobState.PAUSED}), error=None)
+        except JobConflict:
+            if (job := self.jobs.get(job_id)).status.terminal:
+                raise JobConflict(f"the job {job.id} has ended: it is {job.status}", where="job") from None
+            return job
         job = self.jobs.get(job_id)
-        if job.status is not JobState.PAUSED:
-            raise JobConflict(f"the job {job.id} is {job.status}, not paused", where="job")
-        move(self._database, job.id, JobState.QUEUED, error=None)
         events.append(job.folder, {"type": "queued"})
-        return self.jobs.get(job_id)
+        return job
 
     def pause(self, job_id: str) -> Job:
-        """Pause a job: a process that runs it writes a checkpoint and stops after its current step. Raises JobConflict."""
+        """Pause a job: a process that runs it writes a checkpoint and stops after its current step.
+
+        One that is paused already stays so. Raises JobConflict where the job has ended.
+        """
         from journeyman.jobs.state import JobState, move
 
-        move(self._database, job_id, JobState.PAUSED)
+        try:
+            move(self._database, job_id, JobState.PAUSED)
+        except JobConflict:
+            if self.jobs.get(job_id).status is not JobState.PAUSED:
+                raise
         return self.jobs.get(job_id)
 
     def cancel(self, job_id: str) -> Job:

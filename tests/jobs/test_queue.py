@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -274,10 +275,24 @@ def test_pause_requeue_and_cancel_of_a_job_that_waits(home, asked):
     home.work(once=True)
     assert home.requeue(job.id).status is JobState.QUEUED
     assert home.cancel(job.id).status is JobState.CANCELLED
-    with pytest.raises(JobConflict):
-        home.cancel(job.id)
+    for refused in (home.cancel, home.pause, home.requeue):
+        with pytest.raises(JobConflict, match="cancelled"):
+            refused(job.id)
     home.work(once=True)
     assert [e.type for e in home.events(job.id)[0]] == ["cancelled", "queued", "created"]
+
+
+def test_a_pause_or_resume_that_is_heard_twice_is_one(home, asked):
+    """A client that had no answer asks again; a worker may have claimed the job between the two."""
+    job = home.submit(asked)
+    assert [home.pause(job.id).status for _ in range(2)] == [JobState.PAUSED] * 2
+    with ThreadPoolExecutor(8) as pool:
+        states = list(pool.map(lambda _: home.requeue(job.id).status, range(8)))
+        assert set(states) == {JobState.QUEUED}
+    assert queue.claim_next(home.jobs.engine, "worker", lease_s=60) == job.id
+    assert home.requeue(job.id).status is JobState.RUNNING
+    assert home.job(job.id).lease_owner == "worker"
+    assert [e.type for e in home.events(job.id)[0]] == ["queued", "created"]
 
 
 HALF_WRITTEN = """

@@ -33,7 +33,6 @@ from journeyman.api.wire_jobs import (
     wire_events,
 )
 from journeyman.errors import BaseNotFound, JobNotFound, ModelNotFound, ObjectNotFound
-from journeyman.jobs.state import JobState
 from journeyman.jobs.tracker import insist_on_wandb
 from journeyman.storage.documents import DEFAULT_PROJECT, Document
 
@@ -95,14 +94,9 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
 
     @routes.post("/jobs/{job_id}/resume")
     def resume_job(job_id: str, request: Request) -> WireJob:
-        """Put a paused job back into the queue; it goes on from its checkpoint. One that goes on already is left to it.
-
-        OpenAI's clients ask again by themselves where no answer came, and the first request may have been heard.
-        """
+        """Put a paused job back into the queue; it goes on from its checkpoint. One that goes on already is left to it."""
         insist_on_a_job(workspace, request)
-        job = _job(workspace, job_id, project_of(request))
-        goes_on = job.status in (JobState.QUEUED, JobState.RUNNING)
-        return shown(workspace, job if goes_on else workspace.requeue(job.id))
+        return shown(workspace, workspace.requeue(_job(workspace, job_id, project_of(request)).id))
 
 
 def _add_parts(routes: APIRouter, workspace: Workspace) -> None:

@@ -71,14 +71,22 @@ def is_free(engine: sa.Engine) -> sa.ColumnElement[bool]:
     return sa.or_(expires.is_(None), expires < database.clock(engine))
 
 
-def move(engine: sa.Engine, job_id: str, to: JobState, *, owner: str | None = None, **values: Any) -> None:
-    """Change a job's state, and other columns of its row, in one statement that only fits an allowed state.
+def move(
+    engine: sa.Engine,
+    job_id: str,
+    to: JobState,
+    *,
+    of: frozenset[JobState] = frozenset(JobState),
+    owner: str | None = None,
+    **values: Any,
+) -> None:
+    """Change a job's state, and other columns of its row, in one statement that only fits an allowed state out of `of`.
 
-    The webhooks that are told of a job's end are so in the same transaction. `owner` is the holder of the lease who moves the job out of its hands: the statement then fits only while the
-    lease is its own, gives it back, and raises LeaseLost otherwise. Raises JobNotFound for an unknown id and
-    JobConflict where the present state does not allow it.
+    The webhooks that are told of a job's end are so in the same transaction. `owner` is the holder of the lease who
+    moves the job out of its hands: the statement then fits only while the lease is its own, gives it back, and raises
+    LeaseLost otherwise. Raises JobNotFound for an unknown id and JobConflict where the present state does not allow it.
     """
-    allowed = [state for state, following in TRANSITIONS.items() if to in following]
+    allowed = [state for state, following in TRANSITIONS.items() if to in following and state in of]
     table = database.jobs
     if to.terminal:
         values["finished_at"] = time.time()
