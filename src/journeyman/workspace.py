@@ -534,6 +534,7 @@ class Workspace:
         if not request.despite_errors:
             _refuse_errors(report, request)
         on_event({"type": "data", **dataset.manifest["counts"]})
+        on_event({"type": "checked", **report.summary()})
         return Materials(base, dataset, start)
 
     def task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:

@@ -232,6 +232,24 @@ def test_the_report_of_the_rows_is_in_short_in_the_job_and_whole_in_a_file(it, c
     assert client.fine_tuning.jobs.retrieve(job.id).model_extra["dataset_report"] == short
 
 
+LEAKING = "My key is sk-" + "ab12" * 10 + ", please use it"
+
+
+def test_errors_of_the_check_are_told_and_stop_a_job_only_where_that_is_asked(it, client):
+    leaking = rows(23) + json.dumps({"messages": [{"role": "user", "content": LEAKING}, {"role": "assistant", "content": "Done."}]}).encode()
+    train = client.files.create(file=("leaking.jsonl", leaking), purpose="fine-tune").id
+    asked = {"model": "tiny", "training_file": train, "hyperparameters": {"n_epochs": 1}}
+    like_openai = client.fine_tuning.jobs.create(**asked)
+    stopped = client.fine_tuning.jobs.create(**asked, extra_body={"despite_errors": False})
+    with working(it.workspace):
+        like_openai, stopped = ended(client, like_openai.id), ended(client, stopped.id)
+    assert like_openai.status == "succeeded"
+    (told,) = [e for e in client.fine_tuning.jobs.list_events(like_openai.id, limit=100) if e.level == "warn"]
+    assert told.message.startswith("The check of the examples found 1 error") and "[secrets]" in told.message
+    assert stopped.status == "failed" and stopped.error.code == "check_errors"
+    assert "sk-ab12ab12ab12" not in told.message + stopped.error.message
+
+
 def test_a_suffix_that_no_id_can_hold_is_made_one_and_shown_as_it_was(client, train):
     job = client.fine_tuning.jobs.create(model="tiny", training_file=train, suffix="Marv, the Bot")
     assert job.user_provided_suffix == "Marv, the Bot"

@@ -272,7 +272,7 @@ def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project
             wishes=body.wishes(),
             suffix=body.name_suffix(),
             validation=paths.get("validation_file"),
-            despite_errors=True,
+            despite_errors=body.despite_errors,
             every_row=True,
         ),
         metadata=body.metadata,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from journeyman.api.strict import Metadata, Strict
+from journeyman.data.check.finding import counted
 
 if TYPE_CHECKING:
     from journeyman.plan.plan import Wishes
@@ -106,6 +107,9 @@ class CreateJob(Strict):
     hyperparameters: Annotated[Hyperparameters | None, BeforeValidator(lambda v: None if v == {} else v)] = (
         None
     )
+    despite_errors: bool = True
+    """Ours: false fails a job in whose rows the check finds errors, as `journeyman train` does. OpenAI looks at the form only, and
+    scripts that worked there go on to work."""
 
     @model_validator(mode="after")
     def _one_place(self) -> CreateJob:
@@ -345,6 +349,8 @@ def wire_events(
     }.get(kind)
     if messages is not None:
         return [WireEvent(id=f"{key}{i}", created_at=at, message=text) for i, text in enumerate(messages)]
+    if kind == "checked":
+        return [_checked(key, at, event)] if event["verdict"] != "ok" else []
     if kind == "failed":
         error = event.get("error") or {}
         return [
@@ -367,6 +373,13 @@ def wire_events(
         message = "Fine tuning process stopping due to job cancellation"
         return [WireEvent(id=key, created_at=at, level="warn", message=message)]
     return []
+
+
+def _checked(key: str, at: int, event: Mapping[str, Any]) -> WireEvent:
+    """What is wrong with the rows, in the words of the check; OpenAI has no such event, and clients show its message."""
+    first = "".join(f"; {number}. {f['do']} [{f['code']}]" for number, f in enumerate(event["first"], 1))
+    message = f"The check of the examples found {counted(event['counts'])}{first}"
+    return WireEvent(id=key, created_at=at, level="warn", message=message, data=dict(event["counts"]))
 
 
 def _validation(key: str, at: int, event: Mapping[str, Any], last_step: Mapping[str, Any]) -> WireEvent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,8 @@ def follow(
                 screen.line(f"job {event['job']}")
             elif event["type"] == "data":
                 show_dataset(screen, open_dataset(folder / "dataset"))
+            elif event["type"] == "checked":
+                show_check(screen, event, folder.name)
             elif event["type"] == "planned":
                 show_plan(screen, Plan.read(folder / "plan.json"))
                 screen.heading("Training")
@@ -140,6 +142,21 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def show_check(screen: Screen, checked: Mapping[str, Any], job: str) -> None:
+    """What the check of the examples says in a line, and what to do first where there is something to do."""
+    from journeyman.cli.check import VERDICTS
+    from journeyman.data.check.finding import counted
+
+    mark, style = VERDICTS[checked["verdict"]]
+    counts = counted(checked["counts"])
+    screen.heading("Check")
+    screen.line(f"{mark} {checked['ready']}" + (f": {counts}" if counts else ""), style=style, indent=2)
+    for number, first in enumerate(checked["first"], 1):
+        screen.line(f"{number}. {first['do']}  [{first['code']}]", indent=4)
+    if checked["first"]:
+        screen.line(f"`journeyman check {job}` shows the rows", style="dim", indent=4)
 
 
 def show_plan(screen: Screen, plan: Plan) -> None:

@@ -121,6 +121,15 @@ class Report:
         """The findings to see to first; what is merely worth knowing is not among them."""
         return tuple(f for f in self.findings if f.severity != "info")[:FIRST]
 
+    def summary(self) -> dict[str, Any]:
+        """The verdict, how many findings there are of each severity, and what to do first; no row is shown."""
+        return {
+            "verdict": self.verdict,
+            "ready": READINESS[self.verdict],
+            "counts": {severity: sum(f.severity == severity for f in self.findings) for severity in SEVERITIES},
+            "first": [{"code": f.code, "do": f.fix} for f in self.first],
+        }
+
     def with_findings(self, further: Sequence[Finding]) -> Report:
         """The report with these too, each before what was found with its severity."""
         return Report(tuple(sorted((*further, *self.findings), key=lambda f: SEVERITIES.index(f.severity))))
@@ -133,6 +142,11 @@ class Report:
             "first": [{"code": f.code, "do": f.fix} for f in self.first],
             "findings": [finding.as_dict() for finding in self.findings],
         }
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """How many findings of each severity, as a person reads it: "1 error, 3 warnings"; nothing of what is only worth knowing."""
+    return ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in counts.items() if count and name != "info")
 
 
 def report_from_dict(value: Mapping[str, Any]) -> Report:
