@@ -85,7 +85,7 @@ class Fixed:
     """Of the mended copy."""
 
     left: Mapping[str, int]
-    """For each rule the rows of the copy whose suggested output was not taken."""
+    """For each rule the rows whose suggested output was not taken."""
 
     @property
     def mended(self) -> dict[str, int]:
@@ -150,6 +150,7 @@ def fix(
     _require_suffix(out, form)
     changes: list[Change] = []
     raw = list(read_rows(path))
+    left: Counter[str] = Counter()
     kept = _readable(raw, _raw_lines(path), first.shape, changes)
     with tempfile.TemporaryDirectory(prefix="journeyman-fix-") as folder:
         seen, rows = first, kept
@@ -157,6 +158,8 @@ def fix(
         for number in range(MAX_ROUNDS):
             offers = [one for one in offered(seen, path) if not only or one.rule in only]
             taken = [one for one in offers if relabel or not one.suggested]
+            # A majority may be gone from the copy, as rows that repeat each other: the most that was ever seen counts.
+            left |= Counter(one.rule for one in offers if one.suggested and not relabel)
             rows, more = _mended(rows, _positions(path, rows, seen, first=number == 0), taken, seen.shape)
             changes += more
             if not rows:
@@ -174,7 +177,6 @@ def fix(
                 break
     files.write_jsonl(ledger, (change.as_dict() for change in changes))
     files.write_text(out, text)
-    left = Counter(one.rule for one in offers if one.suggested and not relabel)
     return Fixed(out, ledger, len(raw), len(rows), changes, seen.report, left)
 
 
