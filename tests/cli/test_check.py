@@ -108,6 +108,8 @@ def test_train_goes_on_despite_errors_if_asked_and_with_warnings_anyway(home: Pa
         job, version = workspace.train(request)
         assert version is not None
         assert open_dataset(job.folder / "dataset").report().first
+        said = run(job.id).output
+        assert "`journeyman check rows.jsonl --fix OUT` mends a copy of the file" in said and "--fix OUT writes" not in said
 
 
 def test_places_are_shown_from_the_working_folder(tmp_path: Path) -> None:

@@ -183,6 +183,9 @@ def _show_offers(screen: Screen, review: Review) -> None:
             command = f"journeyman check {shlex.quote(shown_file(str(review.examples)))} --fix OUT"
             screen.line(f"a job's rows stay as they were trained; `{command}` mends a copy of the file", style="dim")
         return
+    if not mends:
+        screen.line(f"--fix OUT --relabel writes a copy in which {suggestions:,} row(s) have the output that is suggested", style="dim")
+        return
     more = f"; --relabel takes the output that is suggested for {suggestions:,} more" if suggestions else ""
     screen.line(f"--fix OUT writes a copy in which {mends:,} row(s) are mended, and a ledger of every change{more}", style="dim")
 
