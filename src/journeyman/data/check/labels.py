@@ -66,8 +66,8 @@ def _advice(judged: Judged, doubted: Sequence[int], severity: Severity) -> str:
         return f"{told}: the words hardly tell the labels, so that most of these may be right, and what is suggested is worth little"
     right = round(len(doubted) - float(judged.wrong[list(doubted)].sum()))
     # Where labels seem to be given for certain others, the models' own mistakes look alike.
-    about = f"{right} or more" if judged.confused else f"about {right}"
-    return f"look through the list, the worst first: {told}, and by their own account {about} of these {len(doubted)} rows are right after all"
+    few = f"{right} or more" if judged.confused else f"about {right}" if right else "hardly any"
+    return f"look through the list, the worst first: {told}, and by their own account {few} of these rows are right after all"
 
 
 def _doubted(rows: Rows, judged: Judged, index: int, other: int) -> FoundRow:
