@@ -211,5 +211,5 @@ def _show_learned(screen: Screen, workspace: Workspace, examples: Sequence[Examp
             text = Text(f"  {shown_file(example.place.file)}:{example.place.line}\n  ", style="dim")
             for piece, learned in runs:
                 text.append(f"«{piece}»" if learned else piece, style="bold green" if learned else "default")
-            screen.console.print(text)
+            screen.console.print(text, soft_wrap=not screen.console.is_terminal)
             screen.line()
