@@ -1,4 +1,4 @@
-"""Whether mending pays: a model tuned on rows with planted faults, on the same rows after `check --fix`, and on the clean rows.
+"""Whether mending pays: a model tuned on rows with planted faults, on the same rows after `check --fix --relabel`, and on the clean rows.
 
     python benchmarks/check/pays.py --bench DIR
 
@@ -89,7 +89,7 @@ def runs(bench: Path, share: float, seed: int, epochs: int | None, folder: Path)
         "planted": written(folder / "planted.jsonl", plant(FAULT, clean, [], share, seed).train),
     }
     workspace = Workspace(folder / "home")
-    files["mended"] = workspace.check(TrainRequest(str(files["planted"]))).fix(folder / "mended.jsonl").out
+    files["mended"] = workspace.check(TrainRequest(str(files["planted"]))).fix(folder / "mended.jsonl", relabel=True).out
     for variant in VARIANTS:
         yield {
             "set": SET, "fault": FAULT, "share": share, "seed": seed, "variant": variant, "labels": LABELS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -106,6 +106,8 @@ class Workspace:
     def task(self, source: str) -> Task:
         """A task folder, a data file, or the name of a bundled task. Raises TaskError or DataError."""
         path = Path(source).expanduser()
+        if not source.strip():
+            raise TaskError("no file or task is named", fix="give a data file or a task folder", code="task_not_found")
         if path.exists():
             return Task.open(path)
         if path.is_symlink():
@@ -115,24 +117,34 @@ class Workspace:
         raise TaskError(f"no file or folder {source!r}", fix="give a data file or a task folder", code="task_not_found")
 
     def check(
-        self, request: TrainRequest, *, against: Path | None = None, names: str | None = None, on_progress: OnProgress = quiet
+        self,
+        request: TrainRequest,
+        *,
+        against: Path | None = None,
+        names: str | None = None,
+        ignore: Collection[str] = (),
+        on_progress: OnProgress = quiet,
     ) -> Review:
         """Read and check a task's examples without training. The dataset is built in a temporary folder.
 
         What `train` would refuse is an error of the report, under the same code. A hub model is not fetched for
         that: where the base is not here, the report says that it was left out. `against` is a file to compare with
-        (a public test set, a log of traffic), `names` a spaCy model that finds people's names; `on_progress` is told
-        the rule at work, how many are done, of how many.
+        (a public test set, a log of traffic), `names` a spaCy model that finds people's names, `ignore` codes of findings
+        that the report leaves out and only counts; `on_progress` is told the rule at work, how many are done, of how many.
+        Raises DataError `unknown_rule` for a code in `ignore` that no finding can have.
         """
         from journeyman.data.asked import read_asked
+        from journeyman.data.check.fix import require_rules
+        from journeyman.data.check.rules import CODES
 
+        require_rules(ignore, CODES, "ignored")
         task = self.task(request.source)
         find_names: FindNames | None = None
         if names is not None:
             from journeyman.data.check.names import Names
 
             find_names = Names(names)
-        return self._review(task, request, read_asked(against) if against else (), find_names, on_progress)
+        return self._review(task, request, read_asked(against) if against else (), find_names, ignore, on_progress)
 
     def _review(
         self,
@@ -140,38 +152,43 @@ class Workspace:
         request: TrainRequest,
         against: Sequence[Asked],
         names: FindNames | None,
+        ignore: Collection[str],
         on_progress: OnProgress,
     ) -> Review:
         import tempfile
 
-        from journeyman.data.check.review import Review
+        from journeyman.data.check.review import Review, ignoring
 
         with tempfile.TemporaryDirectory(prefix="journeyman-check-") as folder:
             dataset = build_dataset(task, request, Path(folder))
-        report = self._report(task, dataset, against, names, on_progress)
+        report, ignored = ignoring(self._report(task, dataset, against, names, on_progress), ignore)
         row_tokens: list[int] = []
         plan: Plan | None = None
         if report.verdict != "errors":
             on_progress("Planning a training", 0, 1)
             further, plan, row_tokens = self._drawn(task, request, dataset)
-            report = report.with_findings(further)
+            report, ignored_too = ignoring(report.with_findings(further), ignore)
+            ignored |= ignored_too
 
         def look(path: Path) -> Review:
             of_copy = replace(request, columns=dataset.columns or request.columns)
-            return self._review(replace(task, examples=path), of_copy, against, names, on_progress)
+            return self._review(replace(task, examples=path), of_copy, against, names, ignore, on_progress)
 
-        return Review(task.name, task.examples, dataset, report, look, row_tokens, _training(plan) if plan else None)
+        training = _training(plan) if plan else None
+        return Review(task.name, task.examples, dataset, report, look, row_tokens, training, ignored)
 
-    def check_job(self, job_id: str, *, on_progress: OnProgress = quiet) -> Review:
+    def check_job(self, job_id: str, *, ignore: Collection[str] = (), on_progress: OnProgress = quiet) -> Review:
         """Check the rows that a job has trained on, together with how each was learned, where its training wrote that down.
 
-        Raises JobNotFound, or DataError `not_a_dataset` where the job has not read its rows yet.
+        `ignore` is as in `check`. Raises JobNotFound, or DataError `not_a_dataset` where the job has not read its rows yet.
         """
         from journeyman.data.check import learned
         from journeyman.data.check.finding import Finding
-        from journeyman.data.check.review import Review
-        from journeyman.data.check.rules import check
+        from journeyman.data.check.fix import require_rules
+        from journeyman.data.check.review import Review, ignoring
+        from journeyman.data.check.rules import CODES, check
 
+        require_rules(ignore, CODES, "ignored")
         job = self.jobs.get(job_id)
         dataset = open_dataset(job.folder / "dataset")
         record = job.folder / learned.FILE
@@ -180,7 +197,8 @@ class Workspace:
         if not losses:
             message = "this training wrote down no loss of its rows, so that how they were learned can't be said"
             report = replace(report, findings=(*report.findings, Finding("no_row_losses", "info", message, (), "")))
-        return Review(job.id, Path(dataset.manifest["sources"][0]["file"]), dataset, report)
+        report, ignored = ignoring(report, ignore)
+        return Review(job.id, Path(dataset.manifest["sources"][0]["file"]), dataset, report, ignored=ignored)
 
     def _report(
         self,

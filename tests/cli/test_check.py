@@ -108,9 +108,86 @@ def test_train_goes_on_despite_errors_if_asked_and_with_warnings_anyway(home: Pa
         job, version = workspace.train(request)
         assert version is not None
         assert open_dataset(job.folder / "dataset").report().first
+        said = run(job.id).output
+        assert "`journeyman check rows.jsonl --fix OUT` mends a copy of the file" in said and "--fix OUT writes" not in said
 
 
 def test_places_are_shown_from_the_working_folder(tmp_path: Path) -> None:
     said = run(write(str(tmp_path / "rows.jsonl"), [*SOUND, *REMARK])).stdout
     assert "\n      rows.jsonl:" in said
     assert str(tmp_path) not in said
+
+
+def test_a_rule_is_ignored_for_the_verdict_and_counted_in_a_line() -> None:
+    write("rows.jsonl", WRONG)
+    result = run("rows.jsonl", "--ignore", "secrets", "--ignore", "leakage", "--html", "page.html")
+    assert result.exit_code == 0
+    assert "found, and left out of this report as asked: secrets (1 row(s))" in result.output
+    assert "[secrets]" not in result.output
+    assert "left out of this report as asked: secrets" in Path("page.html").read_text()
+    assert json.loads(run("rows.jsonl", "--ignore", "secrets", "--json").stdout)["ignored"] == {"secrets": 1}
+    refused = run("rows.jsonl", "--ignore", "secret").exception
+    assert isinstance(refused, DataError) and refused.code == "unknown_rule" and "secrets" in str(refused.fix)
+
+
+def test_a_mend_says_what_each_rule_did_and_what_was_left() -> None:
+    things = ["mug", "lamp", "chair", "bowl", "teapot", "blanket", "shelf", "knife", "basket", "clock"]
+    kinds = {"delivery": "when will the parcel with my {} arrive", "return": "i want my money back for the {}", "care": "how do i wash the {} by hand"}
+    rows = [(text.format(thing), label) for thing in things * 2 for label, text in kinds.items()]
+    rows.append(("when will the parcel with my rug arrive", "it is a delivery"))
+    path = Path("rows.csv")
+    path.write_text("input,output\n" + "".join(f"{said},{label}\n" for said, label in rows), encoding="utf-8")
+    assert "--relabel takes the output that is suggested for 1 more" in run("rows.csv").output
+    said = run("rows.csv", "--fix", "clean.csv").output
+    assert "duplicate_rows: 30 row(s)\n" in said
+    assert "stray_labels: 0 row(s), 1 suggestion(s) not taken (--relabel takes them)" in said
+    assert "it is a delivery" in Path("clean.csv").read_text()
+    run("rows.csv", "--fix", "taken.csv", "--relabel", "--fix-only", "stray_labels")
+    assert Path("taken.csv").read_text() == path.read_text().replace("it is a delivery", "delivery")
+    assert run("rows.csv", "--relabel").exit_code == 2
+    assert isinstance(run("rows.csv", "--fix", "x.csv", "--fix-only", "tone").exception, DataError)
+
+
+@pytest.mark.parametrize("option", ["--html", "--fix"])
+def test_a_folder_that_is_not_there_is_named_before_anything_is_checked(option: str) -> None:
+    refused = run("nothing.jsonl", option, "nowhere/out.html").exception
+    assert isinstance(refused, DataError) and (refused.code, refused.where) == ("no_folder", "nowhere")
+    assert not Path("nowhere").exists()
+
+
+def test_files_are_written_before_anything_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        assert Path("page.html").is_file() and Path("clean.jsonl").is_file()
+        raise BrokenPipeError
+
+    monkeypatch.setattr("journeyman.cli.check.show_verdict", closed)
+    assert isinstance(run(write("rows.jsonl", WRONG), "--html", "page.html", "--fix", "clean.jsonl").exception, BrokenPipeError)
+
+
+def test_lines_in_a_pipe_are_as_long_as_they_are() -> None:
+    long = " ".join(["word"] * 80)
+    said = run(write("rows.jsonl", [*SOUND, *[f"{long} {n} mara.lindt@posteo.de" for n in range(3)]])).output
+    assert not [line for line in said.splitlines() if line != line.rstrip()]
+    assert run(write("again.jsonl", WRONG), "--show", "1").output.splitlines()[-1] == run("again.jsonl", "--show", "1").output.splitlines()[-1].rstrip()
+
+
+def test_a_refused_row_is_shown_once() -> None:
+    write("rows.jsonl", SOUND)
+    with Path("rows.jsonl").open("a", encoding="utf-8") as file:
+        file.write("{broken\n")
+    said = run("rows.jsonl").output
+    assert said.count("rows.jsonl:13") == 1 and "kept 12 + refused 1" in said
+
+
+def test_no_name_at_all_is_refused() -> None:
+    assert "no file or task is named" in str(run("").exception)
+
+
+def test_json_over_several_lines_is_one_error_that_says_so() -> None:
+    row = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A lamp."}]
+    text = "\n".join(json.dumps({"messages": row}, indent=2) for _ in range(12))
+    Path("rows.jsonl").write_text(text, encoding="utf-8")
+    refused = run("rows.jsonl").exception
+    assert isinstance(refused, DataError) and refused.code == "json_over_lines" and refused.problems == ()
+    Path("rows.json").write_text(text, encoding="utf-8")
+    assert "12 rows, read as openai_chat" in run("rows.json").output

@@ -15,6 +15,7 @@ import typer
 
 from journeyman import errors
 from journeyman.cli.main import app
+from journeyman.data.check.mending import does
 from journeyman.data.check.refusals import REASONS
 from journeyman.data.check.rule import Rule
 from journeyman.data.check.rules import RULES
@@ -179,7 +180,7 @@ def rule_section(rule: Rule) -> str:
         [
             f"### {rule.code}",
             f"**{rule.title}** ({rule.severity}): {rule.meaning}.",
-            f"{rule.why} *Mend:* {rule.mend}.",
+            f"{rule.why} *Mend:* {rule.mend}. {does(rule.code)}",
             "```\n" + "\n".join(lines) + "\n```",
         ]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +18,15 @@ from journeyman.cli.data import show_dataset, shown_file
 from journeyman.cli.show import Screen
 
 if TYPE_CHECKING:
-    from journeyman.data.check.finding import Finding, Report
     from journeyman.data.check.fix import Fixed
     from journeyman.data.check.review import Review
     from journeyman.records import Example
     from journeyman.workspace import Workspace
 
 SHOWN_ROWS = 3
+SHOWN_REFUSALS = 20
+"""Of the rows refused for one reason; what they say is shown nowhere else."""
+
 MARKS = {"error": ("✕", "bold red"), "warning": ("▲", "yellow"), "info": ("○", "cyan")}
 VERDICTS = {"errors": ("✕", "bold red"), "warnings": ("▲", "bold yellow"), "ok": ("✓", "bold green")}
 
@@ -47,7 +50,10 @@ def register(app: typer.Typer) -> None:
 def check(
     source: Annotated[str, typer.Argument(metavar="TASK|FILE|JOB", help="A task folder, a data file, a bundled task, or a job's id: its rows, and how each was learned.")],
     html: Annotated[Path | None, typer.Option("--html", metavar="PATH", help="Write the report as one page: plots, findings, rows to search.")] = None,
-    fix: Annotated[Path | None, typer.Option("--fix", metavar="OUT", help="Write a mended copy of the examples, and OUT.ledger.jsonl with every change.")] = None,
+    fix: Annotated[Path | None, typer.Option("--fix", metavar="OUT", help="Write a mended copy of the examples, and OUT.ledger.jsonl with every change. No label or answer is replaced by another unless --relabel says so.")] = None,
+    relabel: Annotated[bool, typer.Option("--relabel", help="With --fix, also take suggested labels, and the majority's answer where rows contradict each other.")] = False,
+    fix_only: Annotated[list[str] | None, typer.Option("--fix-only", metavar="CODE", help="With --fix, mend what this rule found and nothing else. May be given again.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="CODE", help="Leave findings of this rule out of the verdict and the report, which counts them. May be given again.")] = None,
     against: Annotated[Path | None, typer.Option("--against", metavar="FILE", help="Compare with a test set or a log of traffic.")] = None,
     names: Annotated[str | None, typer.Option("--names", metavar="MODEL", help="Find people's names too, with this spaCy model (the extra `names`).")] = None,
     fail_on: Annotated[FailOn, typer.Option("--fail-on", help="Exit 1 from this severity on.")] = FailOn.ERROR,
@@ -64,40 +70,58 @@ def check(
     from journeyman.workspace import Workspace
 
     screen = Screen(as_json=as_json)
+    _require_options(fix, html, relabel=relabel, fix_only=fix_only or ())
     workspace = Workspace()
     columns = options.columns(input_column, output_column)
     request = TrainRequest(source, base=base, validation=validation, held_out=held_out, columns=columns)
     with _progress(screen) as on_progress:
         if source.startswith("ftjob-"):
-            review = workspace.check_job(source, on_progress=on_progress)
+            review = workspace.check_job(source, ignore=ignore or (), on_progress=on_progress)
             base = base or workspace.jobs.get(source).base
         else:
-            review = workspace.check(request, against=against, names=names, on_progress=on_progress)
+            review = workspace.check(request, against=against, names=names, ignore=ignore or (), on_progress=on_progress)
+    # Files first: whoever reads only the beginning of what is printed closes the pipe, which ends the command.
+    if html:
+        review.to_html(html)
+    fixed = None
+    if fix:
+        with _progress(screen):
+            fixed = review.fix(fix, relabel=relabel, only=fix_only or ())
     show_verdict(screen, review)
-    show_dataset(screen, review.dataset)
+    show_dataset(screen, review.dataset, refusals=False)
     if review.training:
         screen.line(f"  {review.training.sentence()}")
-    show_findings(screen, review.report, [*_files(review), *([str(against)] if against else [])])
+    show_findings(screen, review, [*_files(review), *([str(against)] if against else [])])
     if show:
         base = base or workspace.task(source).base or "starter"
         _show_learned(screen, workspace, review.dataset.train[:show], base)
-    result = review.as_dict()
     if html:
-        review.to_html(html)
         screen.line()
         screen.line(f"page    {html}")
-        result["html"] = str(html)
-    if fix:
-        with _progress(screen):
-            fixed = review.fix(fix)
+    if fixed:
         _show_fixed(screen, fixed)
-        result["fixed"] = fixed.as_dict()
-    elif mends := _mendable(review.report):
-        screen.line()
-        screen.line(f"--fix OUT writes a copy in which {mends:,} row(s) are mended, and a ledger of every change", style="dim")
-    screen.result(result)
+    else:
+        _show_offers(screen, review)
+    screen.result(
+        {**review.as_dict(), **({"html": str(html)} if html else {}), **({"fixed": fixed.as_dict()} if fixed else {})}
+    )
     if review.report.verdict in FAILING[fail_on]:
         raise typer.Exit(1)
+
+
+def _require_options(fix: Path | None, html: Path | None, *, relabel: bool, fix_only: Sequence[str]) -> None:
+    """What would be refused after the check is refused before it."""
+    from journeyman.data.check.fix import require_free, require_rules
+    from journeyman.data.check.mending import DOES
+    from journeyman.data.check.review import require_page
+
+    if html:
+        require_page(html)
+    if fix:
+        require_free(fix)
+    elif relabel or fix_only:
+        raise typer.BadParameter("--relabel and --fix-only say what --fix mends: name the copy with --fix OUT")
+    require_rules(fix_only, DOES, "mended")
 
 
 @contextmanager
@@ -118,8 +142,9 @@ def show_verdict(screen: Screen, review: Review) -> None:
         screen.line(f"{number}. {finding.fix}  [{finding.code}]", indent=2)
 
 
-def show_findings(screen: Screen, report: Report, files: Sequence[str]) -> None:
+def show_findings(screen: Screen, review: Review, files: Sequence[str]) -> None:
     """Every finding, worst first, with its first rows. `files` are those that the rows stand in."""
+    report = review.report
 
     def near(text: str) -> str:
         for file in files:
@@ -127,15 +152,18 @@ def show_findings(screen: Screen, report: Report, files: Sequence[str]) -> None:
         return text
 
     screen.heading("Findings")
+    if review.ignored:
+        screen.line(review.left_out(), style="dim", indent=2)
     if not report.findings:
-        screen.line("  nothing suspicious found")
+        screen.line("nothing suspicious found" + (" beside that" if review.ignored else ""), indent=2)
     for finding in report.findings:
         mark, style = MARKS[finding.severity]
         screen.line(f"{mark} {finding.severity}: [{finding.code}] {near(finding.message)}", style=style, indent=2)
-        for row in finding.rows[:SHOWN_ROWS]:
+        most = SHOWN_REFUSALS if finding.code == "refused_rows" else SHOWN_ROWS
+        for row in finding.rows[:most]:
             screen.line(near(f"{row.place}  {row.note}").rstrip(), style="dim", indent=6)
-        if len(finding.rows) > SHOWN_ROWS:
-            screen.line(f"and {len(finding.rows) - SHOWN_ROWS:,} more", style="dim", indent=6)
+        if len(finding.rows) > most:
+            screen.line(f"and {len(finding.rows) - most:,} more", style="dim", indent=6)
         if finding.fix:
             screen.line(f"mend: {finding.fix}", indent=6)
 
@@ -144,16 +172,31 @@ def _files(review: Review) -> list[str]:
     return [str(source["file"]) for source in review.dataset.manifest["sources"]]
 
 
-def _mendable(report: Report) -> int:
-    def rows(finding: Finding) -> Iterator[tuple[str, int]]:
-        yield from ((row.split, row.index) for row in finding.rows if row.mend is not None)
-
-    return len({row for finding in report.findings for row in rows(finding)})
+def _show_offers(screen: Screen, review: Review) -> None:
+    """What `--fix` would do, where it would do anything."""
+    mends, suggestions = review.offers()
+    if not mends + suggestions:
+        return
+    screen.line()
+    if review.look is None:
+        if review.examples.is_file():
+            command = f"journeyman check {shlex.quote(shown_file(str(review.examples)))} --fix OUT"
+            screen.line(f"a job's rows stay as they were trained; `{command}` mends a copy of the file", style="dim")
+        return
+    if not mends:
+        screen.line(f"--fix OUT --relabel writes a copy in which {suggestions:,} row(s) have the output that is suggested", style="dim")
+        return
+    more = f"; --relabel takes the output that is suggested for {suggestions:,} more" if suggestions else ""
+    screen.line(f"--fix OUT writes a copy in which {mends:,} row(s) are mended, and a ledger of every change{more}", style="dim")
 
 
 def _show_fixed(screen: Screen, fixed: Fixed) -> None:
     screen.heading("Mended")
     screen.line(f"  {fixed.rows:,} rows = kept {fixed.kept:,} + dropped {fixed.dropped:,}; of those kept, {fixed.changed:,} changed")
+    for rule in dict.fromkeys([*fixed.mended, *fixed.left]):
+        waiting = fixed.left.get(rule, 0)
+        more = f", {waiting:,} suggestion(s) not taken (--relabel takes them)" if waiting else ""
+        screen.line(f"{rule}: {fixed.mended.get(rule, 0):,} row(s){more}", indent=4)
     screen.line(f"  copy    {fixed.out}")
     screen.line(f"  ledger  {fixed.ledger}")
     mark, style = VERDICTS[fixed.report.verdict]
@@ -168,5 +211,5 @@ def _show_learned(screen: Screen, workspace: Workspace, examples: Sequence[Examp
             text = Text(f"  {shown_file(example.place.file)}:{example.place.line}\n  ", style="dim")
             for piece, learned in runs:
                 text.append(f"«{piece}»" if learned else piece, style="bold green" if learned else "default")
-            screen.console.print(text)
+            screen.console.print(text, soft_wrap=not screen.console.is_terminal)
             screen.line()

@@ -45,8 +45,8 @@ def shown_file(file: str) -> str:
     return file
 
 
-def show_dataset(screen: Screen, dataset: Dataset) -> None:
-    """What was read, in which form, and what became of it."""
+def show_dataset(screen: Screen, dataset: Dataset, *, refusals: bool = True) -> None:
+    """What was read, in which form, and what became of it. Without `refusals` the refused rows are only counted."""
     counts = dataset.manifest["counts"]
     screen.heading("Data")
     for source in dataset.manifest["sources"]:
@@ -59,7 +59,7 @@ def show_dataset(screen: Screen, dataset: Dataset) -> None:
         f"  read {counts['read']:,} = kept {counts['kept']:,} + refused {counts['refused']:,}; "
         f"train {counts['train']:,}, validation {counts['validation']:,}, held out {counts['held_out']:,}"
     )
-    if not dataset.refused:
+    if not refusals or not dataset.refused:
         return
     for refused in dataset.refused[:SHOWN_REFUSALS]:
         screen.line(f"  refused {shown_file(refused.place.file)}:{refused.place.line}: [{refused.code}] {refused.reason}", style="red")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -36,8 +37,16 @@ class Screen:
 
     def line(self, text: str = "", *, style: str | None = None, indent: int = 0) -> None:
         """One line of plain text; markup in it is not interpreted. Where it wraps, the `indent` in cells is kept."""
+        if not self.console.is_terminal:
+            self._plain(textwrap.indent(text, " " * indent))
+            return
         shown = Text(text, style=style or "")
         self.console.print(Padding(shown, (0, 0, 0, indent), expand=False) if indent else shown)
+
+    def _plain(self, text: str) -> None:
+        """Lines for other programs: as long as they are, and with nothing behind them."""
+        for line in text.split("\n"):
+            self.console.print(Text(line.rstrip()), soft_wrap=True)
 
     def heading(self, text: str) -> None:
         """The beginning of a part."""
@@ -51,7 +60,12 @@ class Screen:
             table.add_column(column, justify="right" if index in right else "left", overflow="fold")
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
-        self.console.print(table)
+        if self.console.is_terminal:
+            self.console.print(table)
+            return
+        with self.console.capture() as shown:
+            self.console.print(table)
+        self._plain(shown.get().removesuffix("\n"))
 
     def beside(self, columns: Sequence[tuple[str, str, str | None]]) -> None:
         """(heading, text, style of the heading) in a column each; one below the other where the screen is narrow."""

@@ -90,8 +90,10 @@ def file_format(path: Path) -> str:
         return name
     if text.startswith("[") and not _list_in_lines(path):
         return "json"
-    if path.suffix.lower() == ".json" and text.startswith("{") and not _complete(text):
-        return "objects"
+    if text.startswith("{") and not _complete(text):
+        if path.suffix.lower() == ".json":
+            return "objects"
+        _require_lines(path, text)
     return "jsonl"
 
 
@@ -154,6 +156,17 @@ def _list_in_lines(path: Path) -> bool:
     below = second.data.strip()
     # A comma at the end of the second line tells of an array in which one is missing after the first.
     return first.data.strip().endswith((b"]", b"}")) and below.startswith((b"{", b"[")) and not below.endswith(b",")
+
+
+def _require_lines(path: Path, text: str) -> None:
+    """Raise DataError `json_over_lines` where the first object goes on below its first line: every line would be refused."""
+    if Parser().parse(text, 0).complete:
+        raise DataError(
+            "this looks like JSON laid out over several lines, where each line should be an object of its own",
+            where=shown_path(path),
+            fix="name the file .json, or write one object a line",
+            code="json_over_lines",
+        )
 
 
 def _complete(text: str) -> bool:

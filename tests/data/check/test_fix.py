@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import openpyxl
@@ -141,8 +142,9 @@ def test_a_new_output_is_written_where_the_shape_has_it(tmp_path: Path, shape: s
     at = next(n for n, example in enumerate(first.splits["train"]) if example.place.line == 5)
     place = first.splits["train"][at].place
     mended = (FoundRow(place, "train", at, "", SetOutput("new")), FoundRow(place, "train", at, "", SetOutput("worse")))
-    report = Report((Finding("c", "warning", "m", mended, "f"),))
-    fixed = fix(path, tmp_path / "out.jsonl", Look(first.splits, first.shape, report), lambda p: Look(review(p)._seen().splits, first.shape, Report(())))
+    report = Report((Finding("stray_labels", "warning", "m", mended, "f"),))
+    copy = Look(first.splits, first.shape, Report(()))
+    fixed = fix(path, tmp_path / "out.jsonl", Look(first.splits, first.shape, report), lambda p: replace(copy, splits=review(p)._seen().splits), relabel=True)
     assert first.shape.name == shape
     assert [change.place.line for change in fixed.changes] == [5]
     after = values(fixed.out)
@@ -155,10 +157,11 @@ def test_nothing_is_overwritten_and_a_name_that_misleads_is_refused(tmp_path: Pa
     path = tmp_path / "replies.jsonl"
     faulty_jsonl(path)
     found = review(path)
-    for out, code in (("replies.jsonl", "file_exists"), ("out.csv", "wrong_suffix")):
+    for out, code in (("replies.jsonl", "file_exists"), ("out.csv", "wrong_suffix"), ("nowhere/out.jsonl", "no_folder")):
         with pytest.raises(DataError) as caught:
             found.fix(tmp_path / out)
         assert caught.value.code == code
+    assert not (tmp_path / "nowhere").exists()
     (tmp_path / "out.jsonl.ledger.jsonl").touch()
     with pytest.raises(DataError, match=r"out\.jsonl\.ledger\.jsonl"):
         found.fix(tmp_path / "out.jsonl")
@@ -170,7 +173,7 @@ def test_a_copy_without_rows_is_refused(tmp_path: Path) -> None:
     path.write_text("\n".join(chat(*row) for row in asked(12)), encoding="utf-8")
     first = review(path)._seen()
     drops = tuple(FoundRow(e.place, split, n, "", Drop()) for split, rows in first.splits.items() for n, e in enumerate(rows))
-    report = Report((Finding("c", "warning", "m", drops, "f"),))
+    report = Report((Finding("duplicate_rows", "warning", "m", drops, "f"),))
     with pytest.raises(DataError) as caught:
         fix(path, tmp_path / "out.jsonl", Look(first.splits, first.shape, report), lambda p: first)
     assert caught.value.code == "nothing_left"

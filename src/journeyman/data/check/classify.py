@@ -62,6 +62,16 @@ class Judged:
         return _wrong(self.true_NK, self.given_N)
 
     @property
+    def guessed(self) -> float:
+        """The share of rows whose given label is the one that the models hold for the most probable."""
+        return float((self.probable_NK.argmax(axis=1) == self.given_N).mean())
+
+    @property
+    def wrong_share(self) -> float:
+        """The estimated share of wrong labels."""
+        return float(self.wrong.mean())
+
+    @property
     def best_other(self) -> Labels:
         """The label that is the true one most probably, if the given one is not."""
         others_NK = self.true_NK.copy()

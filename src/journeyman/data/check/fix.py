@@ -1,7 +1,7 @@
 """A mended copy of a file of examples: the mends that findings carry, and a ledger of every change.
 
-Only what the data itself speaks for is changed (`FoundRow.mend`); what a person must decide stays as it is. Rows that
-are refused can't be learned from and are left out. The copy is checked again, and what a mend has brought to light is
+What an ideal output means is never changed unasked: another label, or the majority's answer, is a suggestion, and is
+taken only with `relabel` (`mending.py` says which mends are). Rows that are refused can't be learned from and are left out. The copy is checked again, and what a mend has brought to light is
 mended too, so that fixing a fixed copy changes nothing.
 
 Every row in is kept or dropped; a row that is in no line of the ledger is kept as it was. A line of the ledger:
@@ -20,14 +20,16 @@ import io
 import json
 import re
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from journeyman import files, settings
-from journeyman.data.check.finding import Drop, Finding, FoundSplit, Mend, Replace, Report, SetOutput
+from journeyman.data.check.finding import Drop, FoundRow, FoundSplit, Mend, Replace, Report, SetOutput
+from journeyman.data.check.mending import DOES, is_suggestion
+from journeyman.data.check.rule import output_text
 from journeyman.data.lines import chunks, lines
 from journeyman.data.read import file_format, read_rows, shown_path
 from journeyman.data.refused import Refused, Row
@@ -82,6 +84,14 @@ class Fixed:
     report: Report
     """Of the mended copy."""
 
+    left: Mapping[str, int]
+    """For each rule the rows whose suggested output was not taken."""
+
+    @property
+    def mended(self) -> dict[str, int]:
+        """For each rule, or reason of refusal, how many changes it made."""
+        return dict(Counter(change.rule for change in self.changes))
+
     @property
     def dropped(self) -> int:
         """Rows that are not in the copy."""
@@ -102,6 +112,8 @@ class Fixed:
             "kept": self.kept,
             "dropped": self.dropped,
             "changed": self.changed,
+            "mended": self.mended,
+            "left": dict(self.left),
             "verdict": self.report.verdict,
         }
 
@@ -115,25 +127,40 @@ class _Kept:
     line: str | None
 
 
-def fix(path: Path, out: Path, first: Look, look: Callable[[Path], Look]) -> Fixed:
+def fix(
+    path: Path,
+    out: Path,
+    first: Look,
+    look: Callable[[Path], Look],
+    *,
+    relabel: bool = False,
+    only: Collection[str] = (),
+) -> Fixed:
     """Write a mended copy of the file to `out`, and `out`.ledger.jsonl beside it. The file itself is not touched.
 
-    `first` is what the check of `path` gave; `look` checks a copy in the same way. The copy has the file's own format
-    where that is JSONL, CSV or TSV, else it is JSONL. Raises DataError `file_exists` where one of the two files is
-    there already, `wrong_suffix` where `out` could not be read back as what it is, and `nothing_left` where no row
-    would be kept.
+    `first` is what the check of `path` gave; `look` checks a copy in the same way. With `relabel` suggested outputs are
+    taken too; `only` names the rules that are mended, in the place of all. The copy has the file's own format
+    where that is JSONL, CSV or TSV, else it is JSONL. Raises DataError `unknown_rule` for a rule in `only` that has no
+    mend, `no_folder` and `file_exists` as `require_free` does, `wrong_suffix` where `out` could not be read back as what
+    it is, and `nothing_left` where no row would be kept.
     """
     form = "csv" if file_format(path) == "csv" else "jsonl"
-    ledger = out.with_name(out.name + ".ledger.jsonl")
-    _require_free(out, ledger, form)
+    require_rules(only, DOES, "mended")
+    ledger = require_free(out)
+    _require_suffix(out, form)
     changes: list[Change] = []
     raw = list(read_rows(path))
+    left: Counter[str] = Counter()
     kept = _readable(raw, _raw_lines(path), first.shape, changes)
     with tempfile.TemporaryDirectory(prefix="journeyman-fix-") as folder:
         seen, rows = first, kept
         separator = _separator(path, out) if form == "csv" else ""
         for number in range(MAX_ROUNDS):
-            rows, more = _mended(rows, _positions(path, rows, seen, first=number == 0), seen)
+            offers = [one for one in offered(seen, path) if not only or one.rule in only]
+            taken = [one for one in offers if relabel or not one.suggested]
+            # A majority may be gone from the copy, as rows that repeat each other: the most that was ever seen counts.
+            left |= Counter(one.rule for one in offers if one.suggested and not relabel)
+            rows, more = _mended(rows, _positions(path, rows, seen, first=number == 0), taken, seen.shape)
             changes += more
             if not rows:
                 raise DataError(
@@ -150,10 +177,55 @@ def fix(path: Path, out: Path, first: Look, look: Callable[[Path], Look]) -> Fix
                 break
     files.write_jsonl(ledger, (change.as_dict() for change in changes))
     files.write_text(out, text)
-    return Fixed(out, ledger, len(raw), len(rows), changes, seen.report)
+    return Fixed(out, ledger, len(raw), len(rows), changes, seen.report, left)
 
 
-def _require_free(out: Path, ledger: Path, form: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A mend that a finding offers for a row of the file; a suggestion is one that only a person can take."""
+
+    rule: str
+    row: FoundRow
+    mend: Mend
+    suggested: bool
+
+
+def offered(seen: Look, path: Path) -> Iterator[Offer]:
+    """All mends for rows of the file, the worst finding's first."""
+    file = shown_path(path)
+    for finding in seen.report.findings:
+        for row in finding.rows if finding.code in DOES else ():
+            if row.mend is not None and row.place.file == file:
+                output = output_text(seen.splits[row.split][row.index])
+                yield Offer(finding.code, row, row.mend, is_suggestion(finding.code, row.mend, output))
+
+
+def require_rules(named: Collection[str], known: Collection[str], what: str) -> None:
+    """Raise DataError `unknown_rule` where a rule is named that is not one of those that can be `what`."""
+    unknown = [code for code in named if code not in known]
+    if unknown:
+        raise DataError(
+            f"no rule of this name can be {what}: {', '.join(map(repr, unknown))}",
+            fix=f"name one of {', '.join(sorted(known))}",
+            code="unknown_rule",
+        )
+
+
+def require_folder(path: Path) -> None:
+    """Raise DataError `no_folder` where the folder that a file is to be written to is not there."""
+    if not path.parent.is_dir():
+        raise DataError(
+            "there is no such folder to write to",
+            where=shown_path(path.parent),
+            fix="create it, or name another file",
+            code="no_folder",
+        )
+
+
+def require_free(out: Path) -> Path:
+    """The ledger's name, where both it and the copy can be written. Raises DataError `no_folder` or `file_exists`."""
+    require_folder(out)
+    ledger = out.with_name(out.name + ".ledger.jsonl")
     for target in (out, ledger):
         if target.exists():
             raise DataError(
@@ -162,6 +234,10 @@ def _require_free(out: Path, ledger: Path, form: str) -> None:
                 fix="name another file, or remove that one",
                 code="file_exists",
             )
+    return ledger
+
+
+def _require_suffix(out: Path, form: str) -> None:
     if out.suffix.lower() not in _SUFFIXES[form]:
         raise DataError(
             f"the mended copy is {form.upper()}, and a file of this name would be read as something else",
@@ -222,9 +298,9 @@ def _take(positions: list[int], example: Example, rows: Sequence[_Kept], shape: 
 
 
 def _mended(
-    rows: Sequence[_Kept], positions: Mapping[tuple[FoundSplit, int], int], seen: Look
+    rows: Sequence[_Kept], positions: Mapping[tuple[FoundSplit, int], int], taken: Sequence[Offer], shape: Shape
 ) -> tuple[list[_Kept], list[Change]]:
-    asked = _mends(seen.report.findings, positions)
+    asked = _mends(taken, positions)
     out, changes = [], []
     for position, row in enumerate(rows):
         now: _Kept | None = row
@@ -232,7 +308,7 @@ def _mended(
             if now is None:
                 break
             before = now.value
-            after = _apply(mend, before, seen.shape)
+            after = _apply(mend, before, shape)
             if after != before:
                 changes.append(Change(row.origin, rule, before, after))
                 now = None if after is None else _Kept(row.origin, after, None)
@@ -242,15 +318,14 @@ def _mended(
 
 
 def _mends(
-    findings: Iterable[Finding], positions: Mapping[tuple[FoundSplit, int], int]
+    taken: Sequence[Offer], positions: Mapping[tuple[FoundSplit, int], int]
 ) -> dict[int, list[tuple[str, Mend]]]:
     """The mends of each row: new outputs first, then replacements in them, so that none is undone; worst first."""
     asked: dict[int, list[tuple[str, Mend]]] = defaultdict(list)
-    for finding in findings:
-        for row in finding.rows:
-            position = positions.get((row.split, row.index))
-            if row.mend is not None and position is not None:
-                asked[position].append((finding.code, row.mend))
+    for offer in taken:
+        position = positions.get((offer.row.split, offer.row.index))
+        if position is not None:
+            asked[position].append((offer.rule, offer.mend))
     order = (Drop, SetOutput, Replace)
     for position, mends in asked.items():
         mends.sort(key=lambda one: order.index(type(one[1])))

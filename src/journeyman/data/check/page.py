@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.data.check.finding import READINESS, SEVERITIES, Finding, FoundRow, Replace, Report
+from journeyman.data.check.mending import is_suggestion
 from journeyman.data.check.plot import histogram
 from journeyman.data.check.rule import Checked, output_text
 from journeyman.data.check.rules import RULES
@@ -33,8 +34,8 @@ Texts = dict[tuple[str, int], tuple[str, str]]
 """Input and output of each row, by split and index."""
 
 
-def page(name: str, dataset: Checked, report: Report, row_tokens: Sequence[int] = (), training: str = "") -> str:
-    """The page's HTML. `row_tokens` are the lengths of rows in tokens; without them they are estimated from the characters. `training` says what a training would take."""
+def page(name: str, dataset: Checked, report: Report, row_tokens: Sequence[int] = (), training: str = "", ignored: str = "") -> str:
+    """The page's HTML. `row_tokens` are the lengths of rows in tokens; without them they are estimated from the characters. `training` says what a training would take, `ignored` what was left out of the report."""
     splits = {"train": dataset.train, "validation": dataset.validation, "held_out": dataset.held_out}
     texts = {(split, i): _texts(example) for split, rows in splits.items() for i, example in enumerate(rows)}
     outputs = Counter(text for _, text in texts.values())
@@ -51,6 +52,7 @@ def page(name: str, dataset: Checked, report: Report, row_tokens: Sequence[int] 
         by_severity={s: sum(f.severity == s for f in report.findings) for s in SEVERITIES},
         bars=_bars(list(_rows_by_code(report).items())),
         training=training,
+        ignored=ignored,
         lengths=histogram(lengths, "tokens" if row_tokens else "tokens (estimated)"),
         labels=_bars(outputs.most_common(MAX_LABELS)) if _closed(outputs) else [],
         more_labels=max(0, len(outputs) - MAX_LABELS),
@@ -105,9 +107,14 @@ def _finding(finding: Finding, texts: Texts) -> dict[str, Any]:
         "message": finding.message,
         "fix": finding.fix,
         "count": len(finding.rows),
-        "mends": sum(row.mend is not None for row in finding.rows),
+        "mends": sum(_mended(finding.code, row, texts) for row in finding.rows),
         "rows": [_found(row, texts) for row in finding.rows[:SHOWN_ROWS]],
     }
+
+
+def _mended(code: str, row: FoundRow, texts: Texts) -> bool:
+    """Whether `--fix` mends the row without being asked for more."""
+    return row.mend is not None and not is_suggestion(code, row.mend, texts.get((row.split, row.index), ("", ""))[1])
 
 
 def _found(row: FoundRow, texts: Texts) -> dict[str, str]:

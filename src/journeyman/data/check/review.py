@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from journeyman import files
 from journeyman.data.check.finding import FoundSplit, Report
-from journeyman.data.check.fix import Fixed, Look, fix
+from journeyman.data.check.fix import Fixed, Look, fix, offered, require_folder
 from journeyman.data.check.page import page
 from journeyman.data.dataset import Dataset
 from journeyman.data.read import shown_path
@@ -59,6 +60,9 @@ class Review:
     training: Training | None = None
     """What a training of these rows would take; None where there is no base to say it, or the rows have errors."""
 
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    """For each code that was to be left out of the report and was found all the same: the rows it names."""
+
     def __iter__(self) -> Iterator[Dataset | Report]:
         yield self.dataset
         yield self.report
@@ -70,29 +74,35 @@ class Review:
             "counts": self.dataset.manifest["counts"],
             "sources": self.dataset.manifest["sources"],
             "refused": [refused.as_dict() for refused in self.dataset.refused],
+            "ignored": dict(self.ignored),
             "training": asdict(self.training) if self.training else None,
         }
 
     def html(self) -> str:
         """The report as one page that needs no network: plots, findings, and rows to search."""
         sentence = self.training.sentence() if self.training else ""
-        return page(self.name, self.dataset, self.report, self.row_tokens, sentence)
+        return page(self.name, self.dataset, self.report, self.row_tokens, sentence, self.left_out())
+
+    def left_out(self) -> str:
+        """What the report does not show because it was told so; empty where that is nothing."""
+        named = ", ".join(f"{code} ({rows:,} row(s))" if rows else code for code, rows in self.ignored.items())
+        return f"found, and left out of this report as asked: {named}" if named else ""
 
     def to_html(self, path: Path) -> None:
-        """Write the page; one that is there is replaced. Raises DataError `wrong_suffix` for a name of another kind."""
-        if path.suffix.lower() not in (".html", ".htm"):
-            raise DataError(
-                "a file of this name is not a page, and may be something of yours",
-                where=shown_path(path),
-                fix="let the name end in .html",
-                code="wrong_suffix",
-            )
+        """Write the page; one that is there is replaced. Raises DataError as `require_page` does."""
+        require_page(path)
         files.write_text(path, self.html())
 
-    def fix(self, out: Path) -> Fixed:
+    def offers(self) -> tuple[int, int]:
+        """How many rows of `examples` `fix` would mend, and how many more have a suggested output that it takes if asked."""
+        offers = list(offered(self._seen(), self.examples))
+        mended = {(one.row.split, one.row.index) for one in offers if not one.suggested}
+        return len(mended), len({(one.row.split, one.row.index) for one in offers} - mended)
+
+    def fix(self, out: Path, *, relabel: bool = False, only: Collection[str] = ()) -> Fixed:
         """Write a mended copy of `examples` and its ledger; see `fix.py`, also for the errors.
 
-        Raises DataError `rows_of_a_job` where the rows are those that a job has trained on.
+        `relabel` takes suggested labels and the majority's outputs too; `only` names the rules that are mended. Raises DataError `rows_of_a_job` where the rows are those that a job has trained on.
         """
         look = self.look
         if look is None:
@@ -102,10 +112,31 @@ class Review:
                 fix=f"mend the file that it was trained on: journeyman check {self.examples} --fix OUT",
                 code="rows_of_a_job",
             )
-        return fix(self.examples, out, self._seen(), lambda path: look(path)._seen())
+        return fix(self.examples, out, self._seen(), lambda path: look(path)._seen(), relabel=relabel, only=only)
 
     def _seen(self) -> Look:
         source = self.dataset.manifest["sources"][0]
         shape = Shape(source["shape"], source["reason"], self.dataset.columns)
         splits: dict[FoundSplit, Sequence[Example]] = {"train": self.dataset.train, "validation": self.dataset.validation, "held_out": self.dataset.held_out}
         return Look(splits, shape, self.report)
+
+
+def require_page(path: Path) -> None:
+    """Raise DataError `wrong_suffix` where a file of this name is no page, and `no_folder` where its folder is not there."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise DataError(
+            "a file of this name is not a page, and may be something of yours",
+            where=shown_path(path),
+            fix="let the name end in .html",
+            code="wrong_suffix",
+        )
+    require_folder(path)
+
+
+def ignoring(report: Report, codes: Collection[str]) -> tuple[Report, dict[str, int]]:
+    """The report without the findings of these codes, and how many rows each of those named."""
+    left_out: Counter[str] = Counter()
+    for finding in report.findings:
+        if finding.code in codes:
+            left_out[finding.code] += len(finding.rows)
+    return Report(tuple(finding for finding in report.findings if finding.code not in codes)), dict(left_out)

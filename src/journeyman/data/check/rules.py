@@ -42,6 +42,11 @@ RULES: tuple[Rule, ...] = (
     *learned.RULES,
 )
 
+FURTHER = ("cut_rows", "untrainable_rows", "base_not_fetched", "no_row_losses")
+"""Codes of findings that only a base model or a training shows."""
+
+CODES: tuple[str, ...] = (*(rule.code for rule in RULES), *FURTHER)
+"""What a check can be told to leave out of its report; for other codes `train` would refuse."""
 
 ASIDE: tuple[Rule, ...] = (*labels.RULES, *form.RULES, *facts.RULES, *tone.RULES, *bias.RULES)
 """Rules that share nothing costly with the others, and take about as long as these together."""
