@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from journeyman.data.check.finding import Replace
-from journeyman.data.check.private import StandIns, private_in
+from journeyman.data.check.private import private_in
+from journeyman.data.check.stand_ins import StandIns
 from journeyman.errors import RequestError
 from journeyman.request import TrainRequest
 from journeyman.workspace import Workspace

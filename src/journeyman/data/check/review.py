@@ -11,6 +11,7 @@ from journeyman import files
 from journeyman.data.check.finding import FoundSplit, Report
 from journeyman.data.check.fix import Fixed, Look, fix
 from journeyman.data.check.page import page
+from journeyman.data.check.private import concealed
 from journeyman.data.dataset import Dataset
 from journeyman.data.read import shown_path
 from journeyman.data.shapes import Shape
@@ -69,7 +70,7 @@ class Review:
             **self.report.as_dict(),
             "counts": self.dataset.manifest["counts"],
             "sources": self.dataset.manifest["sources"],
-            "refused": [refused.as_dict() for refused in self.dataset.refused],
+            "refused": [concealed(refused.as_dict()) for refused in self.dataset.refused],
             "training": asdict(self.training) if self.training else None,
         }
 
