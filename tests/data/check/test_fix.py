@@ -189,7 +189,7 @@ def test_what_is_private_is_in_clear_in_no_report_and_in_no_ledger(tmp_path: Pat
     fixed = found.fix(tmp_path / "out.jsonl")
     for text in (json.dumps(found.as_dict()), found.html(), fixed.ledger.read_text(encoding="utf-8"), fixed.out.read_text(encoding="utf-8")):
         assert [one for one in ("S3cretPw9", card, "6467", "q7Zt2mXv9L", MAIL) if one in text] == []
-    assert "postgres://admin:[SECRET_1]@db.shop.net/x" in fixed.out.read_text(encoding="utf-8")
+    assert "postgres://admin:[PASSWORD_1]@db.shop.net/x" in fixed.out.read_text(encoding="utf-8")
 
 
 SAID = st.sampled_from(["What is it for?", f"I am {MAIL}", "Call me: 07911 123456", "lamp", "Lamp ", "card 4539148803436467"])

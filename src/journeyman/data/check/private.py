@@ -116,7 +116,9 @@ _PHONE_WORDS = (
     "telefono|cellulare|chiamare|chiami|telefoon|telefoonnummer|mobiel|bellen|bel|"
     "telefone|telemóvel|ligar|ligue|telefonu|komórka|komórkowy|zadzwoń|dzwonić"
 )
-_TOLD_PLAINLY = re.compile(rf"(?<![^\W_])(?:{_PHONE_WORDS})(?![^\W_])", re.I)
+_TOLD_PLAINLY = re.compile(rf"(?<![^\W_])(?:{_PHONE_WORDS}|(?:my|our|his|her|their) number|meine nummer|(?:text|reach) (?:me|us))(?![^\W_])", re.I)
+_TOLD_AFTER = re.compile(rf"\W{{0,3}}(?:(?:is|ist|est|es|è|é|jest) (?:\w+ ){{0,2}})?(?:{_PHONE_WORDS})(?![^\W_])", re.I)
+_YEARS = re.compile(r"(?:19|20)\d\d[ .-]")
 _TOLD = re.compile(rf"(?<![^\W_])(?:{_PHONE_WORDS}|reach|text|number|contact|erreichen|erreichbar|numéro|número|numero|nummer|numer)(?![^\W_])", re.I)
 # Ofcom's numbers for drama, the North American 555-01xx, freephone and service numbers.
 _FICTION = re.compile(r"^(?:\+?44|0)(?:7700900|1632960|20794600?|113496|161496|8081570|9098790|3069990)|^1?\d{3}55501\d\d$|^1?8(?:00|88|77|66|55)|^0?800|^(?:999|555)0{2,}\d+$")  # fmt: skip
@@ -156,8 +158,10 @@ def _is_told(match: re.Match[str]) -> bool:
 
 def _is_told_plainly(match: re.Match[str]) -> bool:
     """A number that might count anything is a phone's where a word for one stands beside it."""
-    beside = f"{_before(match, 25)} {match.string[match.end() : match.end() + 20]}"
-    return 9 <= sum(c.isdigit() for c in match[0]) <= 10 and _is_phone(match) and _TOLD_PLAINLY.search(beside) is not None
+    if not 9 <= sum(c.isdigit() for c in match[0]) <= 10 or not _is_phone(match) or _YEARS.match(match[0]):
+        return False
+    after = match[0].isdigit() and _TOLD_AFTER.match(match.string, match.end())
+    return bool(after) or _TOLD_PLAINLY.search(_before(match, 25)) is not None
 
 
 # ── card, IBAN, social security number ────────────────────────────────────────────────────────────────────────
@@ -252,6 +256,8 @@ _NO_NAME = re.compile(r"\b(?:Best|Top|Stars?|Million|Billion|Thousand|Hundred|Do
 _TITLED = re.compile(
     r"(?:named|called|titled|entitled|song|track|tune|album|movie|film|book|novel|game|play|playlist|saga|title|\w*name)[\"'“”‘’:\s\\]{1,6}$", re.I
 )
+_MEASURED = re.compile(r" ?(?:%|€|km|m|kg|Euro|Meter|Stunden?|Minuten?|Tagen?|Uhr)(?!\w)")
+"""After a number that is no house's ("Hinweg 3 Stunden")."""
 _WELL_KNOWN = re.compile(r"10,? Downing St|1600 Pennsylvania Ave|221B,? Baker St|Sesame St|\d+ (?:January|February|March|April|May|June|July|August|September|October|November|December)\b")
 
 
@@ -263,7 +269,7 @@ def street_name(text: str) -> tuple[int, int] | None:
 
 
 def _is_address(match: re.Match[str]) -> bool:
-    if "Example" in match[0] or _WELL_KNOWN.match(match[0]) or _NO_NAME.search(match[0]) or _TITLED.search(_before(match)):
+    if _MEASURED.match(match.string, match.end()) or "Example" in match[0] or _WELL_KNOWN.match(match[0]) or _NO_NAME.search(match[0]) or _TITLED.search(_before(match)):
         return False
     name = street_name(match[0])
     return name is None or not is_invented(match[0][slice(*name)])

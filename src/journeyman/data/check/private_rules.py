@@ -99,7 +99,7 @@ RULES = (
         "error",
         "a row holds a key or token known by its form, a private key, or a URL with a password in it; a warning where it only looks like a password",
         "A model says what it has learned to anyone who asks in the right way, and the file travels with every job.",
-        "revoke it, and take it out; `--fix` writes [SECRET_1] in its place, of a URL in that of the password alone",
+        "revoke it, and take it out; `--fix` writes [SECRET_1] in its place, [PASSWORD_1] in that of a password, also in a URL",
         Sample([pair("My script fails, the key is sk-proj-" + "q7Zt2mXv9LbR4cWn8HsK1d", "Please revoke that key at once.")]),
         _secrets,
     ),

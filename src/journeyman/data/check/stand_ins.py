@@ -55,7 +55,7 @@ class StandIns:
                 return self._street(text)
             case "secret" if _is_credentials(text):
                 user, _, password = text[:-1].partition(":")
-                return f"{user}:[SECRET_{self._number(kind, password)}]@"
+                return f"{user}:{self._password(password)}@"
         return _MAKE[kind](text, self._number(kind, _plain(text)))
 
     def elsewhere(self, private: Private, rest: str) -> Iterator[tuple[str, str]]:
@@ -67,17 +67,25 @@ class StandIns:
                 last = re.sub(r"\D", "", private.text)[-4:]
                 if re.search(rf"(?<![\w-]){last}(?![\w-])", rest):
                     yield last, re.sub(r"\D", "", self.stand_in(private))[-4:]
-            case "address" if not is_postcode(private.text):
+            case "address" if is_postcode(private.text):
+                plain = private.text.replace(" ", "")
+                for text in (plain, f"{plain[:-3]} {plain[-3:]}"):
+                    if text in rest:
+                        yield text, self.stand_in(Private("address", 0, 0, text))
+            case "address":
                 yield from self._street_elsewhere(private, rest)
             case "secret" if _is_credentials(private.text):
                 password = private.text[:-1].partition(":")[2]
                 if len(password) >= SHORTEST_PASSWORD and password in rest:
-                    yield password, f"[SECRET_{self._number('secret', password)}]"
+                    yield password, self._password(password)
 
     def _number(self, kind: str, key: str) -> int:
         if (kind, key) not in self.given:
             self.given[kind, key] = next(self.numbers[kind])
         return self.given[kind, key]
+
+    def _password(self, text: str) -> str:
+        return _MAKE["password"](text, self._number("password", _plain(text)))
 
     def _street(self, text: str) -> str:
         start, end = street_name(text) or (0, len(text))
