@@ -194,6 +194,7 @@ def test_what_the_output_has_from_the_input_it_still_has_after_the_mend(kind: st
     here, there = (other, first) if swapped else (first, other)
     output = json.dumps({"value": there}, ensure_ascii=False) if as_json else there
     said, answer = mended(f"My phone, card, home is: {here}", output)
+    # A phone is compared by its last digits, a street by its name.
     before, after = said.removeprefix("My phone, card, home is: "), json.loads(answer)["value"] if as_json else answer
     assert before != here and after != there
     assert same(kind, before) == same(kind, after) != same(kind, here)
@@ -206,6 +207,16 @@ def test_the_last_digits_of_a_card_and_a_password_out_of_its_url_go_with_them() 
     assert json.loads(output)["last4"] == said.split(",")[0][-4:] != "6467" and said.endswith("order 1646711")
     said, output = mended("psql postgres://admin:" + "S3cretPw9@db.shop.net/x", '{"user": "admin", "password": "S3cretPw9"}')
     assert (said, json.loads(output)) == ("psql postgres://admin:[PASSWORD_1]@db.shop.net/x", {"user": "admin", "password": "[PASSWORD_1]"})
+
+
+def test_parts_of_an_e_mail_go_with_it() -> None:
+    said, output = mended("I'm Mara.Lindt@posteo.de", '{"user": "mara.lindt", "domain": "posteo.de"}')
+    assert said == "I'm {user}@{domain}".format(**json.loads(output)) and "indt" not in said
+    assert mended("I'm mara@posteo.de", "Hello mara!")[1] == "Hello mara!", "which may be any word"
+
+
+def test_the_end_of_a_sentence_is_none_of_the_password() -> None:
+    assert mended("The password is hunter2Zx!9q.", "hunter2Zx!9q") == ("The password is [PASSWORD_1].", "[PASSWORD_1]")
 
 
 def test_what_was_not_private_stays_to_the_letter() -> None:

@@ -71,7 +71,8 @@ ASSIGNED = re.compile(
     r"(?<![^\W_])(?:(?:api|access|account|secret|private|auth|encryption|signing|master)[ _-]?key|secret[ _-]?access[ _-]?key|"
     r"(?:access|auth|refresh|bot|api)[ _-]?token|client[ _-]?secret|secret|bearer|token|password|passwd|passwort|kennwort|"
     r"mot de passe|contraseña|hasło|wachtwoord|senha|pwd|passphrase|pass(?=\s?[:=]))"
-    r"[\"']?(?:\s?(?::=?|=>?)\s?|\s(?:is|ist|est|es|lautet)(?:\s|:\s?)|\s)[\"'`]?([^\s\"'`,;<>{}()\[\]:=][^\s\"'`,;<>{}()\[\]]{7,199})",
+    r"[\"']?(?:\s?(?::=?|=>?)\s?|\s(?:is|ist|est|es|lautet)(?:\s|:\s?)|\s)[\"'`]?"
+    r"([^\s\"'`,;<>{}()\[\]:=][^\s\"'`,;<>{}()\[\]]{6,198}[^\s\"'`,;<>{}()\[\].!?:])",
     re.I,
 )
 _key_word = any_of("key secret token bearer pass pwd kennwort contraseña hasło wachtwoord senha")
@@ -108,7 +109,7 @@ def is_credential(match: re.Match[str]) -> bool:
 
 def is_random(match: re.Match[str]) -> bool:
     """Whether what is called a password or key looks like one rather than like a word."""
-    value = match[1].rstrip(".!?:")
+    value = match[1]
     kinds = sum(bool(re.search(one, value)) for one in (r"[a-z]", r"[A-Z]", r"\d", r"[^\w]"))
     is_word = re.fullmatch(r"[A-Za-z]?[a-z]+(?:[-_/.][A-Za-z]?[a-z]+)*\d?", value) or "://" in value or "@" in value or value[0] in "$%"
     is_mixed = kinds >= 3 or (kinds == 2 and len(value) >= LONG_KEY and value.isalnum())

@@ -30,6 +30,7 @@ from journeyman.data.check.private import (
 SHORTEST_PHONE = 7
 """Digits that only by chance are a part of another number in the same row."""
 
+SHORTEST_EMAIL_PART = 8
 SHORTEST_PASSWORD = 6
 """A shorter one is replaced in its URL alone: it may be a word of the text."""
 
@@ -61,11 +62,13 @@ class StandIns:
     def elsewhere(self, private: Private, rest: str) -> Iterator[tuple[str, str]]:
         """Where in the rest of a row the value stands in a writing in which alone it would not be found, and what to write."""
         match private.kind:
+            case "e-mail":
+                yield from self._email_elsewhere(private, rest)
             case "phone":
                 yield from self._digits_elsewhere(private, rest)
             case "card":
                 last = re.sub(r"\D", "", private.text)[-4:]
-                if re.search(rf"(?<![\w-]){last}(?![\w-])", rest):
+                if last in rest and re.search(rf"(?<![\w-]){last}(?![\w-])", rest):
                     yield last, re.sub(r"\D", "", self.stand_in(private))[-4:]
             case "address" if is_postcode(private.text):
                 plain = private.text.replace(" ", "")
@@ -90,6 +93,13 @@ class StandIns:
     def _street(self, text: str) -> str:
         start, end = street_name(text) or (0, len(text))
         return text[:start] + _name(text[start:end], self._number("street", _street_key(text))) + text[end:]
+
+    def _email_elsewhere(self, private: Private, rest: str) -> Iterator[tuple[str, str]]:
+        stand_in = self.stand_in(private)
+        for part, instead in zip(private.text.split("@"), stand_in.split("@"), strict=True):
+            # A short one of letters alone may be a word of the text.
+            if part.lower() in rest.lower() and (len(part) >= SHORTEST_EMAIL_PART or not part.isalpha()):
+                yield from ((found, instead) for found in set(re.findall(rf"(?<![\w.]){re.escape(part)}(?![\w-])", rest, re.I)))
 
     def _digits_elsewhere(self, private: Private, rest: str) -> Iterator[tuple[str, str]]:
         own = phone_parts(private.text)[1]
