@@ -45,6 +45,7 @@ PRIVATE = [
     ("paid the order by card 4539148803436467", "card", "4539148803436467"),
     ("Berliner Straße 12 b", "address", "Berliner Straße 12"),
     ("12 rue de la Paix, 75002 Paris", "address", "12 rue de la Paix"),
+    ('{"street_name": "14 Mill Lane"}', "address", "14 Mill Lane"),
     ("DB_PASSWORD=S3cretPw9", "password", "S3cretPw9"),
 ]
 

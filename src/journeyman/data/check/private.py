@@ -254,7 +254,7 @@ _STREET_NAME = re.compile(
 )
 _NO_NAME = re.compile(r"\b(?:Best|Top|Stars?|Million|Billion|Thousand|Hundred|Dozen|Percent|Most|Finest|Greatest|Days?|Hours?|Minutes?|Times)\b")
 _TITLED = re.compile(
-    r"(?:named|called|titled|entitled|song|track|tune|album|movie|film|book|novel|game|play|playlist|saga|title|\w*name)[\"'“”‘’:\s\\]{1,6}$", re.I
+    r"(?:named|called|titled|entitled|song|track|tune|album|movie|film|book|novel|game|play|playlist|saga|title|\b(?!street|strasse|road|addr)\w*name)[\"'“”‘’:\s\\]{1,6}$", re.I
 )
 _MEASURED = re.compile(r" ?(?:%|€|km|m|kg|Euro|Meter|Stunden?|Minuten?|Tagen?|Uhr)(?!\w)")
 """After a number that is no house's ("Hinweg 3 Stunden")."""
