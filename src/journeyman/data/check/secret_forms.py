@@ -1,6 +1,6 @@
 """What keys, tokens and passwords look like: by the forms that their services give them, or by what stands before.
 
-A placeholder is none: `<your key>`, `sk-...`, `xxxx`, `$API_KEY`, or a row of digits or letters in their order.
+A placeholder is none: `<your key>`, `sk-...`, `xxxx`, `$API_KEY`, or for the most part 1234567890 and the like.
 """
 
 from __future__ import annotations
@@ -88,12 +88,16 @@ def may_be_assigned(text: str) -> bool:
     return _key_word(text.casefold())
 
 
+_COUNTED = re.compile(r"1234567890|0{7}|(\w)\1{7}")
+"""As placeholders have it; a real key may too by chance, but not for the most part."""
+
+
 def is_key(match: re.Match[str]) -> bool:
     """Whether this is a key, and no placeholder of its form."""
     key = match[1] if match.re.groups else match[0]
     if re.search(r"EXAMPLE|xxxx|XXXX|\*\*\*|\.\.\.|YOUR|your", key) or re.fullmatch(r"[a-z]+(?:[-_][a-z]+)+", key):
         return False
-    return _in_order(key) * 2 <= len(key)
+    return not (_COUNTED.search(key) and _in_order(key) * 2 > len(key))
 
 
 def _in_order(text: str) -> int:
