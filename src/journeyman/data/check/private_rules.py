@@ -107,12 +107,12 @@ RULES = (
         "private_data",
         "Private data",
         "warning",
-        "a row holds an e-mail address, phone number, card number, IBAN, street with a house number, or US social security number of somebody, or with "
-        "`--names` a name. A number without a country code is a phone's only beside a word that says so. Not looked for: other "
-        "national ids and tax numbers, passports, dates of birth, account numbers that are no IBAN, IP addresses. A song or a shop called "
-        "like an address is taken for one, unless a word before it says what it is (named, song, title)",
+        "a row holds an e-mail address, phone number, card number, IBAN, street with a house number, or US social security "
+        "number of somebody, or with `--names` a name",
         "A model may repeat it to a stranger, and the law asks for a reason to keep it. Behaviour is learned as well from "
-        "a stand-in.",
+        "a stand-in. A number without a country code is a phone's only beside a word that says so. A song or a shop that is "
+        "called like an address is taken for one, unless a word before it says what it is (named, song, title). Not looked "
+        "for: other national ids and tax numbers, passports, dates of birth, account numbers that are no IBAN, IP addresses.",
         "`--fix` writes stand-ins of the same shape that belong to nobody, the same one for the same value in every row and "
         "every writing of it; a country code, a house number, a town and its postcode stay (a British postcode too becomes a stand-in). Of a name "
         "found, each part is replaced wherever it stands in the same row",
