@@ -46,6 +46,7 @@ def test_an_uploaded_file_is_checked_as_the_command_checks_it(tmp_path):
     assert page.headers["content-type"].startswith("text/html") and "<html" in page.text
     for text in (reply.text, page.text):
         assert file_id in text and str(tmp_path) not in text, "the file's own name, and not where it lies"
+        assert "abcdefghijkl" not in text, "a key is not sent about in clear"
 
 
 def test_further_files_are_compared_with(tmp_path):

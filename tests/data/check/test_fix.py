@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from journeyman.data.check.finding import Drop, Finding, FoundRow, Report, SetOutput
 from journeyman.data.check.fix import Fixed, Look, fix
+from journeyman.data.check.private import concealed
 from journeyman.data.check.review import Review
 from journeyman.data.check.rules import check
 from journeyman.data.dataset import build
@@ -72,6 +73,7 @@ def test_what_is_dropped_and_changed_stands_in_the_ledger(tmp_path: Path) -> Non
     assert next(line["before"] for line in lines if line["line"] == 16) == "{broken"
     changed = [line for line in lines if "after" in line]
     assert [(line["line"], line["rule"]) for line in changed] == [(7, "private_data"), (17, "private_data")]
+    assert MAIL not in fixed.ledger.read_text(encoding="utf-8")
     text = out.read_text(encoding="utf-8")
     assert MAIL not in text and text.count("person1@example.com") == 3
     # Rows without a fault stay as they were written, byte for byte.
@@ -179,6 +181,20 @@ def test_a_copy_without_rows_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "nothing_left"
 
 
+def test_what_is_private_is_in_clear_in_no_report_and_in_no_ledger(tmp_path: Path) -> None:
+    """Neither of a row that is mended, nor of one that is dropped, nor of one that was refused."""
+    url, card = "postgres://admin:" + "S3cretPw9@db.shop.net/x", "4539148803436467"
+    rows = [chat(f"Connect to {url}", "Connected."), chat(f"My card {card}", "ends in 6467"), chat(f"My card {card}", "ends in 6467")]
+    rows += ['{"messages": [{"role": "user", "content": "key ghp_' + "q7Zt2mXv9LbR4cWn8HsK1dq7Zt2mXv9LbR4c" + '"}]}', f"{{broken {MAIL}"]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join([*rows, *(chat(*row) for row in asked(12))]), encoding="utf-8")
+    found = review(path)
+    fixed = found.fix(tmp_path / "out.jsonl")
+    for text in (json.dumps(found.as_dict()), found.html(), fixed.ledger.read_text(encoding="utf-8"), fixed.out.read_text(encoding="utf-8")):
+        assert [one for one in ("S3cretPw9", card, "6467", "q7Zt2mXv9L", MAIL) if one in text] == []
+    assert "postgres://admin:[PASSWORD_1]@db.shop.net/x" in fixed.out.read_text(encoding="utf-8")
+
+
 SAID = st.sampled_from(["What is it for?", f"I am {MAIL}", "Call me: 07911 123456", "lamp", "Lamp ", "card 4539148803436467"])
 ANSWERED = st.sampled_from(["For light.", f"Write to {MAIL}", "no", "No", "ghp_" + "q7Zt2mXv9LbR4cWn8HsK1dq7Zt2mXv9LbR4c"])
 LINES = st.builds(chat, SAID, ANSWERED) | st.sampled_from(["{broken", '{"messages": []}'])
@@ -197,7 +213,7 @@ def test_ledger_and_copy_tell_what_happened(lines: list[str]) -> None:
         assert fixed.rows == len(whole) == len(kept) + fixed.dropped
         dropped = {line["line"] for line in changes if "dropped" in line}
         assert len(dropped) == fixed.dropped
-        # From the copy and the ledger's `before`, the file as it was.
+        # From the copy and the ledger's `before`, the file as it was, but for what is private.
         first: dict[object, object] = {}
         last: dict[object, object] = {}
         for line in changes:
@@ -206,11 +222,11 @@ def test_ledger_and_copy_tell_what_happened(lines: list[str]) -> None:
         rest = iter(kept)
         for number, text in enumerate(whole, 1):
             if number in dropped:
-                assert first[number] == (json.loads(text) if isinstance(first[number], dict) else text)
+                assert first[number] == concealed(json.loads(text) if isinstance(first[number], dict) else text)
             else:
                 now = next(rest)
                 assert now == last.get(number, now)
-                assert first.get(number, now) == json.loads(text)
+                assert first.get(number, now) == (concealed(json.loads(text)) if number in first else json.loads(text))
         assert next(rest, None) is None
         twice = review(fixed.out).fix(folder / "twice.jsonl")
         assert twice.out.read_bytes() == fixed.out.read_bytes() and not twice.changes

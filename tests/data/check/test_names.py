@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from journeyman.data.check.finding import Replace
-from journeyman.data.check.private import StandIns, private_in
+from journeyman.data.check.private import private_in
+from journeyman.data.check.stand_ins import StandIns
 from journeyman.errors import RequestError
 from journeyman.request import TrainRequest
 from journeyman.workspace import Workspace
@@ -61,6 +62,23 @@ def test_names_are_named_and_mended_alike_in_every_row(tmp_path, model):
     again = workspace.check(TrainRequest(str(mended)), names=model)
     assert "private_data" not in {f.code for f in again.report.findings}
     assert all(f.numbers["kinds"] == {"e-mail": 1} for f in workspace.check(TrainRequest(str(file))).report.findings if f.code == "private_data")
+
+
+def test_a_part_of_a_name_is_replaced_wherever_it_stands_in_its_row(tmp_path, model):
+    file = written(
+        tmp_path / "rows.jsonl",
+        ("I'm Mara Lindt.", "Hello Mrs Lindt, LINDT it is. Lindtner's too?"),
+        ("Who makes Lindt?", "Lindt does."),
+        ("I may go. My boss is Jan van Dyk", "May is a month."),
+    )
+    review = Workspace(tmp_path / "home").check(TrainRequest(str(file)), names=model)
+    review.fix(tmp_path / "mended.jsonl")
+    rows = [[m["content"] for m in json.loads(line)["messages"]] for line in (tmp_path / "mended.jsonl").read_text().splitlines()]
+    said, answer = rows[0]
+    last = said.removeprefix("I'm ").strip(".").split()[1]
+    assert answer == f"Hello Mrs {last}, {last.upper()} it is. Lindtner's too?" and last != "Lindt"
+    assert rows[1] == ["Who makes Lindt?", "Lindt does."], "elsewhere it may be something else"
+    assert rows[2][1] == "May is a month."
 
 
 def test_a_stand_in_is_of_the_names_shape_and_nobody_else() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from journeyman.records import Place
@@ -27,6 +28,30 @@ FIRST = 3
 """So many things to do first are named by a report."""
 
 
+LONGEST_WORD = 16
+"""The shortest keys known by their form have so many characters."""
+
+Hidden = Mapping[tuple[FoundSplit, int], Sequence[str]]
+"""What is not to be shown of each row, by split and index."""
+
+
+def masked(text: str) -> str:
+    """Enough of something private to recognise it in the file, not enough to use it; what is masked already stays."""
+    if text.endswith("…"):
+        return text
+    return text[: min(3, len(text) // 3)] + "…"
+
+
+def without(text: str, hidden: Sequence[str]) -> str:
+    """The text with what is hidden masked."""
+    for one in hidden:
+        if one in text:
+            # A name or a card's last digits may be a part of another word, a key may run on into one.
+            word = rf"(?<!\w){one}(?!\w)" if one.isalnum() and len(one) < LONGEST_WORD else re.escape(one)
+            text = re.sub(word, masked(one).replace("\\", r"\\"), text)
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Drop:
     """A mend: leave the row out."""
@@ -34,7 +59,10 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """A mend: in every text of the row, write the second text of each pair where the first stands."""
+    """A mend: in every text of the row, write the second text of each pair where the first stands.
+
+    The first texts are private: nothing that is shown or stored has them in clear.
+    """
 
     pairs: tuple[tuple[str, str], ...]
 
@@ -62,8 +90,13 @@ class FoundRow:
     note: str = ""
     mend: Mend | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """The row as `check --json` and report.json have it."""
+    @property
+    def key(self) -> tuple[FoundSplit, int]:
+        """What the row is known by among all."""
+        return self.split, self.index
+
+    def as_dict(self, hidden: Sequence[str] = ()) -> dict[str, Any]:
+        """The row as `check --json` and report.json have it, with what is hidden of its mend masked."""
         out: dict[str, Any] = {
             "file": self.place.file,
             "line": self.place.line,
@@ -73,7 +106,7 @@ class FoundRow:
         if self.note:
             out["note"] = self.note
         if self.mend is not None:
-            out["mend"] = _mend_as_dict(self.mend)
+            out["mend"] = _mend_as_dict(self.mend, hidden)
         return out
 
 
@@ -92,13 +125,20 @@ class Finding:
     fix: str
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The finding as `check --json` and report.json have it."""
+    def masked(self, hidden: Hidden) -> Finding:
+        """The finding without what is hidden of its rows in what it says; the mends still have it."""
+        rows = tuple(replace(row, note=without(row.note, hidden.get(row.key, ()))) for row in self.rows)
+        of_rows = {one for row in self.rows for one in hidden.get(row.key, ())}
+        return replace(self, message=without(self.message, sorted(of_rows, key=len, reverse=True)), rows=rows)
+
+    def as_dict(self, hidden: Hidden | None = None) -> dict[str, Any]:
+        """The finding as `check --json` and report.json have it, with what is hidden of its mends masked."""
+        hidden = hidden or {}
         return {
             "code": self.code,
             "severity": self.severity,
             "message": self.message,
-            "rows": [row.as_dict() for row in self.rows],
+            "rows": [row.as_dict(hidden.get(row.key, ())) for row in self.rows],
             "fix": self.fix,
             "numbers": dict(self.numbers),
         }
@@ -130,17 +170,32 @@ class Report:
             "first": [{"code": f.code, "do": f.fix} for f in self.first],
         }
 
+    @property
+    def hidden(self) -> Hidden:
+        """What is private in each row, longest first: what its mends would replace."""
+        found: dict[tuple[FoundSplit, int], set[str]] = {}
+        for row in (row for finding in self.findings for row in finding.rows):
+            if isinstance(row.mend, Replace):
+                found.setdefault(row.key, set()).update(old for old, _ in row.mend.pairs)
+        return {key: sorted(texts, key=len, reverse=True) for key, texts in found.items()}
+
+    def masked(self) -> Report:
+        """The report without what is private in what it says; the mends still have it, for `--fix`."""
+        hidden = self.hidden
+        return Report(tuple(finding.masked(hidden) for finding in self.findings)) if hidden else self
+
     def with_findings(self, further: Sequence[Finding]) -> Report:
         """The report with these too, each before what was found with its severity."""
-        return Report(tuple(sorted((*further, *self.findings), key=lambda f: SEVERITIES.index(f.severity))))
+        return Report(tuple(sorted((*further, *self.findings), key=lambda f: SEVERITIES.index(f.severity)))).masked()
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as `check --json` and report.json have it."""
+        """The report as `check --json` and report.json have it: what is private in mends is masked."""
+        hidden = self.hidden
         return {
             "verdict": self.verdict,
             "ready": READINESS[self.verdict],
             "first": [{"code": f.code, "do": f.fix} for f in self.first],
-            "findings": [finding.as_dict() for finding in self.findings],
+            "findings": [finding.as_dict(hidden) for finding in self.findings],
         }
 
 
@@ -150,7 +205,7 @@ def counted(counts: Mapping[str, int]) -> str:
 
 
 def report_from_dict(value: Mapping[str, Any]) -> Report:
-    """Read back a report that `Report.as_dict` wrote (trusted input: our own files)."""
+    """Read back a report that `Report.as_dict` wrote (trusted input: our own files). What was masked stays so."""
     return Report(
         tuple(
             Finding(
@@ -176,14 +231,14 @@ def _row_from_dict(row: Mapping[str, Any]) -> FoundRow:
     )
 
 
-def _mend_as_dict(mend: Mend) -> dict[str, Any]:
+def _mend_as_dict(mend: Mend, hidden: Sequence[str]) -> dict[str, Any]:
     match mend:
         case Drop():
             return {"drop": True}
         case Replace(pairs):
-            return {"replace": [list(pair) for pair in pairs]}
+            return {"replace": [[masked(old), new] for old, new in pairs]}
         case SetOutput(output):
-            return {"output": output}
+            return {"output": without(output, hidden)}
 
 
 def _mend_from_dict(value: Mapping[str, Any]) -> Mend:

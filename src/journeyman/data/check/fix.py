@@ -9,8 +9,9 @@ Every row in is kept or dropped; a row that is in no line of the ledger is kept 
     {"file": "replies.csv", "line": 12, "rule": "private_data", "before": {...}, "after": {...}}
     {"file": "replies.csv", "line": 19, "rule": "duplicate_rows", "before": {...}, "dropped": true}
 
-`before` and `after` are the row's values as its file has them; the text of a row that could not be read is `before` as
-far as it is known.
+`before` and `after` are the row's values as its file has them, but for what is private: that is masked, so that the
+ledger may go where the copy goes; the file itself still has it. The text of a row that could not be read is `before`
+as far as it is known.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from journeyman import files, settings
-from journeyman.data.check.finding import Drop, FoundRow, FoundSplit, Mend, Replace, Report, SetOutput
+from journeyman.data.check.finding import Drop, Finding, FoundRow, FoundSplit, Mend, Replace, Report, SetOutput
 from journeyman.data.check.mending import DOES, is_suggestion
+from journeyman.data.check.private import concealed
 from journeyman.data.check.rule import output_text
 from journeyman.data.lines import chunks, lines
 from journeyman.data.read import file_format, read_rows, shown_path
@@ -65,11 +67,14 @@ class Change:
     rule: str
     before: Value | str
     after: Value | None
+    hidden: Sequence[str] = ()
+    """What is private in the row, by what the check has found."""
 
     def as_dict(self) -> dict[str, Any]:
         """The change as a line of the ledger."""
-        line = {"file": self.place.file, "line": self.place.line, "rule": self.rule, "before": self.before}
-        return {**line, "dropped": True} if self.after is None else {**line, "after": self.after}
+        before = concealed(self.before, self.hidden)
+        line = {"file": self.place.file, "line": self.place.line, "rule": self.rule, "before": before}
+        return {**line, "dropped": True} if self.after is None else {**line, "after": concealed(self.after, self.hidden)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,13 +309,14 @@ def _mended(
     out, changes = [], []
     for position, row in enumerate(rows):
         now: _Kept | None = row
+        hidden = [old for _, mend in asked.get(position, ()) if isinstance(mend, Replace) for old, _ in mend.pairs]
         for rule, mend in asked.get(position, ()):
             if now is None:
                 break
             before = now.value
             after = _apply(mend, before, shape)
             if after != before:
-                changes.append(Change(row.origin, rule, before, after))
+                changes.append(Change(row.origin, rule, before, after, hidden))
                 now = None if after is None else _Kept(row.origin, after, None)
         if now is not None:
             out.append(now)
@@ -399,8 +405,11 @@ LONGEST_NAME = 16
 def _with_stand_in(text: str, old: str, new: str) -> str:
     """The text with `new` in the place of `old`; what may be a name, where it is no part of a longer word.
 
-    Anything else goes wherever it stands: of a key that runs on into other text nothing may stay.
+    Digits alone are replaced where they are no part of a longer number. Anything else goes wherever it stands: of a key
+    that runs on into other text nothing may stay.
     """
+    if old.isdecimal():
+        return re.sub(rf"(?<!\d){old}(?!\d)", lambda _: new, text)
     if _LIKE_A_NAME.fullmatch(old) is None or (len(old) >= LONGEST_NAME and " " not in old):
         return text.replace(old, new)
     return re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", lambda _: new, text)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from journeyman.data.check.finding import READINESS, SEVERITIES, Finding, FoundRow, Replace, Report
+from journeyman.data.check.finding import READINESS, SEVERITIES, Finding, FoundRow, Replace, Report, without
 from journeyman.data.check.mending import is_suggestion
 from journeyman.data.check.plot import histogram
+from journeyman.data.check.private import concealed
 from journeyman.data.check.rule import Checked, output_text
 from journeyman.data.check.rules import RULES
 from journeyman.data.html import script_json, template
@@ -41,7 +42,7 @@ def page(name: str, dataset: Checked, report: Report, row_tokens: Sequence[int] 
     outputs = Counter(text for _, text in texts.values())
     lengths = list(row_tokens) or [sum(map(len, pair)) // CHARACTERS_A_TOKEN for pair in texts.values()]
     texts = _masked(texts, report)
-    refused = {("refused", i): (row.text, "") for i, row in enumerate(dataset.refused)}
+    refused = {("refused", i): (concealed(row.text), "") for i, row in enumerate(dataset.refused)}
     return template(Path(__file__).parent / "page.html").render(
         name=name,
         ready=READINESS[report.verdict],
@@ -78,12 +79,10 @@ def _texts(example: Example) -> tuple[str, str]:
 def _masked(texts: Texts, report: Report) -> Texts:
     """The texts without what `--fix` would replace: a page is passed on more easily than the file it is about."""
     out = dict(texts)
-    for row in (row for finding in report.findings for row in finding.rows):
-        if isinstance(row.mend, Replace) and (row.split, row.index) in out:
-            said, output = out[row.split, row.index]
-            for old, _ in row.mend.pairs:
-                said, output = (text.replace(old, f"{old[:3]}…") for text in (said, output))
-            out[row.split, row.index] = said, output
+    for key, hidden in report.hidden.items():
+        if key in out:
+            said, output = out[key]
+            out[key] = without(said, hidden), without(output, hidden)
     return out
 
 

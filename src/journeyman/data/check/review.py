@@ -12,6 +12,7 @@ from journeyman import files
 from journeyman.data.check.finding import FoundSplit, Report
 from journeyman.data.check.fix import Fixed, Look, fix, offered, require_folder
 from journeyman.data.check.page import page
+from journeyman.data.check.private import concealed
 from journeyman.data.dataset import Dataset
 from journeyman.data.read import shown_path
 from journeyman.data.shapes import Shape
@@ -73,7 +74,7 @@ class Review:
             **self.report.as_dict(),
             "counts": self.dataset.manifest["counts"],
             "sources": self.dataset.manifest["sources"],
-            "refused": [refused.as_dict() for refused in self.dataset.refused],
+            "refused": [concealed(refused.as_dict()) for refused in self.dataset.refused],
             "ignored": dict(self.ignored),
             "training": asdict(self.training) if self.training else None,
         }

@@ -16,7 +16,7 @@ from journeyman.data.check import (
     labels,
     leakage,
     learned,
-    private,
+    private_rules,
     repetition,
     shape,
     tone,
@@ -28,7 +28,7 @@ from journeyman.data.similar import Similar
 
 RULES: tuple[Rule, ...] = (
     *shape.RULES,
-    *private.RULES,
+    *private_rules.RULES,
     *leakage.RULES,
     *contradiction.RULES,
     *labels.RULES,
@@ -95,7 +95,7 @@ def check(
     on_progress("", len(RULES), len(RULES))
     findings = [finding for rule in RULES for finding in found[rule.code]]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Report(tuple(findings))
+    return Report(tuple(findings)).masked()
 
 
 def _found(rows: Rows, on_progress: Callable[[str, int, int], None]) -> dict[str, list[Finding]]:
