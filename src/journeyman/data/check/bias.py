@@ -106,8 +106,9 @@ class _Difference:
 
 
 def _unequal(rows: Rows) -> Iterator[Finding]:
-    inputs = rows.inputs[: len(rows.train)]
-    named = {index: words for index, text in enumerate(inputs) if (words := _NAMING.intersection(_words_of(_without_things(text))))}
+    inputs = rows.inputs
+    spoken = (index for index in rows.own if not rows.calls[index])
+    named = {index: words for index in spoken if (words := _NAMING.intersection(_words_of(_without_things(inputs[index]))))}
     differences: list[_Difference] = []
     outcomes: dict[str, Floats] = {}
     for contrast in CONTRASTS:
@@ -194,8 +195,8 @@ def _thinned(indexes: list[int]) -> list[int]:
 
 
 def _outcomes(rows: Rows) -> dict[str, Floats]:
-    """What may differ, a value a training row."""
-    outputs = [rows.outputs[index] for index in range(len(rows.train))]
+    """What may differ, a value a row of `all`."""
+    outputs = rows.outputs
     counts = Counter(outputs)
     if len(counts) * 4 <= len(outputs):  # labels have no length or warmth
         return {f"how often the label is {label!r}": _array(o == label for o in outputs) for label, _ in counts.most_common(MAX_LABELS)}
