@@ -112,7 +112,7 @@ def test_rows_of_one_template_that_the_split_parts_are_said_to_be_that_and_rows_
     dataset = build(write_rows(tmp_path / "x.jsonl", pairs), tmp_path / "out")
     found = [finding for finding in check(dataset).findings if finding.code == "leakage"]
     assert found and {finding.severity for finding in found} == {"info"}
-    assert all("but for a word" in finding.message and "--held-out" in finding.fix for finding in found)
+    assert all("but for a word, the input of a training row" in finding.message and "--held-out" in finding.fix for finding in found)
     given = build(
         write_rows(tmp_path / "a.jsonl", pairs[:12]), tmp_path / "given", held_out=write_rows(tmp_path / "b.jsonl", pairs[12:]), validation_share=0
     )

@@ -27,6 +27,8 @@ OPEN_WORDS = frozenset(
 )
 """Where a schema uses one of these, a key that its `properties` lack may be meant; where none, it is not refused, and still no parameter."""
 
+SAID: Mapping[Severity, str] = {"error": "with arguments that don't fit its parameters", "warning": "in a way that its parameters don't foresee"}
+
 Complaint = tuple[Severity, str]
 """How bad a call is, and what is wrong with it."""
 
@@ -54,9 +56,7 @@ def _wrong_calls(rows: Rows) -> Iterator[Finding]:
             yield Finding(
                 "wrong_tool_calls",
                 severity,
-                f"{len(wrong)} row(s) call a tool with arguments that don't fit its parameters, such as {rows.all[first].place}: {wrong[first][0]}"
-                if severity == "error"
-                else f"{len(wrong)} row(s) call a tool in a way that its parameters don't foresee, such as {rows.all[first].place}: {wrong[first][0]}",
+                f"{len(wrong)} row(s) call a tool {SAID[severity]}, such as {rows.all[first].place}: {wrong[first][0]}",
                 tuple(rows.found(index, "; ".join(said)) for index, said in wrong.items()),
                 "write the arguments as the tool's `parameters` say, or correct the `parameters`",
                 {"rows": len(wrong), "calls": calls},
@@ -105,7 +105,7 @@ def _check_for(schema_text: str) -> Check:
         except (Unresolvable, re.error, RecursionError, ArithmeticError) as reason:
             return "warning", f"can't be checked: the parameters of the tool can't be used, {_shown('$', str(reason))}"
         if error is not None:
-            return "error", f"has arguments that don't fit, {_shown(error.json_path, error.message)}"
+            return "error", f"has the arguments {quoted(arguments, 80)}, which don't fit: {_shown(error.json_path, error.message)}"
         unknown = [key for key in arguments if key not in names] if names else []
         return ("warning", f"has the argument {quoted(unknown[0], 40)}; the parameters are {quoted(sorted(names), 120)}") if unknown else None
 

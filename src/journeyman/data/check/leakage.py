@@ -52,7 +52,7 @@ def _leaks(rows: Rows, code: str, measured: Sequence[int], name: str, split: str
     cases: tuple[tuple[dict[int, list[int]], str, Severity, str], ...] = (
         (same, "the same input as", grave, "remove the training rows, or measure on others"),
         (near, "nearly the same input as", "info", "remove the training rows, or measure on others"),
-        (parted, "but for a word the input, and the output, of", "info", SPLIT_OFF),
+        (parted, "the output and, but for a word, the input of", "info", SPLIT_OFF),
     )
     for leaks, how, severity, fix in cases:
         if leaks:
