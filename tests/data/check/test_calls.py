@@ -60,6 +60,8 @@ def test_an_argument_that_the_schema_forbids_or_only_lacks() -> None:
     [lacks] = found("wrong_tool_calls", extra)
     [forbids] = found("wrong_tool_calls", extra, {**SCHEMA, "additionalProperties": False})
     assert (lacks.severity, forbids.severity) == ("warning", "error")
+    [both] = found("wrong_tool_calls", (USER, call({"idx": "b"})), {**SCHEMA, "additionalProperties": False})
+    assert "'idx' was unexpected" in both.message and "'id' is a required property" in both.message and '{"idx": "b"}' in both.message
     assert '"idx"' in lacks.message and "'idx' was unexpected" in forbids.message
     assert found("wrong_tool_calls", extra, {**SCHEMA, "additionalProperties": True}) == []
     assert found("wrong_tool_calls", extra, {"type": "object"}) == []

@@ -138,7 +138,7 @@ def _question(rows: Rows, found: _Difference, tests: int) -> Finding:
         "unequal_outputs",
         "info",
         f"is it meant that {found.outcome} differs with who is named? {sizes}; {a:.2f} against {b:.2f}, and {abs(found.effect):.2f} standard "
-        f"deviations apart where the rest of the input is alike (p {found.p:.1g}, {tests} comparisons)",
+        f"deviations apart where the rest of the input is alike (p {'below 1e-15' if found.p < 1e-15 else format(found.p, '.1g')}, {tests} comparisons)",
         tuple(rows.found(index, f"names {name}") for name, group in ((first, found.first), (second, found.second)) for index in group),
         "read both groups side by side; where the difference is not meant, write the outputs alike",
         {

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from journeyman.data.check.finding import Finding, Severity
@@ -21,6 +22,8 @@ from journeyman.records import Example, Message
 
 SHOWN_CHARACTERS = 160
 """So much of a schema's complaint is shown; it may repeat a long value."""
+
+SHOWN_ERRORS = 3
 
 OPEN_WORDS = frozenset(
     "additionalProperties patternProperties unevaluatedProperties propertyNames dependentSchemas $ref allOf anyOf oneOf not if".split()
@@ -101,11 +104,12 @@ def _check_for(schema_text: str) -> Check:
 
     def check(arguments: Mapping[str, Any]) -> Complaint | None:
         try:
-            error = best_match(validator.iter_errors(arguments))
+            errors = [best_match([error]) or error for error in islice(validator.iter_errors(arguments), SHOWN_ERRORS)]
         except (Unresolvable, re.error, RecursionError, ArithmeticError) as reason:
             return "warning", f"can't be checked: the parameters of the tool can't be used, {_shown('$', str(reason))}"
-        if error is not None:
-            return "error", f"has the arguments {quoted(arguments, 80)}, which don't fit: {_shown(error.json_path, error.message)}"
+        if errors:
+            said = "; ".join(_shown(error.json_path, error.message) for error in errors)
+            return "error", f"has the arguments {quoted(arguments, 80)}, which don't fit: {said}"
         unknown = [key for key in arguments if key not in names] if names else []
         return ("warning", f"has the argument {quoted(unknown[0], 40)}; the parameters are {quoted(sorted(names), 120)}") if unknown else None
 
