@@ -106,6 +106,20 @@ def test_no_leak_comes_from_our_own_split(tmp_path: Path) -> None:
     assert "leakage" not in findings(check(dataset))
 
 
+def test_rows_of_one_template_that_the_split_parts_are_said_to_be_that_and_rows_of_a_given_file_are_a_leak(tmp_path: Path) -> None:
+    things = [f"{a}{b}" for a in ("ka", "lo", "mi", "ru", "te") for b in ("ban", "del", "fir", "gos")]
+    pairs = [chat(f"Where can I buy a {thing}?", "In the shop.") for thing in things]
+    dataset = build(write_rows(tmp_path / "x.jsonl", pairs), tmp_path / "out")
+    found = [finding for finding in check(dataset).findings if finding.code == "leakage"]
+    assert found and {finding.severity for finding in found} == {"info"}
+    assert all("but for a word, the input of a training row" in finding.message and "--held-out" in finding.fix for finding in found)
+    given = build(
+        write_rows(tmp_path / "a.jsonl", pairs[:12]), tmp_path / "given", held_out=write_rows(tmp_path / "b.jsonl", pairs[12:]), validation_share=0
+    )
+    leak = findings(check(given))["leakage"]
+    assert "nearly the same input" in leak.message and leak.fix == "remove the training rows, or measure on others"
+
+
 def test_rows_linked_by_a_held_out_row_are_not_split_either(tmp_path: Path) -> None:
     def words(group: int, start: int) -> str:
         return " ".join(f"w{group}x{i}" for i in range(start, start + 12))

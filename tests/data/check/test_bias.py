@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from journeyman.data.check.finding import Finding
-from journeyman.data.check.rule import Conversation, Sample, pair
+from journeyman.data.check.rule import Conversation, Rows, Sample, pair
 from journeyman.data.check.rules import RULES
 
 RULE = next(rule for rule in RULES if rule.code == "unequal_outputs")
@@ -68,3 +68,10 @@ def test_where_a_thing_comes_from_says_nothing_of_a_person() -> None:
     assert ask(rows("I like Indian food.", "I like French food.")) == []
     assert ask(rows("We have\nnationality: Indian", "We have\nnationality: French"))
     assert ask(rows("I am Indian.", "I am French."))
+
+
+def test_the_rule_s_own_example_is_found_where_a_split_has_taken_rows_away() -> None:
+    rows = RULE.example.rows().train
+    findings = list(RULE.find(Rows(rows[:34], rows[34:38], rows[38:])))
+    assert findings and findings[0].numbers["rows"] == [24, 24]
+    assert {row.split for row in findings[0].rows} == {"train", "validation", "held_out"}

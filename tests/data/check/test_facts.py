@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from journeyman.data.check.facts import facts_in
 from journeyman.data.check.rule import Rows, Sample, pair
 from journeyman.data.check.rules import RULES
+from journeyman.records import Example, Message, Place
 
 RULE = next(rule for rule in RULES if rule.code == "changing_facts")
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "check" / "facts.py"
@@ -35,6 +37,14 @@ BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "check" / "facts.py"
         ("The club is led by Samuel Adeyemi.", "person", "Samuel Adeyemi"),
         ("See https://shop.test/sizes, please.", "url", "https://shop.test/sizes"),
         ("See shop.com/sizes.", "url", "shop.com/sizes"),
+        ("Die Lieferung dauert 3 Werktage.", "duration", "3 Werktage"),
+        ("Sie haben 30 Tage Rückgaberecht.", "duration", "30 Tage"),
+        ("Livraison sous 3 à 5 jours ouvrés.", "duration", "3 à 5 jours ouvrés"),
+        ("El envío tarda 3 días hábiles.", "duration", "3 días hábiles"),
+        ("Wir öffnen um 9 Uhr.", "hours", "9 Uhr"),
+        ("Auf alles 20 % Rabatt.", "price", "20 % Rabatt"),
+        ("Sie beginnt am 4. Juli.", "date", "4. Juli"),
+        ("Die Vase ist ausverkauft.", "stock", "ausverkauft"),
     ],
 )
 def test_a_fact_is_found_with_its_kind(output: str, kind: str, text: str) -> None:
@@ -56,6 +66,8 @@ def test_a_fact_is_found_with_its_kind(output: str, kind: str, text: str) -> Non
         "Write to name@example.com or open https://example.com/page.",
         "The ward is staffed 24 hours a day.",
         "Emma is by Jane Austen.",
+        "Der Teig ruht 3 Tage im Kühlen.",
+        "Er wurde am 16. Dezember 1775 geboren.",
         "",
     ],
 )
@@ -68,6 +80,34 @@ def test_what_the_input_says_is_repeated_and_not_learned() -> None:
     assert {fact.kind for fact in facts_in(output)} == {"date", "hours"}
     assert facts_in(output, "My table on 12 May, can it be at 19:30?") == []
     assert [fact.kind for fact in facts_in("12 of 120 left: 120 euros.", "120?")] == []
+
+
+def test_what_the_output_works_out_is_not_learned_and_what_it_works_with_is() -> None:
+    asked = "Tom has 50 stamps and gives 12 to Ann. How many are left?"
+    assert facts_in("Tom has 50 - 12 = 38 stamps left.", asked) == []
+    assert [fact.text for fact in facts_in("Tom has 38 stamps left.", asked)] == ["38 stamps left"]
+    assert [fact.text for fact in facts_in("2 x €14.50 = €29.00.", "What do 2 mugs cost?")] == ["€14.50"]
+    assert [fact.text for fact in facts_in("There are 30 + 8 = 38 left.", "Is it back?")] == ["38 left"], "from nothing that was said"
+
+
+def test_a_class_in_a_field_of_json_is_no_fact_and_a_value_is() -> None:
+    ranges = ["less than £20", "£20-25", "more than £30"]
+    rows = [pair(f"place {n}", json.dumps({"name": f"The Mill {n}", "priceRange": ranges[n % 3], "note": f"£{n + 40}.00"})) for n in range(24)]
+    (finding,) = RULE.find(Sample(rows).rows())
+    assert finding.numbers["rows"] == 24 and finding.numbers["kinds"] == {"price": 24}, "the notes alone"
+    bare = [pair(f"place {n}", json.dumps({"name": f"The Mill {n}", "priceRange": ranges[n % 3]})) for n in range(24)]
+    assert list(RULE.find(Sample(bare).rows())) == []
+
+
+def test_what_was_split_off_the_file_is_looked_at_too_and_tool_calls_are_not() -> None:
+    priced = list(Sample([pair(f"how much {n}", f"It is €{n}.00.") for n in range(6)]).rows().train)
+    (finding,) = RULE.find(Rows(priced[:3], priced[3:4], priced[4:]))
+    assert [row.split for row in finding.rows] == ["train"] * 3 + ["validation"] + ["held_out"] * 2
+    assert finding.numbers["of"] == 6
+    given = Sample([pair("how much", "It is €7.00.")], held_out=[pair("how much is it", "It is €8.00.")]).rows()
+    assert [row.split for finding in RULE.find(given) for row in finding.rows] == ["train"], "what is given to measure on is not learned"
+    call = {"id": "c", "type": "function", "function": {"name": "pay", "arguments": '{"sum": "€7.00"}'}}
+    assert list(RULE.find(Rows([Example((Message("user", "pay"), Message("assistant", tool_calls=(call,))), Place("x", 1))]))) == []
 
 
 def test_few_are_worth_a_look_and_many_are_a_warning() -> None:

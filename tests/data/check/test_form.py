@@ -9,6 +9,7 @@ import pytest
 from journeyman.data.check.finding import Finding, SetOutput
 from journeyman.data.check.form import RULES
 from journeyman.data.check.rule import Rows, Sample, pair
+from journeyman.records import Example, Message, Place
 
 NAMES = [f"{first} {last}" for first in ("Ada", "Ines", "Olu", "Wei", "Mara") for last in ("Lind", "Novak", "Baker", "Silva", "Okafor", "Reed")]
 OBJECTS = [json.dumps({"name": name, "age": 20 + n, "city": "Riga"}) for n, name in enumerate(NAMES)]
@@ -82,3 +83,13 @@ def test_variety_labels_and_few_rows_are_no_fault() -> None:
     assert found_in(optional) == []
     assert found_in(["yes", "no"] * 30 + ["YES"]) == []
     assert found_in([*OBJECTS[:10], "none"]) == []
+
+
+def test_tool_calls_among_texts_are_left_out_and_are_no_fault() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    calls = [Example((Message("user", f"find {n}"), Message("assistant", tool_calls=(call,))), Place("examples.jsonl", 100 + n)) for n in range(2)]
+    texts = list(Sample([pair(f"question {n}", f"Hello,\n\n{text}") for n, text in enumerate(TEXTS)] + [pair("and?", "No news.")]).rows().train)
+    assert [finding for rule in RULES for finding in rule.find(Rows([*calls, *texts[:-1]]))] == []
+    [finding] = [finding for rule in RULES for finding in rule.find(Rows([*calls, *texts]))]
+    assert [row.index for row in finding.rows] == [len(calls) + len(TEXTS)] and finding.numbers["of"] == len(texts)
+    assert f"which {len(TEXTS)} of {len(texts)} have" in finding.rows[0].note

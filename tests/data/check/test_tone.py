@@ -7,6 +7,7 @@ import pytest
 from journeyman.data.check.rule import Conversation, Rows, Sample, pair
 from journeyman.data.check.rules import RULES
 from journeyman.data.check.voice import voice_of
+from journeyman.records import Example, Message, Place
 
 RULE = {rule.code: rule for rule in RULES}
 THINGS = [f"{colour} {thing}" for thing in ["mug", "lamp", "wick", "rug", "brush", "soap", "kettle", "bowl"] for colour in ("blue", "red", "old", "new", "big")]
@@ -63,6 +64,31 @@ def test_what_many_say_is_not_odd_and_labels_have_no_tone() -> None:
     labels = [pair(f"Is the {thing} back?", "stock") for thing in THINGS]
     assert found("odd_tone", Sample([*labels, pair("?", "STOCK NOW!")]).rows()) == []
     assert found("odd_tone", Sample([*CALM[:10], pair("?", "NO IDEA, dude!!")]).rows()) == [], "of eleven rows nothing is usual"
+
+
+LOUD = [pair(f"Is the jug number {n} back?", f"It is back!!! Grab jug {n}, dude.") for n in range(3)]
+
+
+def test_an_odd_output_is_found_wherever_the_split_has_put_it() -> None:
+    rows = Sample([*CALM, *LOUD]).rows().train
+    (finding,) = RULE["odd_tone"].find(Rows([*rows[:30], rows[40]], [*rows[30:35], rows[41]], [*rows[35:40], rows[42]]))
+    assert [row.split for row in finding.rows] == ["train", "validation", "held_out"]
+    assert (finding.numbers["rows"], finding.numbers["of"]) == (3, 43)
+
+
+def test_how_few_have_it_is_counted() -> None:
+    (finding,) = RULE["odd_tone"].find(Sample([*CALM, LOUD[0]]).rows())
+    assert "slang, as no other has" in finding.message
+    (finding,) = RULE["odd_tone"].find(Sample([*CALM, *LOUD]).rows())
+    assert "as 3 of 43 have" in finding.message
+
+
+def test_tool_calls_have_no_tone() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    calls = [Example((Message("user", f"find {n}"), Message("assistant", tool_calls=(call,))), Place("examples.jsonl", 100 + n)) for n in range(10)]
+    assert list(RULE["odd_tone"].find(Rows([*Sample(CALM).rows().train, *calls]))) == []
+    (finding,) = RULE["odd_tone"].find(Rows([*calls, *Sample([*CALM, LOUD[0]]).rows().train]))
+    assert [row.place.line for row in finding.rows] == [41] and finding.numbers["of"] == 41
 
 
 def curt(thing: str) -> Conversation:

@@ -106,8 +106,9 @@ class _Difference:
 
 
 def _unequal(rows: Rows) -> Iterator[Finding]:
-    inputs = rows.inputs[: len(rows.train)]
-    named = {index: words for index, text in enumerate(inputs) if (words := _NAMING.intersection(_words_of(_without_things(text))))}
+    inputs = rows.inputs
+    spoken = (index for index in rows.own if not rows.calls[index])
+    named = {index: words for index in spoken if (words := _NAMING.intersection(_words_of(_without_things(inputs[index]))))}
     differences: list[_Difference] = []
     outcomes: dict[str, Floats] = {}
     for contrast in CONTRASTS:
@@ -137,7 +138,7 @@ def _question(rows: Rows, found: _Difference, tests: int) -> Finding:
         "unequal_outputs",
         "info",
         f"is it meant that {found.outcome} differs with who is named? {sizes}; {a:.2f} against {b:.2f}, and {abs(found.effect):.2f} standard "
-        f"deviations apart where the rest of the input is alike (p {found.p:.1g}, {tests} comparisons)",
+        f"deviations apart where the rest of the input is alike (p {'below 1e-15' if found.p < 1e-15 else format(found.p, '.1g')}, {tests} comparisons)",
         tuple(rows.found(index, f"names {name}") for name, group in ((first, found.first), (second, found.second)) for index in group),
         "read both groups side by side; where the difference is not meant, write the outputs alike",
         {
@@ -194,8 +195,8 @@ def _thinned(indexes: list[int]) -> list[int]:
 
 
 def _outcomes(rows: Rows) -> dict[str, Floats]:
-    """What may differ, a value a training row."""
-    outputs = [rows.outputs[index] for index in range(len(rows.train))]
+    """What may differ, a value a row of `all`."""
+    outputs = rows.outputs
     counts = Counter(outputs)
     if len(counts) * 4 <= len(outputs):  # labels have no length or warmth
         return {f"how often the label is {label!r}": _array(o == label for o in outputs) for label, _ in counts.most_common(MAX_LABELS)}

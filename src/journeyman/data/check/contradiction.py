@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from journeyman.data.check.disagree import Wording, disagreement
+from journeyman.data.check.disagree import Wording, disagreement, wording
 from journeyman.data.check.finding import Finding, FoundRow, Mend, SetOutput, Severity
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
 from journeyman.data.refused import quoted
@@ -55,17 +55,8 @@ def _contradictions(rows: Rows) -> Iterator[Finding]:
 
 def _answered_otherwise(rows: Rows) -> list[tuple[list[int], AtOdds]]:
     """Each group of `_same_inputs`, with the rows of it that contradict others."""
-    wording = _wording(rows)
-    return [(group, _at_odds(rows, group, wording)) for group in _same_inputs(rows)]
-
-
-def _wording(rows: Rows) -> Wording:
-    """How the dataset's texts write words."""
-    words: set[str] = set()
-    for texts in (rows.inputs, rows.outputs):
-        for text in texts:
-            words.update(text.split())
-    return Wording(frozenset(word.strip(".,;:!?()\"'") for word in words if word.islower()), rows.inputs)
+    written = wording(rows.inputs, rows.outputs)
+    return [(group, _at_odds(rows, group, written)) for group in _same_inputs(rows)]
 
 
 def _at_odds(rows: Rows, group: Sequence[int], wording: Wording) -> AtOdds:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from journeyman.data.check.voice import says_no, turns_away, without_greeting
 from journeyman.data.refused import quoted
 from journeyman.data.similar import normalised
 
@@ -55,7 +56,7 @@ _OPPOSITES = tuple(
             "available/unavailable",
             "cheap|inexpensive/expensive|pricey",
             "high/low",
-            "free/paid",
+            "free/paid|pay|pays",
             "allowed|permitted|welcome/forbidden|prohibited|banned",
             "accept|accepts|accepted/refuse|refuses|refused|reject|rejected|decline|declined",
             "possible/impossible",
@@ -83,6 +84,9 @@ _OPPOSITES = tuple(
 )
 _FILLERS = frozenset("a an the is are be been to of in on at it its this that we you i they he she have has do does".split())
 
+_JOINTS = frozenset("for with from by as so if or any yet there here your our my his her their me us him them".split())
+"""Words that join others: "not for children" denies the children."""
+
 
 @dataclass(frozen=True)
 class Wording:
@@ -92,6 +96,9 @@ class Wording:
     """The words that some text writes in lower case: a capital does not make a name of them."""
 
     inputs: Sequence[str]
+    names: Set[str] = frozenset()
+    """The words that some text writes with a capital within a sentence: at its beginning only they are names."""
+
     _known: dict[str, frozenset[int]] = field(default_factory=dict, repr=False)
 
     def exclude(self, one: str, other: str) -> bool:
@@ -108,6 +115,20 @@ class Wording:
         return self._known[phrase]
 
 
+_IN_A_SENTENCE = re.compile(r"(?<=[a-zß-ÿ,] )[A-ZÀ-ÖØ-Þ][^\W\d_]+(?:['’][^\W\d_]+)*")
+
+
+def wording(inputs: Sequence[str], outputs: Sequence[str]) -> Wording:
+    """How a dataset's texts write words."""
+    words: set[str] = set()
+    names: set[str] = set()
+    for texts in (inputs, outputs):
+        for text in texts:
+            words.update(text.split())
+            names.update(_IN_A_SENTENCE.findall(text))
+    return Wording(frozenset(word.strip(".,;:!?()\"'") for word in words if word.islower()), inputs, frozenset(names))
+
+
 def disagreement(a: str, b: str, asked: str, wording: Wording) -> str | None:
     """What `a` and `b` say differently of the same thing, such as `3 / 5`; None where they may both be right.
 
@@ -122,9 +143,10 @@ def disagreement(a: str, b: str, asked: str, wording: Wording) -> str | None:
     if (one is None) != (other is None):
         return "one is JSON, the other is not"
     return (
-        _numbers_differ(a, b, asked)
-        or _yes_and_no(a, b)
-        or _names_differ(a, b, asked, wording.lower)
+        _yes_and_no(a, b)
+        or _turned_away(a, b)
+        or _numbers_differ(a, b, asked)
+        or _names_differ(a, b, asked, wording)
         or _opposites(a, b)
         or _negated(a, b)
         or _but_for(a, b, asked, wording)
@@ -196,8 +218,8 @@ def _plain_number(text: str) -> str:
     return (whole.lstrip("0") or "0") + ((mark + rest).rstrip("0").rstrip(".") if mark else "")
 
 
-def _names_differ(a: str, b: str, asked: str, common: Set[str]) -> str | None:
-    left, right = _names(a, common), _names(b, common)
+def _names_differ(a: str, b: str, asked: str, wording: Wording) -> str | None:
+    left, right = _names(a, wording), _names(b, wording)
     all_left, all_right, known = a.casefold(), b.casefold(), asked.casefold()
     return _differ(
         {name for name in left if not _mentioned(name, all_right)},
@@ -211,10 +233,20 @@ def _mentioned(name: str, text: str) -> bool:
     return any(word[: max(4, len(word) - 2)] in text for word in name.casefold().split())
 
 
-def _names(text: str, common: Set[str]) -> set[str]:
-    """Runs of capitalised words that are not written in lower case elsewhere."""
+_BEGINS = re.compile(r"(?:\A|[.!?:…\n])[^\w\n]*\Z")
+
+
+def _names(text: str, wording: Wording) -> set[str]:
+    """Runs of capitalised words that are not written in lower case elsewhere, and at the beginning of a sentence not only there."""
     words = list(_WORD.finditer(text))
-    capital = [(word := m[0])[0].isupper() and len(word) > 1 and word.casefold() not in common for m in words]
+    capital = [
+        (word := m[0])[0].isupper()
+        and len(word) > 1
+        and word.casefold() not in wording.lower
+        and word.casefold() not in _MONEY
+        and (word in wording.names or not _BEGINS.search(text, max(0, m.start() - 8), m.start()))
+        for m in words
+    ]
     if sum(capital) > MANY_CAPITALS * len(words) and len(words) > 12:
         return set()
     names: set[str] = set()
@@ -235,13 +267,21 @@ def _words(text: str) -> set[str]:
 
 
 def _yes_and_no(a: str, b: str) -> str | None:
-    one, other = (_WORD.search(text) for text in (a, b))
+    one, other = (_WORD.search(without_greeting(text)) for text in (a, b))
     if not one or not other:
         return None
     first, second = one[0].casefold(), other[0].casefold()
     if (first in _YES and second in _NO) or (first in _NO and second in _YES):
         return f"{one[0]} / {other[0]}"
     return None
+
+
+def _turned_away(a: str, b: str) -> str | None:
+    """The one will not answer, and the other does."""
+    one, other = turns_away(a), turns_away(b)
+    if one == other or says_no(b if one else a):
+        return None
+    return f"{quoted(without_greeting(a), 40)} / {quoted(without_greeting(b), 40)}"
 
 
 def _opposites(a: str, b: str) -> str | None:
@@ -285,7 +325,7 @@ def _scopes(text: str) -> tuple[set[str], set[str]]:
         if not after:
             said |= _telling(first)
         for rest in after:
-            denied |= set([w for w in _WORD.findall(rest) if w not in _FILLERS][:1])
+            denied |= set([w for w in _WORD.findall(rest) if w not in _FILLERS and w not in _JOINTS][:1])
     return denied, said
 
 

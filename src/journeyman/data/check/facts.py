@@ -13,21 +13,25 @@ What is looked for, and how it is told from numbers that stay:
 | person   | our head of returns, Maria Lopez       | Emma by Jane Austen, the customer's name         |
 | url      | https://shop.test/sizes, shop.com/faq  | example.com, e-mail addresses                    |
 
-Whatever the input says already (an order's date that the customer named) is repeated, not learned, and is left out.
-The wording that tells the kinds apart is English; amounts with a currency, URLs, clock times and numeric dates are
-found in any language.
+Whatever the input says already (an order's date that the customer named) is repeated, not learned, and is left out, and so is
+what the output works out from it (`computed.py`), and a value that a field of JSON takes from a small closed set, which is a
+class. The wording that tells the kinds apart is English, with the most usual of German, French and Spanish; amounts with a
+currency, URLs, clock times and numeric dates are found in any language.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from journeyman.data.check.computed import numbers_in, worked_out
 from journeyman.data.check.finding import Finding
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
+from journeyman.data.labels import closed_set
 from journeyman.data.refused import quoted
 
 FactKind = Literal["price", "stock", "duration", "date", "hours", "version", "person", "url"]
@@ -81,6 +85,15 @@ _LEADS = r"(?:led|headed|run|managed|guided|directed|chaired|looked after|taken 
 _TLD = (
     r"(?:com|org|net|io|gov|edu|shop|store|app|dev|co|eu|info|biz|online|site|cloud|ai|tv|me|test|uk|de|fr|nl|be|ch|at|"
     r"it|es|pt|se|no|dk|fi|ie|pl|cz|us|ca|au|nz|in|jp)"
+)
+# German, French and Spanish.
+_FEW = (
+    r"(?:\d{1,3}|zwei|drei|vier|fünf|sechs|sieben|zehn|vierzehn|deux|trois|quatre|cinq|sept|dix|quinze|dos|tres|cuatro|cinco|siete|diez)"
+)
+_FEW_TO_FEW = rf"{_FEW}(?:\s?(?:-|–|bis|à|ou|a|o)\s?{_FEW})?"
+_MONTH_ELSEWHERE = (
+    r"(?:Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember|janvier|février|mars|avril|mai|juin|juillet|"
+    r"août|septembre|octobre|novembre|décembre|enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre|octubre|noviembre|diciembre)"
 )
 
 
@@ -189,6 +202,17 @@ def _is_service(match: re.Match[str]) -> bool:
 
 
 _QUICK = re.compile(r"\b(?:within|wait\w*|delay\w*|answers?|repl\w+|respon\w+|cancel\w*|before|takes?|up to)\b", re.I)
+
+_SERVICE_ELSEWHERE = re.compile(
+    r"liefer|versand|versend|verschick|zugestell|zustell|rückgabe|zurück|rücksend|erstatt|widerruf|umtausch|garantie|bearbeit|antwort|frist|"
+    r"livr|expédi|retour|rembours|répon|délai|échang|entreg|envío|envia|devol|reembols|plazo|garantía|respon",
+    re.I,
+)
+
+
+def _is_service_elsewhere(match: re.Match[str]) -> bool:
+    return _SERVICE_ELSEWHERE.search(_sentence(match)) is not None
+
 
 _OPENING = re.compile(
     r"\b(?:open(?:s|ed|ing)?|clos(?:e|es|ed|ing)|hours|staffed|served|reach|call|phone|phones|answer\w*|collect|pick up|until|"
@@ -301,6 +325,13 @@ _PATTERNS: tuple[_Pattern, ...] = (
     _compiled("date", rf"\b(?:first|second|third|fourth|last) {_DAY} (?:of|in) (?:the|each|every) month\b", needs="month"),
     _compiled("date", r"\b(?:next (?:week|month|year)|(?:next|this) (?:spring|summer|autumn|winter))\b", needs="next|this"),
     _compiled("duration", rf"(?:\b(?:within|up to|about|around|at least)\s)?\b(?:{_DURATION})\b", _is_service, needs=_UNITS),
+    _compiled("duration", rf"\b{_FEW_TO_FEW}\s(?:(?:Werk|Arbeits|Geschäfts)tage?n?|jours? ouvr(?:és?|ables?)|días? (?:hábil(?:es)?|laborables?))\b", needs="tag|ouvr|hábil|laborable"),
+    _compiled("duration", rf"\b{_FEW_TO_FEW}\s(?:Tagen?|Wochen|Stunden|Monaten?|Jahren?|jours|semaines|heures|mois|días|semanas|horas|meses)\b", _is_service_elsewhere, needs="tage|wochen|stunden|monat|jahr|jours|semaine|heures|mois|días|semanas|horas|meses"),
+    _compiled("price", r"\d(?<![\w.,].)[\d.,]*\s?%\s(?:Rabatt|Nachlass|Zinsen|de réduction|de remise|de descuento)\b", needs="rabatt|nachlass|zinsen|de r|de descuento", digit=True),
+    _compiled("stock", r"\b(?:(?:wieder|nicht|derzeit|noch) (?:auf Lager|vorrätig|lieferbar)|ausverkauft|ausgebucht|en rupture de stock|agotad[oa]s?)\b", needs="auf lager|vorrätig|lieferbar|ausver|ausgeb|en rupture|agotad"),
+    _compiled("hours", r"\b(?:[01]?\d|2[0-4])(?:[:.][0-5]\d)?(?:\s?(?:-|–|bis)\s?(?:[01]?\d|2[0-4])(?:[:.][0-5]\d)?)?\sUhr\b", needs="uhr", digit=True),
+    _compiled("hours", r"\b(?:[01]?\d|2[0-4])\s?h(?:[0-5]\d)?\s?(?:-|–|à)\s?(?:[01]?\d|2[0-4])\s?h(?:[0-5]\d)?\b", digit=True, hint=r"\dh|\d h"),
+    _compiled("date", rf"\b\d{{1,2}}(?:\.|er| de)? {_MONTH_ELSEWHERE}\b(?:(?: de)? \d{{4}})?", _is_to_come, digit=True, case=True, hint=r"\d(?:\.|er| de)? (?:[JFMASONDjfmasondeé][a-zéûä]{2,})"),
     _compiled("version", r"\b(?:versions?|release)\s(?:v\.?)?\d+(?:\.\d+)*(?:-\w+(?:\.\d+)*)?\b", needs="version|release", digit=True),
     _compiled("version", r"(?<![\w/.-])v\d+(?:\.\d+)+(?:-\w+(?:\.\d+)*)?\b", digit=True, hint=r"v\d"),
     _compiled(
@@ -328,13 +359,27 @@ for _number, _pattern in enumerate(_PATTERNS):
 def facts_in(output: str, asked: str = "") -> list[Fact]:
     """The facts of an output that change, in their order, none overlapping.
 
-    Those that `asked` names are left out, and amounts of money where it names any: they are computed, as in a sum.
+    Those that `asked` names are left out, and so are results of what the output reckons from it; also amounts of money where it
+    names any: they are computed, as in a sum.
     """
     kept = _found(output)
     said = _plain(asked)
     counted = any(fact.kind == "price" for fact in kept) and any(fact.kind == "price" for fact in _found(asked))
-    left = (fact for fact in kept if not (counted and fact.kind == "price") and not _repeats(fact.text, said))
+    results = worked_out(output, asked) if kept else set()
+    left = (fact for fact in kept if not (counted and fact.kind == "price") and not _repeats(fact.text, said) and not _is_result(fact, results))
     return sorted(left, key=lambda fact: fact.start)
+
+
+SUM_RESULTS = 2
+"""Where an output works out so many numbers it solves a sum, and the days and hours in it belong to that."""
+
+
+def _is_result(fact: Fact, results: Set[float]) -> bool:
+    """Whether a fact is a step of a sum. Of a price that is multiplied, only the product is."""
+    if len(results) >= SUM_RESULTS and fact.kind in ("stock", "duration", "hours", "date"):
+        return True
+    numbers = numbers_in(fact.text)
+    return bool(numbers) and numbers <= results
 
 
 def _found(output: str) -> list[Fact]:
@@ -396,11 +441,48 @@ SHARE_TO_WARN = 0.02
 """Below this share of the outputs, facts that change are worth a look rather than a warning."""
 
 
+def _stated(rows: Rows) -> dict[int, str]:
+    """What the file that is trained on states, by row: its outputs, without tool calls and without classes in JSON."""
+    texts = {index: rows.outputs[index] for index in rows.own if not rows.calls[index]}
+    objects = {index: value for index, text in texts.items() if isinstance(value := _json(text), dict)}
+    values: dict[str, list[str]] = defaultdict(list)
+    for value in objects.values():
+        for path, text in _leaves(value, ""):
+            values[path].append(text)
+    classes = {path for path, some in values.items() if closed_set(some)}
+    return texts | {index: json.dumps(_without(value, "", classes), ensure_ascii=False) for index, value in objects.items() if classes}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text) if text.lstrip().startswith("{") else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Each text in a JSON value, with the keys it stands below; the texts of a list stand in one place."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else (("", one) for one in value):
+            yield from _leaves(child, f"{path}/{key}")
+
+
+def _without(value: Any, path: str, classes: Set[str]) -> Any:
+    """The value, with nothing in the places of `classes`."""
+    if isinstance(value, dict):
+        return {key: _without(child, f"{path}/{key}", classes) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_without(child, f"{path}/", classes) for child in value]
+    return "" if isinstance(value, str) and path in classes else value
+
+
 def _changing_facts(rows: Rows) -> Iterator[Finding]:
     found: list[tuple[int, list[Fact]]] = []
     values: dict[FactKind, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for index in range(len(rows.train)):
-        facts = facts_in(rows.outputs[index], rows.inputs[index])
+    for index, text in _stated(rows).items():
+        facts = facts_in(text, rows.inputs[index])
         if facts:
             found.append((index, facts))
         for fact in facts:
@@ -416,13 +498,13 @@ def _changing_facts(rows: Rows) -> Iterator[Finding]:
     )
     yield Finding(
         "changing_facts",
-        "warning" if len(found) >= max(3, SHARE_TO_WARN * len(rows.train)) else "info",
-        f"{len(found)} of {len(rows.train)} outputs state facts that change: {shown}",
+        "warning" if len(found) >= max(3, SHARE_TO_WARN * len(rows.own)) else "info",
+        f"{len(found)} of {len(rows.own)} outputs state facts that change: {shown}",
         tuple(rows.found(index, "; ".join(f"{f.kind} {quoted(f.text, 60)}" for f in facts)) for index, facts in found),
         "say them without the value, or give the value with the input (retrieval): what is learned is said for ever",
         {
             "rows": len(found),
-            "of": len(rows.train),
+            "of": len(rows.own),
             "kinds": {kind: sum(values[kind].values()) for kind in kinds},
             "values": {kind: [[value, count] for value, count in most[kind]] for kind in kinds},
         },

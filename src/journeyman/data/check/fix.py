@@ -28,7 +28,15 @@ from pathlib import Path
 from typing import Any
 
 from journeyman import files, settings
-from journeyman.data.check.finding import Drop, Finding, FoundRow, FoundSplit, Mend, Replace, Report, SetOutput
+from journeyman.data.check.finding import (
+    Drop,
+    FoundRow,
+    FoundSplit,
+    Mend,
+    Replace,
+    Report,
+    SetOutput,
+)
 from journeyman.data.check.mending import DOES, is_suggestion
 from journeyman.data.check.private import concealed
 from journeyman.data.check.rule import output_text

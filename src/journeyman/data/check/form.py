@@ -39,12 +39,14 @@ Reasons = dict[int, list[str]]
 
 
 def _inconsistent(rows: Rows) -> Iterator[Finding]:
-    outputs = rows.outputs
+    # Tool calls are no text: what they have to look like, their tools say (`calls.py`).
+    texts = [index for index, called in enumerate(rows.calls) if not called]
+    outputs = [rows.outputs[index] for index in texts]
     if len(outputs) < MIN_ROWS or rows.labels is not None:
         return
     objects = [_object(text) for text in outputs]
     are_objects = sum(one is not None for one in objects) >= JSON_MOST * len(outputs)
-    reasons = _of_objects(outputs, objects) if are_objects else _of_texts(outputs)
+    reasons = {texts[place]: said for place, said in (_of_objects(outputs, objects) if are_objects else _of_texts(outputs)).items()}
     if not reasons:
         return
     found = sorted(reasons, key=lambda index: (-len(reasons[index]), index))
@@ -54,7 +56,7 @@ def _inconsistent(rows: Rows) -> Iterator[Finding]:
         "inconsistent_format",
         "warning",
         f"{len(found)} of {len(outputs)} outputs leave the form that the others keep, such as {rows.shown(first)}: {reasons[first][0]}",
-        tuple(rows.found(index, "; ".join(reasons[index]), _unwrapped(outputs[index]) if are_objects else None) for index in found),
+        tuple(rows.found(index, "; ".join(reasons[index]), _unwrapped(rows.outputs[index]) if are_objects else None) for index in found),
         "write them in the form of the others; what reads the answers expects one",
         {"rows": len(found), "of": len(outputs), "reasons": dict(counts.most_common(20))},
     )
@@ -215,9 +217,14 @@ def _rare_side(reasons: Reasons, name: str, has: Sequence[bool]) -> None:
     share = sum(has) / len(has)
     for index, one in enumerate(has):
         if one and share <= 1 - MOST:
-            reasons[index].append(f"{name}, as {share:.1%} have")
+            reasons[index].append(f"{name}, {as_few(sum(has), len(has))}")
         elif not one and MOST <= share < 1:
-            reasons[index].append(f"without {name}, which {share:.0%} have")
+            reasons[index].append(f"without {name}, which {sum(has):,} of {len(has):,} have")
+
+
+def as_few(count: int, of: int) -> str:
+    """How many have something that a row has: counted, as a share of few rounds to none."""
+    return "as no other has" if count == 1 else f"as {count:,} of {of:,} have"
 
 
 def _rare_ways(reasons: Reasons, what: str, used: Sequence[Sequence[str]]) -> None:
@@ -240,7 +247,7 @@ def _common_ends(reasons: Reasons, verb: str, ends: Sequence[str]) -> None:
     if MOST * len(ends) <= count < len(ends):
         for index, end in enumerate(ends):
             if end != often:
-                reasons[index].append(f"{verb} {quoted(end, 30)}, where {count / len(ends):.0%} have {quoted(often, 30)}")
+                reasons[index].append(f"{verb} {quoted(end, 30)}, where {count:,} of {len(ends):,} have {quoted(often, 30)}")
 
 
 # ── the rule ──────────────────────────────────────────────────────────────────────────────────────────────────

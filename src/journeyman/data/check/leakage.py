@@ -12,6 +12,12 @@ from journeyman.data.similar import all_but_one
 MUCH = 0.05
 """From this share of the measured rows on, what was learned by heart weighs as much in a score as many real gains."""
 
+SPLIT_OFF = (
+    "nothing, where real inputs repeat themselves so; else keep fewer rows of one template, or measure on a file of your own "
+    "(--validation, --held-out)"
+)
+"""What to do about rows of one file that the split has parted: it keeps near-duplicates together, and these are less alike."""
+
 
 def _leakage(rows: Rows) -> Iterator[Finding]:
     start = len(rows.train)
@@ -30,16 +36,25 @@ def _leaks_against(rows: Rows) -> Iterator[Finding]:
 
 
 def _leaks(rows: Rows, code: str, measured: Sequence[int], name: str, split: str) -> Iterator[Finding]:
-    """Rows of `measured` that ask what a training row asks, and those that ask nearly the same."""
+    """Rows of `measured` that ask what a training row asks, and those that ask nearly the same.
+
+    Rows that were split off from the file that is trained on are never near-duplicates of a training row (`split.py`): what is left
+    of them is alike by its template, and said to be that.
+    """
     same = _in_common(rows, rows.input_similarity.same, measured)
     near = _in_common(rows, rows.input_similarity.near, [i for i in measured if i not in same])
-    near |= _but_for_a_word(rows, [i for i in measured if i not in same and i not in near])
+    word = _but_for_a_word(rows, [i for i in measured if i not in same and i not in near])
+    own = set(rows.own)
+    parted = {i: found for i, found in word.items() if i in own}
+    near |= {i: found for i, found in word.items() if i not in own}
     share = len(same) / len(measured) if measured else 0.0
-    severity: Severity
-    for leaks, how, severity in (
-        (same, "the same input as", "error" if share >= MUCH and split == "held_out" else "warning"),
-        (near, "nearly the same input as", "info"),
-    ):
+    grave: Severity = "error" if share >= MUCH and split == "held_out" else "warning"
+    cases: tuple[tuple[dict[int, list[int]], str, Severity, str], ...] = (
+        (same, "the same input as", grave, "remove the training rows, or measure on others"),
+        (near, "nearly the same input as", "info", "remove the training rows, or measure on others"),
+        (parted, "the output and, but for a word, the input of", "info", SPLIT_OFF),
+    )
+    for leaks, how, severity, fix in cases:
         if leaks:
             theirs, ours = next((theirs, found[0]) for theirs, found in leaks.items())
             trained = {i: theirs for theirs, found in leaks.items() for i in found}
@@ -55,7 +70,6 @@ def _leaks(rows: Rows, code: str, measured: Sequence[int], name: str, split: str
                 *(_measured(rows, i, f"{how} {place(found[0])}") for i, found in leaks.items()),
             )
             numbers = {"split": split, "rows": len(leaks), "share": round(len(leaks) / len(measured), 4)}
-            fix = "remove the training rows, or measure on others"
             yield Finding(code, severity, message, found, fix, numbers)
 
 
@@ -106,7 +120,8 @@ RULES = (
         "Rows on both sides of a split",
         "error",
         "a training row asks what a validation or held-out row asks: an error from 5% of the held-out rows on; rows "
-        "that ask nearly the same are for your information",
+        "that ask nearly the same are for your information. Of one file's rows near-duplicates are never parted; those that are "
+        "the same but for a word may be, and are for your information too",
         "Scores on those rows flatter the model: it has seen the answers.",
         "remove the training rows, or measure on others",
         Sample([_MUG], held_out=[_MUG]),

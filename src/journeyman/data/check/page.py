@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from journeyman.data.check.finding import READINESS, SEVERITIES, Finding, FoundRow, Replace, Report, without
+from journeyman.data.check.finding import READINESS, SEVERITIES, Finding, FoundRow, Report, without
 from journeyman.data.check.mending import is_suggestion
 from journeyman.data.check.plot import histogram
 from journeyman.data.check.private import concealed

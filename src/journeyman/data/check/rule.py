@@ -132,6 +132,15 @@ class Rows:
         return [name for name, size in zip(names, sizes, strict=True) for _ in range(size)]
 
     @cached_property
+    def own(self) -> list[int]:
+        """The rows of `all` that stand in a file that is trained on, those split off from it included.
+
+        To its owner a file is one thing, wherever its rows came to lie; what was given to measure on is another.
+        """
+        files = {example.place.file for example in self.train}
+        return [index for index, example in enumerate(self.all) if example.place.file in files]
+
+    @cached_property
     def inputs(self) -> list[str]:
         """What is asked in each row of `all`, without the instructions."""
         return [input_text(example) for example in self.all]
@@ -140,6 +149,11 @@ class Rows:
     def outputs(self) -> list[str]:
         """The ideal output of each row of `all` as one text, tool calls as JSON."""
         return [output_text(example) for example in self.all]
+
+    @cached_property
+    def calls(self) -> list[bool]:
+        """Whether each row of `all` has tool calls for its ideal output: those are no text, and have no form or voice of one."""
+        return [bool(example.ideal.tool_calls) for example in self.all]
 
     @cached_property
     def normal_inputs(self) -> list[str]:
@@ -243,13 +257,14 @@ class Sample:
     instructions: str = ""
     graders: Sequence[Mapping[str, Any]] = ()
     losses: Sequence[Sequence[float]] = field(default=())
+    tools: Sequence[Mapping[str, Any]] = ()
 
     def rows(self) -> Rows:
         """The sample as a rule sees it, each split as a file of its own."""
         return Rows(
-            train=_examples(self.train, "examples.jsonl"),
-            validation=_examples(self.validation, "validation.jsonl"),
-            held_out=_examples(self.held_out, "held_out.jsonl"),
+            train=self._examples(self.train, "examples.jsonl"),
+            validation=self._examples(self.validation, "validation.jsonl"),
+            held_out=self._examples(self.held_out, "held_out.jsonl"),
             refused=self.refused,
             training_file_rows=len(self.train),
             against=[Asked(text, Place("traffic.jsonl", n)) for n, text in enumerate(self.against, 1)],
@@ -258,9 +273,8 @@ class Sample:
             losses=self.losses,
         )
 
-
-def _examples(conversations: Sequence[Conversation], file: str) -> list[Example]:
-    return [Example(messages, Place(file, line)) for line, messages in enumerate(conversations, 1)]
+    def _examples(self, conversations: Sequence[Conversation], file: str) -> list[Example]:
+        return [Example(messages, Place(file, line), tuple(self.tools)) for line, messages in enumerate(conversations, 1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from journeyman.data.check import (
     bias,
+    calls,
     contradiction,
     coverage,
     facts,
@@ -29,6 +30,7 @@ from journeyman.data.similar import Similar
 RULES: tuple[Rule, ...] = (
     *shape.RULES,
     *private_rules.RULES,
+    *calls.RULES,
     *leakage.RULES,
     *contradiction.RULES,
     *labels.RULES,

@@ -1,7 +1,8 @@
 """Rules about outputs that sound unlike the others, and about a tone that drifts.
 
 What is odd is told from the data: a way of speaking that nearly no other output has. For outputs of prose only; labels,
-JSON and very short answers have no tone.
+JSON, tool calls and very short answers have no tone. Looked at is the whole file that is trained on, what was split off from it
+included.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from journeyman.data.check.finding import Finding
+from journeyman.data.check.form import as_few
 from journeyman.data.check.rule import Rows, Rule, Sample, pair
 from journeyman.data.check.voice import MARKERS, STYLE, Marker, Voice
 
@@ -34,11 +36,11 @@ MAX_ODD = 0.2
 
 
 def _voices(rows: Rows) -> dict[int, Voice]:
-    """The voice of each training row's output, empty where the outputs are not prose."""
-    texts = [rows.outputs[index] for index in range(len(rows.train))]
-    if len(texts) < MIN_ROWS or sum(text.lstrip()[:1] in "{[<" for text in texts) * 2 > len(texts):
+    """The voice of each output of the file that is trained on, tool calls aside; empty where the outputs are not prose."""
+    spoken = [index for index in rows.own if not rows.calls[index]]
+    if len(spoken) < MIN_ROWS or sum(rows.outputs[index].lstrip()[:1] in "{[<" for index in spoken) * 2 > len(spoken):
         return {}
-    voices = dict(enumerate(rows.voices[: len(texts)]))
+    voices = {index: rows.voices[index] for index in spoken}
     return voices if statistics.median(v.words for v in voices.values()) >= MIN_MEDIAN_WORDS else {}
 
 
@@ -46,11 +48,11 @@ def _odd_tone(rows: Rows) -> Iterator[Finding]:
     voices = _voices(rows)
     if not voices:
         return
-    shares = {name: sum(name in v.markers for v in voices.values()) / len(voices) for name in MARKERS}
+    counts = {name: sum(name in v.markers for v in voices.values()) for name in MARKERS}
     median, spread = _length_spread(voices.values())
     odd: list[tuple[float, int, str]] = []
     for index, voice in voices.items():
-        reasons = _reasons(voice, shares, max(VERY_RARE, 1 / len(voices)))
+        reasons = _reasons(voice, counts, len(voices))
         if spread and abs(math.log(voice.words + 1) - median) > FAR_LENGTH * spread:
             usual = round(math.exp(median) - 1)
             reasons.append((1.0, f"{voice.words} words where {usual} are usual"))
@@ -65,15 +67,15 @@ def _odd_tone(rows: Rows) -> Iterator[Finding]:
         f"{len(odd)} of {len(voices)} outputs sound unlike the others, such as {rows.all[odd[0][1]].place}: {odd[0][2]}",
         tuple(rows.found(index, note) for _, index, note in odd),
         "write them in the voice of the others, or leave them out",
-        {"rows": len(odd), "of": len(voices), "shares": {name: round(share, 4) for name, share in shares.items()}},
+        {"rows": len(odd), "of": len(voices), "shares": {name: round(count / len(voices), 4) for name, count in counts.items()}},
     )
 
 
-def _reasons(voice: Voice, shares: Mapping[Marker, float], very_rare: float) -> list[tuple[float, str]]:
+def _reasons(voice: Voice, counts: Mapping[Marker, int], of: int) -> list[tuple[float, str]]:
     """What is odd about an output, each with its weight: the surprise in bits."""
-    rare = sorted((shares[name], f"{name}, as {shares[name]:.1%} have") for name in voice.markers if name in STYLE and shares[name] <= RARE)
-    if len(rare) >= 2 or (rare and rare[0][0] <= very_rare):
-        return [(-math.log2(share), said) for share, said in rare]
+    rare = sorted((counts[name], f"{name}, {as_few(counts[name], of)}") for name in voice.markers if name in STYLE and counts[name] <= RARE * of)
+    if len(rare) >= 2 or (rare and rare[0][0] <= max(VERY_RARE * of, 1)):
+        return [(-math.log2(count / of), said) for count, said in rare]
     return []
 
 
@@ -101,8 +103,9 @@ def _drift(rows: Rows) -> Iterator[Finding]:
     by_file: dict[str, list[int]] = defaultdict(list)
     for index in voices:
         by_file[rows.all[index].place.file].append(index)
-    for index in range(len(rows.train), len(rows.all)):
-        if voices:
+    given = set(range(len(rows.all))).difference(rows.own) if voices else ()
+    for index in sorted(given):
+        if not rows.calls[index]:
             by_file[rows.all[index].place.file].append(index)
             voices[index] = rows.voices[index]
     pairs = list(_pairs(rows, by_file))

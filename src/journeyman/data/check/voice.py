@@ -97,6 +97,33 @@ def says_no(text: str) -> bool:
     return any(map(lower.__contains__, _REFUSAL_HAS)) and _REFUSAL.search(text) is not None
 
 
+_TURNS_AWAY = re.compile(
+    r"\A\W*(?:no,\s|as an? [^,.\n]{1,40},\s)?"
+    r"(?:(?:(?:I|we)(?:\s?['’](?:m|re)|\sam|\sare)\s)?(?:\w+\s)?(?:sorry|afraid)|unfortunately|regrettably|(?:(?:my|our)\s)?apologies)?[\s,;:.–—-]*"
+    r"(?:but\s|that\s)?(?:I|we)(?:\s?['’](?:m|re)|\sam|\sare)?\s(?:\w+\s)?"
+    r"(?:can(?:no|['’])t|can not|unable to|not able to|won['’]t|will not|not allowed to|not permitted to)\s(?:\w+\s)?"
+    r"(?:help|assist|answer|say|tell|provide|advise|comment|discuss|share|do th(?:at|is))\b",
+    re.I,
+)
+
+
+def turns_away(text: str) -> bool:
+    """Whether an output begins by saying that it won't answer."""
+    return any(map(text[:200].casefold().__contains__, _REFUSAL_HAS)) and _TURNS_AWAY.search(without_greeting(text)) is not None
+
+
+_GREETING = re.compile(
+    r"\A\W*(?:(?:hello|hi|hey|dear|good (?:morning|afternoon|evening|day)|hallo|guten (?:morgen|tag|abend)|moin|bonjour|bonsoir|hola|ciao)\b"
+    r"[^,.!:;?\n]{0,40}[,.!:;\n–—-]\s*)?(?:(?:many )?(?:thanks|thank you|danke|merci|gracias)\b[^.!\n]{0,80}[.!\n]\s*)?",
+    re.I,
+)
+
+
+def without_greeting(text: str) -> str:
+    """The text from where it begins to answer: without `Hello Anna,` and thanks for the message."""
+    greeting = _GREETING.match(text)
+    return text[greeting.end() :] if greeting else text
+
 
 WARMTH = re.compile(
     r"\b(?:thank\w*|please|sorry|glad|happy|pleased|welcome|of course|gladly|with pleasure|kind(?:ly)?|warm(?:ly)?|lovely|wonderful|"
