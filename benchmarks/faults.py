@@ -42,8 +42,9 @@ from journeyman.workspace import Workspace
 
 WISHES = Wishes(epochs=12, batch_size=4, rank=4, seed=3, learning_rate=1e-3)
 LEASE_S = "5"
-KINDS = {"server": 6, "worker": 6, "both": 6, "job": 1, "all": 1}
-"""What is killed, and how often of twenty times: `both` is a server and a worker at once, `all` every process there is."""
+KINDS = {"server": 4, "worker": 4, "both": 4, "job": 7, "all": 1}
+"""What is killed, and how often of twenty times: `both` is a server and a worker at once, `all` every process there is.
+`job` is the process that trains; a worker's death leaves it alive."""
 
 HANGS_S = 120.0
 """A request that neither answered nor broke off after this long hangs: killed servers close their connections at once."""
@@ -60,10 +61,10 @@ def write_base(folder: Path) -> None:
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
 
 
-def write_rows(path: Path) -> None:
+def write_rows(path: Path, count: int) -> None:
     words = "oak elm ash fir yew box may bay fig nut".split()
     with path.open("w", encoding="utf-8") as file:
-        for i in range(60):
+        for i in range(count):
             asked = f"Which tree is number {i}?"
             messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": words[i % 10] * 2 + f" {i}"}]
             file.write(json.dumps({"messages": messages}) + "\n")
@@ -208,7 +209,7 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The whole measurement; its result as one row."""
     base, rows, home = folder / "tiny", folder / "rows.jsonl", folder / "home"
     write_base(base)
-    write_rows(rows)
+    write_rows(rows, asked.rows)
     request = TrainRequest(str(rows), str(base), WISHES)
     all_cores = os.sched_getaffinity(0)
     keep_to_a_core(0)
@@ -280,6 +281,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=900, help="of a job: the more, the longer it trains, and is killed at it")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--database")
     parser.add_argument("--port", type=int, default=18431, help="the first of two")

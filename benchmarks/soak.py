@@ -1,9 +1,10 @@
 """Ask a server without pause, and see whether its memory grows.
 
-    python benchmarks/soak.py --minutes 4 --out benchmarks/results/soak.jsonl
+    python benchmarks/soak.py --minutes 40 --models 100 --out benchmarks/results/soak.jsonl
 
-Clients chat (plain and streaming, with answers of every length), upload, download and delete files, list, ask for what is
-not there, and go away in the middle of a stream. Every second the server's resident memory is read. The first third warms
+Clients chat (plain, streaming, with a JSON schema, with answers of every length) with the starter and with fine-tuned
+models of it, of which there are more than are kept in memory; they go on with a stored response, upload, download and delete
+files, list, ask for what is not there, and go away in the middle of a stream. Every second the server's resident memory is read. The first third warms
 up (the model is loaded, caches fill); over the rest a line is fitted by least squares. Prints one JSON object.
 """
 
@@ -25,15 +26,30 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
+import torch
+
+from journeyman.models.bases import resolve
+from journeyman.models.registry import Version
+from journeyman.train import lora
+from journeyman.train.load import load_base
+from journeyman.workspace import Workspace
 
 WARM_SHARE = 1 / 3
+RANK = 8
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 12}, "count": {"type": "integer"}, "kind": {"enum": ["tea", "cup"]}},
+    "required": ["name", "count", "kind"],
+    "additionalProperties": False,
+}
 
 
 class Clients:
     """Threads that ask until they are told to end, and what they were answered."""
 
-    def __init__(self, count: int, url: str, prompts: int) -> None:
+    def __init__(self, count: int, url: str, prompts: int, models: list[str]) -> None:
         self._prompts = prompts
+        self._models = models
         self.statuses: Counter[str] = Counter()
         self._url = url
         self._lock = threading.Lock()
@@ -52,7 +68,7 @@ class Clients:
 
     def _go_on(self, number: int) -> None:
         random_ = random.Random(number)
-        acts = [self._chat, self._stream, self._leave, self._file, self._file, self._look, self._look, self._miss]
+        acts = [self._chat, self._stream, self._fill, self._respond, self._leave, self._file, self._look, self._miss]
         with httpx.Client(base_url=self._url, timeout=120) as client:
             while not self._ended.is_set():
                 try:
@@ -66,7 +82,7 @@ class Clients:
         asked = f"Tell me of {random_.randrange(self._prompts)} things."
         messages = [{"role": "user", "content": asked}]
         most = random_.randint(1, 24)
-        return {"model": "starter", "messages": messages, "max_tokens": most, "temperature": 0, **more}
+        return {"model": random_.choice(self._models), "messages": messages, "max_tokens": most, "temperature": 0, **more}
 
     def _chat(self, client: httpx.Client, random_: random.Random) -> int:
         return client.post("/chat/completions", json=self._body(random_)).status_code
@@ -76,6 +92,18 @@ class Clients:
             for _ in reply.iter_lines():
                 pass
         return reply.status_code
+
+    def _fill(self, client: httpx.Client, random_: random.Random) -> int:
+        shape = {"type": "json_schema", "json_schema": {"name": "order", "strict": True, "schema": SCHEMA}}
+        return client.post("/chat/completions", json=self._body(random_, response_format=shape)).status_code
+
+    def _respond(self, client: httpx.Client, random_: random.Random) -> int:
+        body = {"model": random_.choice(self._models), "input": "Tell me of one thing.", "max_output_tokens": 8}
+        first = client.post("/responses", json=body).json()
+        then = client.post("/responses", json={**body, "previous_response_id": first["id"]}).json()
+        for made in (then, first):
+            status = client.delete(f"/responses/{made['id']}").status_code
+        return status
 
     def _leave(self, client: httpx.Client, random_: random.Random) -> str:
         with client.stream("POST", "/chat/completions", json=self._body(random_, stream=True)) as reply:
@@ -105,8 +133,32 @@ def measured(process: psutil.Process, seconds: float) -> list[tuple[float, int]]
     return found
 
 
+def register(home: Path, count: int) -> list[str]:
+    """That many fine-tuned models of the starter, with random adapters; their ids."""
+    starter = resolve("starter")
+    model, workspace = load_base(starter.folder), Workspace(home)
+    lora.add_adapter(model, "x", rank=RANK, alpha=2 * RANK, seed=0)
+    ids = []
+    for number in range(count):
+        generator = torch.Generator().manual_seed(number)
+        for _, layer in lora.lora_layers(model):
+            layer.lora_B["x"].data.normal_(0, 0.02, generator=generator)
+        folder = home / "adapters" / str(number)
+        lora.save_adapter(model, "x", folder, base="starter")
+        ids.append(f"ft:{starter.name}:local:soak:{number:08d}")
+        workspace.registry.add(
+            Version(
+                id=ids[-1], job=f"ftjob-{number}", base=starter.name, base_source=starter.source,
+                base_fingerprint=starter.fingerprint, dataset_hash="0" * 64, method="lora", plan={}, metrics={}, files={},
+                folder=folder, created_at=time.time(),
+            )
+        )  # fmt: skip
+    return ids
+
+
 def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The whole measurement."""
+    models = ["starter", *register(folder, asked.models)]
     environment = {**os.environ, "JOURNEYMAN_HOME": str(folder)}
     command = [sys.executable, "-m", "journeyman", "serve", "--port", "0", "--workers", "0"]
     server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -114,7 +166,7 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         assert server.stdout is not None
         url = server.stdout.readline().split()[2]
         process = psutil.Process(server.pid)
-        with Clients(asked.clients, url, asked.prompts) as clients:
+        with Clients(asked.clients, url, asked.prompts, models) as clients:
             found = measured(process, asked.minutes * 60)
         threads, files = process.num_threads(), process.num_fds()
     finally:
@@ -128,6 +180,7 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "minutes": asked.minutes,
         "clients": asked.clients,
         "prompts": asked.prompts,
+        "models": asked.models,
         "requests": requests,
         "answers": dict(sorted(clients.statuses.items())),
         "rss_mib_warm": round(rss_S[0] / 2**20, 1),
@@ -147,6 +200,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--prompts", type=int, default=20, help="different ones; each new one fills the cache of the engine further")
+    parser.add_argument("--models", type=int, default=0, help="fine-tuned models that are asked beside the starter")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="journeyman-soak-") as folder:
