@@ -89,6 +89,8 @@ def check(
             fixed = review.fix(fix, relabel=relabel, only=fix_only or ())
     show_verdict(screen, review)
     show_dataset(screen, review.dataset, refusals=False)
+    if lengths := review.lengths():
+        screen.line(f"  tokens a row: median {lengths['median']:,}, 19 in 20 up to {lengths['p95']:,}, longest {lengths['longest']:,}")
     if review.training:
         screen.line(f"  {review.training.sentence()}")
     show_findings(screen, review, [*_files(review), *([str(against)] if against else [])])

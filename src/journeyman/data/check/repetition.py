@@ -17,8 +17,8 @@ BOILERPLATE_SHARE = 0.02
 BOILERPLATE_MUCH = 0.2
 """From this share on the model will give the boilerplate where it should not."""
 
-FEW_EFFECTIVE = 0.5
-"""With less than this share of different rows, a dataset is much smaller than it looks."""
+FEW_EFFECTIVE, MOST_EFFECTIVE = 0.5, 0.9
+"""With less than the first share of different rows, a dataset is much smaller than it looks; below the second it is said for information."""
 
 
 def _repeats(rows: Rows) -> dict[int, int]:
@@ -129,11 +129,11 @@ def _effective(rows: Rows) -> Iterator[Finding]:
         return
     different = Counter(zip(rows.input_groups[: len(rows.train)], rows.output_groups, strict=False))
     share = len(different) / len(rows.train)
-    if share < FEW_EFFECTIVE:
+    if share < MOST_EFFECTIVE:
         message = f"{len(rows.train)} training rows teach {len(different)} different things ({share:.0%})"
         numbers = {"rows": len(rows.train), "different": len(different), "share": round(share, 4)}
         fix = "count on the smaller number: add rows that differ, rather than more of the same"
-        yield Finding("few_effective_examples", "warning", message, (), fix, numbers)
+        yield Finding("few_effective_examples", "warning" if share < FEW_EFFECTIVE else "info", message, (), fix, numbers)
 
 
 RULES = (
@@ -151,7 +151,7 @@ RULES = (
         "few_effective_examples",
         "Fewer examples than rows",
         "warning",
-        "less than half of the training rows differ from the others in what they teach",
+        "less than half of the training rows differ from the others in what they teach; for information below nine in ten",
         "A dataset of copies is as small as its originals, and is learned by heart in the first epoch.",
         "add rows that differ, rather than more of the same",
         Sample([pair("Do you ship to Riga this week?", "We do, within four days.")] * 3),

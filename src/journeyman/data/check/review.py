@@ -64,6 +64,12 @@ class Review:
     ignored: Mapping[str, int] = field(default_factory=dict)
     """For each code that was to be left out of the report and was found all the same: the rows it names."""
 
+    def lengths(self) -> Mapping[str, int]:
+        """Tokens of a row, of all that are kept: `median`, `p95` (19 in 20 are no longer) and `longest`; empty where there is no base."""
+        ordered = sorted(self.row_tokens)
+        last = len(ordered) - 1
+        return {"median": ordered[last // 2], "p95": ordered[round(0.95 * last)], "longest": ordered[last]} if ordered else {}
+
     def __iter__(self) -> Iterator[Dataset | Report]:
         yield self.dataset
         yield self.report
@@ -76,6 +82,7 @@ class Review:
             "sources": self.dataset.manifest["sources"],
             "refused": [concealed(refused.as_dict()) for refused in self.dataset.refused],
             "ignored": dict(self.ignored),
+            "row_tokens": dict(self.lengths()),
             "training": asdict(self.training) if self.training else None,
         }
 
