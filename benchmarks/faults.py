@@ -3,7 +3,7 @@
     python benchmarks/faults.py --out benchmarks/results/faults.jsonl
     python benchmarks/faults.py --out benchmarks/results/faults.jsonl --database postgresql://postgres@127.0.0.1/faults
 
-Two servers share one home, one queue and one database, each with a worker. Again and again a server, a worker, both, a
+Two servers, each with a worker, and a third worker share one home, one queue and one database. Again and again a server, a worker, both, a
 job's process, or everything is killed, and a dead server is begun again, while 16 clients upload, list, download and chat.
 Every job is to end once, with the bytes of an undisturbed run; every answer that came whole is to be right; no request is
 to hang. Base and rows are tiny and made here, so that processes are killed at work and not while they load.
@@ -70,11 +70,13 @@ def write_rows(path: Path, count: int) -> None:
             file.write(json.dumps({"messages": messages}) + "\n")
 
 
-def serve(port: int, base: Path, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "journeyman", "serve", "--port", str(port), "--workers", "1", "--base", str(base)]
+def begin(number: int, base: Path, log: Path, ports: Sequence[int]) -> subprocess.Popen[bytes]:
+    """The server of that number with its worker, or, beyond the ports, a worker alone."""
+    words = ["serve", "--port", str(ports[number]), "--workers", "1", "--base", str(base)] if number < len(ports) else ["worker"]
+    command = [sys.executable, "-m", "journeyman", *words]
     with log.open("ab") as output:
         return subprocess.Popen(
-            command, stdout=output, stderr=output, start_new_session=True, preexec_fn=lambda: keep_to_a_core(port)
+            command, stdout=output, stderr=output, start_new_session=True, preexec_fn=lambda: keep_to_a_core(number)
         )
 
 
@@ -228,7 +230,7 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         jobs.extend(workspace.submit(request).id for _ in range(asked.jobs))
 
     more_jobs()
-    servers = {port: serve(port, base, folder / "server.log") for port in ports}
+    running = [begin(number, base, folder / "server.log", ports) for number in range(len(ports) + 1)]
     killed = dict.fromkeys(KINDS, 0)
     began_s = time.monotonic()
 
@@ -245,22 +247,23 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     more_jobs()
             else:
                 time.sleep(1)
-            for port, server in servers.items():
-                if server.poll() is not None:
-                    servers[port] = serve(port, base, folder / "server.log")
+            for number, process in enumerate(running):
+                if process.poll() is not None:
+                    running[number] = begin(number, base, folder / "server.log", ports)
             if not left() and sum(killed.values()) >= asked.kills:
                 break
             sys.stderr.write(f"{time.monotonic() - began_s:4.0f} s, {sum(killed.values())} kills, {len(left())}/{len(jobs)} jobs, {dict(clients.outcomes)}\n")
-    for server in servers.values():
-        server.terminate()
-    for server in servers.values():
-        server.wait()
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.wait()
     versions = [v for v in workspace.registry.list() if v.job in jobs]
     histories = [read_events(workspace.job(j).folder) for j in jobs]
     return {
         "database": "postgresql" if asked.database else "sqlite",
         "kills": sum(killed.values()),
         "killed": killed,
+        "workers": len(running),
         "clients": asked.clients,
         "jobs": len(jobs),
         "statuses": Counter(str(workspace.job(j).status) for j in jobs),

@@ -229,22 +229,22 @@ def faults(found: list[Row]) -> str:
         cut = sum(count for outcome, count in requests.items() if outcome.startswith(("no server", "killed")))
         others = sum(requests.values()) - requests.get("right", 0) - cut
         body.append([
-            row["database"], f"{row['kills']} ({killed})", statuses, f"{row['same_bytes']}/{row['models']}", str(row["resumes"]),
+            row["database"], str(row.get("workers", 2)), f"{row['kills']} ({killed})", statuses, f"{row['same_bytes']}/{row['models']}", str(row["resumes"]),
             str(row["registered_twice"]), f"{requests.get('right', 0):,}", f"{cut:,}", str(others),
             f"{row['longest_request_s']:.0f} s", f"{row['seconds']:,} s",
         ])  # fmt: skip
-    head = ["database", "kills", "jobs", "same bytes", "resumes", "registered twice", "answers right", "no server, or killed meanwhile"]
+    head = ["database", "workers", "kills", "jobs", "same bytes", "resumes", "registered twice", "answers right", "no server, or killed meanwhile"]
     return table([*head, "wrong, refused or hung", "longest request", "in"], body)
 
 
 def soak(found: list[Row]) -> str:
     """A line a run: requests, and the server's memory over them."""
     body = [
-        [f"{row['minutes']:g}", str(row["clients"]), f"{row['prompts']:,}", f"{row['requests']:,}", f"{row['rss_mib_warm']:,.0f}", f"{row['rss_mib_end']:,.0f}",
+        [f"{row['minutes']:g}", str(row["clients"]), str(1 + row.get("models", 0)), f"{row['prompts']:,}", f"{row['requests']:,}", f"{row['rss_mib_warm']:,.0f}", f"{row['rss_mib_end']:,.0f}",
          f"{row['rss_mib_most']:,.0f}", f"{row['slope_kib_s']:+.1f}", f"{row['slope_bytes_per_request']:+,.0f}"]
         for row in found
     ]  # fmt: skip
-    head = ["minutes", "clients", "different prompts", "requests", "MiB after a third", "MiB at the end", "MiB at most", "slope, KiB/s", "slope, bytes a request"]
+    head = ["minutes", "clients", "models", "different prompts", "requests", "MiB after a third", "MiB at the end", "MiB at most", "slope, KiB/s", "slope, bytes a request"]
     return table(head, body)
 
 
