@@ -98,7 +98,7 @@ class Clients:
         return client.post("/chat/completions", json=self._body(random_, response_format=shape)).status_code
 
     def _respond(self, client: httpx.Client, random_: random.Random) -> int:
-        body = {"model": random_.choice(self._models), "input": "Tell me of one thing.", "max_output_tokens": 8}
+        body = {"model": random_.choice(self._models), "input": "Tell me of one thing.", "max_output_tokens": 8, "temperature": 0}
         first = client.post("/responses", json=body).json()
         then = client.post("/responses", json={**body, "previous_response_id": first["id"]}).json()
         for made in (then, first):
