@@ -64,7 +64,7 @@ WORKLOADS = {
         Workload("full", "all weights of the starter, mixed lengths", "starter", "full", 80, 1e-3),
         Workload("B1", "LoRA at 135M, mixed lengths", "135M", "lora", 32, 4e-4, held_out_rows=12),
         Workload("B2", "LoRA at 0.5B with vocabulary 152k, mixed lengths", "0.5B", "lora", 24, 3e-4, batch_rows=8, held_out_rows=16),
-        Workload("B3", "LoRA at 135M, 600 shared tokens of 700", "135M", "lora", 16, 4e-4, untimed_steps=0, shared_tokens=600, held_out_rows=8),
+        Workload("B3", "LoRA at 135M, 600 shared tokens of 700", "135M", "lora", 32, 4e-4, shared_tokens=600, held_out_rows=8),
         Workload("B3-starter", "LoRA on the starter, 600 shared tokens of 700", "starter", "lora", 32, 2e-3, shared_tokens=600),
         Workload("B4", "BANKING77 on the starter, to the same accuracy", "starter", "full", 4096, 1e-3, epochs=2, untimed_steps=0, held_out_rows=400, dataset="banking77"),
     )
