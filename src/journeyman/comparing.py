@@ -74,6 +74,7 @@ def _setting(workspace: Workspace, request: CompareRequest) -> tuple[comparison.
     decides += (task.graders,) if wishes.select == "graders" else ()
     name = files.hash_bytes(repr(decides).encode())
     folder = workspace.settings.home / "comparisons" / f"{file_name(task.name)}-{name[:12]}"
+    workspace.settings.make_home()
     dataset = build_dataset(task, request.train, folder / "dataset")
     if not dataset.held_out:
         raise no_held_out(request.train.source)

@@ -52,6 +52,10 @@ class Settings:
         }
         return {**os.environ, **mine}
 
+    def make_home(self) -> None:
+        """Make the home where it is missing, for its owner alone; one that is there keeps its mode."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     @property
     def jobs_folder(self) -> Path:
         """One folder a job: its dataset, plan, events and checkpoints."""

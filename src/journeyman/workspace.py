@@ -615,6 +615,7 @@ class Workspace:
     def _database(self) -> sa.Engine:
         from journeyman.database import open_database
 
+        self.settings.make_home()
         return open_database(self.settings.database_url)
 
     @cached_property

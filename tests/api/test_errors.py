@@ -138,11 +138,15 @@ def test_nan_is_no_number(http):
     refused(reply, 400)
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded"])
-def test_a_body_that_does_not_say_it_is_json(http, kind):
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", None])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/fine_tuning/jobs"])
+def test_a_body_that_does_not_say_it_is_json(http, kind, path):
     """A web page can send these without asking; it can't send JSON."""
-    reply = http.post("/v1/chat/completions", content=json.dumps(BODY), headers={"content-type": kind})
-    refused(reply, 400)
+    headers = {} if kind is None else {"content-type": kind}
+    error = refused(http.post(path, content=json.dumps(BODY), headers=headers), 400)
+    assert error["code"] == "unsupported_content_type" and error["param"] is None
+    assert "Content-Type: application/json" in error["message"]
+    assert not kind or f"'{kind}'" in error["message"]
 
 
 def test_a_conversation_longer_than_the_context(server: Running):

@@ -101,6 +101,82 @@ def test_a_files_name_is_never_a_path(tmp_path, base, name):
             assert httpx.get(server.url + path).status_code == 404
 
 
+def test_a_long_name_keeps_its_ending(client):
+    file = client.files.create(file=("a" * 300 + ".jsonl", ROWS), purpose="fine-tune")
+    assert file.filename == "a" * 249 + ".jsonl"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("../../a.jsonl", "a.jsonl"), ("b\\\\a.jsonl", "a.jsonl"), ("a" * 300 + ".jsonl", "a" * 249 + ".jsonl")]
+)
+def test_an_uploads_name_is_read_as_a_files(client, given, kept):
+    upload = client.uploads.create(filename=given, purpose="fine-tune", bytes=1, mime_type="text/jsonl")
+    assert upload.filename == kept
+
+
+def test_a_character_that_no_database_keeps_is_refused_in_a_name(server: Running):
+    form = b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nevals\r\n'
+    form += b'--b\r\ncontent-disposition: form-data; name="file"; filename="a\x00.jsonl"\r\n\r\nx\r\n--b--\r\n'
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    upload = {"filename": "a\x00.jsonl", "purpose": "evals", "bytes": 1, "mime_type": "text/jsonl"}
+    for reply in (
+        httpx.post(f"{server.url}/v1/files", content=form, headers=kind),
+        httpx.post(f"{server.url}/v1/uploads", json=upload),
+    ):
+        assert reply.status_code == 400 and reply.json()["error"]["type"] == "invalid_request_error", reply.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "content"),
+    [
+        (None, 200, ROWS),
+        ("bytes=5-9", 206, ROWS[5:10]),
+        ("bytes=330-", 206, ROWS[330:]),
+        ("bytes=-7", 206, ROWS[-7:]),
+        ("bytes=5-99999", 206, ROWS[5:]),
+        ("bytes=9999-", 416, None),
+        ("bytes=-0", 416, None),
+        ("zz=1-", 200, ROWS),
+        ("bytes=9-5", 200, ROWS),
+        ("bytes=0-1,4-5", 200, ROWS),
+    ],
+)
+def test_a_part_of_a_file(client, server: Running, asked, status, content):
+    """RFC 9110, 14.2: a Range that is not understood is as if it were not there."""
+    file = client.files.create(file=("a.jsonl", ROWS), purpose="evals")
+    headers = {} if asked is None else {"range": asked}
+    reply = httpx.get(f"{server.url}/v1/files/{file.id}/content", headers=headers)
+    assert reply.status_code == status
+    if content is None:
+        assert reply.headers["content-range"] == f"bytes */{len(ROWS)}"
+        assert reply.json()["error"]["code"] == "range_not_satisfiable"
+        return
+    assert reply.content == content and reply.headers["content-length"] == str(len(content))
+    assert reply.headers["accept-ranges"] == "bytes" and ("content-range" in reply.headers) == (status == 206)
+    other = {**headers, "if-range": '"another"'}
+    assert httpx.get(f"{server.url}/v1/files/{file.id}/content", headers=other).content == ROWS
+
+
+def test_an_empty_file_is_sent(client, server: Running):
+    file = client.files.create(file=("a.jsonl", b""), purpose="evals")
+    assert client.files.content(file.id).read() == b""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_what_lies_in_a_home_is_its_owners(tmp_path, base):
+    old = os.umask(0o022)
+    try:
+        with running(tmp_path / "new" / "home", base) as server:
+            server.client().files.create(file=("a.jsonl", ROWS), purpose="evals")
+        (tmp_path / "there").mkdir(mode=0o755)
+        with running(tmp_path / "there", base):
+            pass
+    finally:
+        os.umask(old)
+    assert (tmp_path / "new" / "home").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "there").stat().st_mode & 0o777 == 0o755, "an existing folder keeps its mode"
+
+
 @pytest.mark.parametrize("fields_first", [True, False])
 def test_a_form_in_any_order_and_without_a_length(server: Running, fields_first):
     purpose = b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nevals\r\n'

@@ -113,6 +113,18 @@ def test_the_document_describes_refusals_as_they_are():
     assert set(answers) == {"200", "4XX", "5XX"}
 
 
+def test_no_page_of_the_server_names_another_host():
+    """A script of another host would run in the operator's browser, beside what the server holds."""
+    with serving(Scripted()) as url:
+        paths = httpx.get(f"{url}/openapi.json").json()["paths"]
+        places = ["/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"]
+        places += [path for path, methods in paths.items() if "get" in methods and path.startswith("/v1") is False]
+        replies = [httpx.get(url + place) for place in places]
+    for reply in replies:
+        assert not reply.headers["content-type"].startswith("text/html"), reply.url
+        assert "http://" not in reply.text.replace(url, "") and "https://" not in reply.text, reply.url
+
+
 def test_penalties_and_biases_reach_the_sampling():
     workspace = Scripted()
     fields = {"frequency_penalty": 0.5, "presence_penalty": -1, "logit_bias": {"5": 10, "7": -100}}

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 
 from journeyman.errors import GraderError
 from journeyman.grade import python
-from journeyman.grade.parse import parse
+from journeyman.grade.parse import parse, runs_source
 from journeyman.grade.score import Sample
 
 needs_sandbox = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (bwrap)")
+
+FAKE = """#!/bin/sh
+# Stands for bubblewrap: writes down what it was given, and runs the command without a sandbox.
+tr '\\0' '\\n' < /proc/$$/environ > "{folder}/environ"
+pwd > "{folder}/cwd"
+for file in /proc/$$/fd/*; do readlink $file; done > "{folder}/files"
+printf '%s\\n' "$@" > "{folder}/arguments"
+for argument; do [ "$argument" = "{python}" ] && [ "$1" = "{python}" ] && exec "$@"; shift; done
+"""
 
 
 def grader(source, **more):
@@ -119,3 +132,92 @@ def grade(sample, item):
     return sum(2 ** i for i, yes in enumerate(found) if yes)
 """
         assert grader(source).grade(Sample(""), {}).value == 0
+
+
+@needs_sandbox
+def test_no_process_of_the_sandbox_has_anything_of_the_server_s(on, monkeypatch):
+    monkeypatch.setenv("JOURNEYMAN_API_KEY", "sk-s3cret")
+    source = """
+import glob
+def grade(sample, item):
+    texts = [open(path, "rb").read() for name in ("environ", "cmdline") for path in glob.glob(f"/proc/[0-9]*/{name}")]
+    rights = [line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapEff", "CapPrm", "CapBnd"))]
+    assert len(texts) >= 4 and len(rights) == 3
+    return any(b"s3cret" in text or b"JOURNEYMAN" in text for text in texts) + 2 * any(int(right, 16) for right in rights)
+"""
+    assert grader(source).grade(Sample(""), {}).value == 0
+
+
+@needs_sandbox
+@pytest.mark.parametrize("place", ["/x", "/dev/x"])
+def test_nothing_is_written_but_what_is_bounded(on, place):
+    score = grader(f"def grade(sample, item):\n    open({place!r}, 'w')").grade(Sample(""), {})
+    assert score.value is None and "Read-only" in score.error
+
+
+@needs_sandbox
+def test_a_home_within_the_interpreter_s_folder_is_hidden(on, monkeypatch, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "journeyman.db").write_text("s3cret")
+    monkeypatch.setattr(python, "_SYSTEM", (*python._SYSTEM, str(tmp_path)))
+    monkeypatch.setenv("JOURNEYMAN_HOME", str(tmp_path / "home"))
+    source = f"import os\ndef grade(sample, item):\n    return len(os.listdir({str(tmp_path / 'home')!r}))"
+    assert grader(source).grade(Sample(""), {}).value == 0
+
+
+@pytest.fixture
+def fake(on, monkeypatch, tmp_path):
+    """A bubblewrap that is none, first on the PATH: what it was started with."""
+    bwrap = tmp_path / "bwrap"
+    bwrap.write_text(FAKE.format(folder=tmp_path, python=sys.executable))
+    bwrap.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_bubblewrap_is_started_with_nothing_of_the_server_s(fake, monkeypatch):
+    """It is pid 1 of the sandbox, where /proc/1 shows its environment, its folder and its open files."""
+    monkeypatch.setenv("JOURNEYMAN_API_KEY", "sk-s3cret")
+    with (fake / "open").open("w") as open_here:
+        os.set_inheritable(open_here.fileno(), True)
+        assert grader("def grade(sample, item):\n    return 0.5").grade(Sample(""), {}).value == 0.5
+    names = {line.partition("=")[0] for line in (fake / "environ").read_text().split("\n")}
+    assert names <= {"", "PWD", "OLDPWD", "SHLVL", "_"}, "those of the shell itself at most"
+    assert (fake / "cwd").read_text() == "/\n"
+    files = (fake / "files").read_text().split("\n")
+    assert "/dev/null" in files and str(fake / "open") not in files
+    arguments = (fake / "arguments").read_text().split("\n")
+    assert {"--unshare-all", "--proc", "--clearenv"} <= set(arguments)
+    assert arguments[arguments.index("--cap-drop") + 1] == "ALL"
+    assert "s3cret" not in " ".join(arguments)
+
+
+@pytest.mark.parametrize("printed", ["[" * 60_000, '{"error": ' + json.dumps("x" * 60_000) + "}", "x" * 200_000])
+def test_what_a_process_prints_in_place_of_a_result_is_no_score(fake, printed):
+    source = f"import os\ndef grade(sample, item):\n    os.write(1, {printed!r}.encode())\n    os._exit(0)"
+    score = grader(source).grade(Sample(""), {})
+    assert score.value is None and len(score.error) <= 600
+
+
+def test_why_no_source_can_be_run_here(fake, monkeypatch):
+    assert python.unavailable() is None
+    (fake / "bwrap").write_text("#!/bin/sh\nexit 1\n")
+    assert "no sandbox here" in python.unavailable()
+    (fake / "bwrap").write_text("no program")
+    assert python.unavailable()
+    monkeypatch.setenv("PATH", str(fake / "empty"))
+    assert "not installed" in python.unavailable()
+    monkeypatch.setenv("JOURNEYMAN_PYTHON_GRADERS", "off")
+    assert "JOURNEYMAN_PYTHON_GRADERS" in python.unavailable()
+
+
+def test_a_name_may_be_left_out():
+    """As OpenAI's guide has it (https://platform.openai.com/docs/guides/graders#python-grader)."""
+    bare = {"type": "python", "source": "def grade(sample, item):\n    return 1"}
+    (parsed,) = parse([bare])
+    assert parsed.name == "python"
+    (multi,) = parse([{"type": "multi", "name": "m", "graders": [bare], "calculate_output": "python * 2"}])
+    assert runs_source(multi.source) and runs_source(parsed.source)
+    with pytest.raises(GraderError):
+        parse([{**bare, "name": ""}])

@@ -63,8 +63,9 @@ def create_app(
         runner.close()
 
     app = FastAPI(
-        title="Journeyman", version=__version__, lifespan=lifespan, redirect_slashes=False, responses=REFUSALS
-    )
+        title="Journeyman", version=__version__, lifespan=lifespan, redirect_slashes=False, responses=REFUSALS,
+        docs_url=None, redoc_url=None,  # the framework's pages run scripts of another host; /openapi.json is here
+    )  # fmt: skip
     install(app)
     _add_models(app, catalogue)
     _add_chat(app, workspace, catalogue, decoder)

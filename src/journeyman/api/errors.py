@@ -140,7 +140,23 @@ def headers_of(error: Exception) -> Mapping[str, str]:
 
 async def _misfit(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return error_response(400, misfit_envelope(error.errors()))
+    problems = error.errors()
+    if any(problem["loc"] == ("body",) and isinstance(problem.get("input"), bytes) for problem in problems):
+        return error_response(400, _no_json(request.headers.get("content-type", "")))
+    return error_response(400, misfit_envelope(problems))
+
+
+def _no_json(kind: str) -> ErrorEnvelope:
+    """A body that does not say it is JSON stays unread: a web page may send those unasked. In OpenAI's words.
+
+    Source: https://github.com/openai/openai-openapi/issues/194.
+    """
+    sent = f"you specified the header 'Content-Type: {_shortened(kind)}'" if kind else "there is no header Content-Type"
+    message = (
+        f"Unsupported content type: '{_shortened(kind)}'. This API method only accepts 'application/json' requests, but {sent}. "
+        "Send the header 'Content-Type: application/json' (curl: -H 'Content-Type: application/json')."
+    )
+    return envelope(message, status=400, code="unsupported_content_type")
 
 
 async def _no_route(request: Request, error: Exception) -> JSONResponse:

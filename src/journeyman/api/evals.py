@@ -50,8 +50,8 @@ def _add_evals(routes: APIRouter, documents: Any) -> None:
             where = f"testing_criteria[{number}]"
             if criterion.get("type") == "multi":
                 raise RefusedError(400, "An eval takes no multi grader", code="invalid_grader", where=where)
-            parsed({key: value for key, value in criterion.items() if key != "id"}, where)
-            criteria.append({**criterion, "id": f"{criterion['name']}-{new_id('eval')[5:]}"})
+            name = parsed({key: value for key, value in criterion.items() if key != "id"}, where).name
+            criteria.append({**criterion, "name": name, "id": f"{name}-{new_id('eval')[5:]}"})
         content = {
             "name": body.name or "",
             "metadata": body.metadata or {},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
@@ -28,6 +28,7 @@ from journeyman.api.wire_files import (
     WireUpload,
 )
 from journeyman.jobs.results import METRICS_FILE
+from journeyman.storage.archive import Plain
 from journeyman.storage.documents import Document, not_found
 from journeyman.storage.files import MODEL, RESULTS, check_name
 
@@ -90,31 +91,28 @@ def _add_files(routes: APIRouter, workspace: Workspace, base64_results: bool) ->
             )
         return FileDeleted(id=store.remove(file_id).id)
 
-    @routes.get("/files/{file_id}/content", response_class=FileResponse)
+    @routes.get("/files/{file_id}/content", response_class=StreamingResponse)
     def retrieve_file_content(file_id: str, request: Request) -> Response:
         """The file's bytes as they were sent; a model's weights as a tar that is made while it is read."""
         store = files(request)
         file = store.get(file_id)
         if (archive := workspace.weights(file)) is not None:
-            return _streamed(archive, file, request)
+            named = {"content-disposition": f'attachment; filename="{file.body["filename"]}"'}
+            return _streamed(archive, file, request, "application/x-tar", named)
         path = store.path(file)
         if base64_results and (file.body["purpose"], file.body["filename"]) == (RESULTS, METRICS_FILE):
             return Response(base64.b64encode(path.read_bytes()), media_type="application/octet-stream")
-        return FileResponse(path, media_type="application/octet-stream")
+        return _streamed(Plain(path), file, request, "application/octet-stream", {})
 
 
-def _streamed(archive: Archive, file: Document, request: Request) -> Response:
-    """A tar under its own name, or the part of it that is left to fetch. Raises ObjectNotFound where files of the model are gone."""
+def _streamed(content: Archive | Plain, file: Document, request: Request, kind: str, named: dict[str, str]) -> Response:
+    """A file's content, or the part of it that is left to fetch. Raises ObjectNotFound where it is gone."""
     try:
-        length = archive.size_bytes
+        length = content.size_bytes
     except FileNotFoundError:
         raise not_found("file", file.id) from None
     tag = f'"{file.id}"'
-    headers = {
-        "content-disposition": f'attachment; filename="{file.body["filename"]}"',
-        "accept-ranges": "bytes",
-        "etag": tag,
-    }
+    headers = {**named, "accept-ranges": "bytes", "etag": tag}
     first, last, status = 0, length - 1, 200
     if (asked := _range(request.headers.get("range", ""), length)) and request.headers.get("if-range", tag) == tag:
         first, last = asked
@@ -125,7 +123,7 @@ def _streamed(archive: Archive, file: Document, request: Request) -> Response:
             )  # fmt: skip
         status, headers["content-range"] = 206, f"bytes {first}-{last}/{length}"
     headers["content-length"] = str(last - first + 1)
-    return StreamingResponse(archive.chunks(first, last), status, headers, media_type="application/x-tar")
+    return StreamingResponse(content.chunks(first, last), status, headers, media_type=kind)
 
 
 def _range(header: str, length: int) -> tuple[int, int] | None:

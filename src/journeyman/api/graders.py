@@ -19,8 +19,9 @@ from journeyman.api.wire_graders import (
     ValidateGrader,
 )
 from journeyman.errors import GraderError, JourneymanError
+from journeyman.grade import python
 from journeyman.grade.judged import Judge, Question, no_judge
-from journeyman.grade.parse import parse
+from journeyman.grade.parse import parse, runs_source
 from journeyman.grade.score import Grader, NotMeasurableError, Sample, Score
 
 if TYPE_CHECKING:
@@ -34,15 +35,17 @@ def router(workspace: Workspace, catalogue: Catalogue) -> APIRouter:
 
     @routes.post("/validate")
     def validate_grader(body: ValidateGrader) -> ValidatedGrader:
-        """Check a grader without running it."""
-        parsed(body.grader)
+        """Check a grader without running it. One that could not be run here is refused."""
+        _insist_on_sandbox(parsed(body.grader))
         return ValidatedGrader(grader=body.grader)
 
     @routes.post("/run")
     def run_grader(body: RunGrader, request: Request) -> GraderRun:
         """Grade one sample."""
         judge = ServedJudge(workspace, catalogue, project_of(request))
-        return run(parsed(body.grader, judge=judge), body)
+        grader = parsed(body.grader, judge=judge)
+        _insist_on_sandbox(grader)
+        return run(grader, body)
 
     return routes
 
@@ -77,6 +80,16 @@ def parsed(value: dict[str, Any], where: str = "grader", *, judge: Judge = no_ju
         raise RefusedError(
             400, " ".join([error.message + ":", *error.problems]), code="invalid_grader", where=where
         ) from None
+
+
+def _insist_on_sandbox(grader: Grader) -> None:
+    """Refuse source that can't be run here: a reward of 0 would be taken for the sample's. Raises RefusedError."""
+    reason = python.unavailable() if runs_source(grader.source) else None
+    if reason is not None:
+        raise RefusedError(
+            400, f"This server can't run python graders: {reason}", code="python_graders_unavailable", where="grader",
+            fix="let its owner set JOURNEYMAN_PYTHON_GRADERS=on and install bubblewrap, or use another grader",
+        )  # fmt: skip
 
 
 def run(grader: Grader, body: RunGrader) -> GraderRun:

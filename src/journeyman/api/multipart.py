@@ -16,6 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from journeyman.api.errors import RefusedError
+from journeyman.storage.files import plain_name
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -152,7 +153,7 @@ class _Reader:
                     f"the form has more than one field '{self._file_field}'", "send one file a request"
                 )
             filename = options.get(b"filename", b"").decode("utf-8", "replace")
-            self.form.filename = filename.replace("\\", "/").rpartition("/")[2][:255]
+            self.form.filename = plain_name(filename)
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
         """A piece of the field's content."""

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from journeyman import settings
 from journeyman.api.app import create_app
 from journeyman.api.gate import is_local
 from journeyman.errors import JourneymanError
+from journeyman.grade import python
 
 if TYPE_CHECKING:
     from journeyman.workspace import Workspace
@@ -49,6 +51,7 @@ def serve(
     )
     if warm is not None:
         threading.Thread(target=_warm, args=(workspace, warm), name="warm", daemon=True).start()
+    _warn_of_graders()
     on_ready(f"{url_of(listening)}/v1")
     with listening:
         try:
@@ -129,6 +132,12 @@ def _unusable(host: str, port: int, error: Exception) -> JourneymanError:
     return JourneymanError(
         f"can't listen on {host} port {port}: {error}", where="--host", code="address_unusable"
     )
+
+
+def _warn_of_graders() -> None:
+    """Python graders that were turned on and can't be run are known at the start, not from evals that measure nothing."""
+    if settings.python_graders() and (reason := python.unavailable()):
+        log.warning("JOURNEYMAN_PYTHON_GRADERS is on, but no python grader can be run: %s", reason)
 
 
 def _warm(workspace: Workspace, model: str) -> None:

@@ -92,7 +92,7 @@ class FileDeleted(BaseModel):
 class UploadRequest(Strict):
     """The body of POST /v1/uploads."""
 
-    filename: str = Field(min_length=1, max_length=255)
+    filename: str = Field(min_length=1)
     purpose: Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
     bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)]
     mime_type: str = Field(max_length=255)

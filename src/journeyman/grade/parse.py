@@ -19,6 +19,10 @@ _METRICS_LATER = {
 }
 
 
+_DEFAULT_NAMES = {"python": "python"}
+"""OpenAI's guide writes its python graders without a name, its reference with one."""
+
+
 def parse(objects: Sequence[Mapping[str, Any]], judge: Judge = no_judge) -> tuple[Grader, ...]:
     """Read grader objects, OpenAI's and ours. `judge` asks the models that some of them name; without, they measure nothing.
 
@@ -50,7 +54,7 @@ def _grader(value: object, place: str, problems: list[str], judge: Judge, *, nes
     name = value.get("name")
     fields = Fields(value, f"{place} {name!r}" if isinstance(name, str) and name else place, problems)
     kind = fields.raw("type")
-    name = fields.text("name")
+    name = fields.text("name", _DEFAULT_NAMES.get(str(kind)))
     if fields.has("name") and not name.strip():
         fields.problem("name", "is empty", "give the grader a name")
     if kind == "multi" and nested:
@@ -136,10 +140,22 @@ def _by_key(fields: Fields) -> Mapping[str, Any]:
         given = [given]
     if not isinstance(given, list):
         return fields.mapping("graders")
-    names = [str(value.get("name")) if isinstance(value, Mapping) else str(n) for n, value in enumerate(given)]
+    names = [_name_in_a_list(value) if isinstance(value, Mapping) else str(n) for n, value in enumerate(given)]
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         fields.problem("graders", f"{names.count(name)} of them are called {name!r}", "give each its own name")
     return dict(zip(names, given, strict=True))
+
+
+def _name_in_a_list(value: Mapping[str, Any]) -> str:
+    return str(value.get("name") or _DEFAULT_NAMES.get(str(value.get("type"))))
+
+
+def runs_source(grader: Mapping[str, Any]) -> bool:
+    """Whether a grader object that was read, or one inside it, runs source that came with it."""
+    inside = grader.get("graders") or ()
+    if isinstance(inside, Mapping):
+        inside = [inside] if isinstance(inside.get("type"), str) else inside.values()
+    return grader.get("type") == "python" or any(runs_source(value) for value in inside)
 
 
 def _builders(judge: Judge) -> dict[str, Callable[[Fields], Measure]]:

@@ -1,8 +1,8 @@
 """OpenAI's python grader: `grade(sample, item)` of a user's source, run where it can do no harm.
 
 Each call is a process of its own in a bubblewrap sandbox (https://github.com/containers/bubblewrap): no network, the
-interpreter and its packages readable and nothing else of the machine, an empty home that is gone afterwards, bounded
-time, memory and files. Off unless JOURNEYMAN_PYTHON_GRADERS is on: even so it is somebody's code on your machine.
+interpreter and its packages readable and nothing else of the machine, an empty home that is gone afterwards, no rights
+even where the server is root, nothing of the server's environment, bounded time, memory and files. Off unless JOURNEYMAN_PYTHON_GRADERS is on: even so it is somebody's code on your machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import IO, Any
 
 from journeyman import settings
 from journeyman.grade.fields import Fields
@@ -25,6 +25,11 @@ MAX_SOURCE_BYTES = 256_000
 MAX_S = 120.0
 MAX_MEMORY_BYTES = 2 * 2**30
 MAX_FILE_BYTES = 64 * 2**20
+MAX_SAID_BYTES = 64 * 1024
+"""What is read of a call's result: a number, or an error in a few words."""
+
+PROBE_S = 10.0
+"""How long an empty sandbox may take to start and end."""
 
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache")
 
@@ -79,13 +84,19 @@ def _wrong(source: str) -> str | None:
     return None
 
 
+def unavailable() -> str | None:
+    """Why no source can be run here, or None where a sandbox was begun and ended."""
+    try:
+        with TemporaryFile() as out:
+            status = _inside("pass", b"", out, PROBE_S)
+    except (NotMeasurableError, OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    # Some systems let no user make namespaces, Docker's default and Ubuntu's AppArmor among them.
+    return f"bubblewrap (bwrap) can make no sandbox here: it ended with status {status}" if status else None
+
+
 def _call(source: str, sample: Sample, item: Item) -> Any:
     """What `grade` returns. Raises NotMeasurableError where it may not run, fails, or takes too much."""
-    bwrap = shutil.which("bwrap")
-    if not settings.python_graders():
-        raise NotMeasurableError("python graders are off; set JOURNEYMAN_PYTHON_GRADERS=on to run their source here")
-    if bwrap is None:
-        raise NotMeasurableError("python graders need bubblewrap (bwrap), which is not installed here")
     given = {
         "source": source,
         "sample": _seen(sample),
@@ -98,21 +109,33 @@ def _call(source: str, sample: Sample, item: Item) -> Any:
     # Into a file, whose size the kernel bounds, and not through a pipe into our memory.
     with TemporaryFile() as out:
         try:
-            done = subprocess.run(
-                [bwrap, *_walls(), sys.executable, "-I", "-B", "-c", _CALL],
-                input=json.dumps(given).encode(), stdout=out, stderr=subprocess.DEVNULL, timeout=MAX_S, check=False,
-            )  # fmt: skip
+            status = _inside(_CALL, json.dumps(given).encode(), out, MAX_S)
         except subprocess.TimeoutExpired:
             raise NotMeasurableError(f"grade did not end within {MAX_S:.0f} s") from None
         out.seek(0)
-        text = out.read(MAX_FILE_BYTES)
+        text = out.read(MAX_SAID_BYTES)
     try:
         said = json.loads(text)
         if "error" in said:
-            raise NotMeasurableError(f"grade failed: {said['error']}")
+            raise NotMeasurableError(f"grade failed: {said['error']}"[:600])
         return said["value"]
-    except (ValueError, KeyError, TypeError):
-        raise NotMeasurableError(f"the process of grade ended with status {done.returncode} and no value") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise NotMeasurableError(f"the process of grade ended with status {status} and no value") from None
+
+
+def _inside(code: str, given: bytes, out: IO[bytes], most_s: float) -> int:
+    """Run code of ours in the sandbox; its status. Raises NotMeasurableError where that is off or bubblewrap is missing."""
+    if not settings.python_graders():
+        raise NotMeasurableError("python graders are off; set JOURNEYMAN_PYTHON_GRADERS=on to run their source here")
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise NotMeasurableError("python graders need bubblewrap (bwrap), which is not installed here")
+    # bubblewrap itself is a process of the sandbox (pid 1), so that what it holds can be read there, in /proc/1.
+    return subprocess.run(
+        [bwrap, *_walls(), sys.executable, "-I", "-B", "-c", code],
+        input=given, stdout=out, stderr=subprocess.DEVNULL, timeout=most_s, check=False,
+        env={}, cwd="/", close_fds=True,
+    ).returncode  # fmt: skip
 
 
 def _seen(sample: Sample) -> dict[str, Any]:
@@ -131,10 +154,13 @@ def _seen(sample: Sample) -> dict[str, Any]:
 def _walls() -> list[str]:
     """bubblewrap's arguments: nothing shared with the machine, and of its files only what an interpreter needs."""
     readable = [path for path in (*_SYSTEM, sys.base_prefix, sys.prefix) if Path(path).exists()]
+    home = settings.load().home  # which may lie below one of them, in the folder of a virtual environment for example
     return [
-        "--unshare-all", "--die-with-parent", "--new-session", "--clearenv",
+        "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
         "--setenv", "HOME", "/tmp", "--setenv", "OPENBLAS_NUM_THREADS", "1", "--setenv", "OMP_NUM_THREADS", "1",
-        "--proc", "/proc", "--dev", "/dev", "--size", str(MAX_FILE_BYTES), "--tmpfs", "/tmp",
+        "--proc", "/proc", "--dev", "/dev",
+        *(argument for path in ("/tmp", "/dev/shm") for argument in ("--size", str(MAX_FILE_BYTES), "--tmpfs", path)),
         *(argument for path in dict.fromkeys(readable) for argument in ("--ro-bind", path, path)),
-        "--chdir", "/tmp",
+        *(("--tmpfs", str(home), "--remount-ro", str(home)) if any(home.is_relative_to(p) for p in readable) and home.is_dir() else ()),
+        "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp",
     ]  # fmt: skip

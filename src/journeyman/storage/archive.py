@@ -53,6 +53,22 @@ class Archive:
         return info.tobuf(tarfile.GNU_FORMAT)  # which writes sizes above 8 GiB into the same block
 
 
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """One file as it is, to be sent as an archive is."""
+
+    path: Path
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the file is. Raises FileNotFoundError where it is gone."""
+        return self.path.stat().st_size
+
+    def chunks(self, first: int = 0, last: int | None = None) -> Iterator[bytes]:
+        """The file from byte `first` to `last`, both with it. Raises OSError where it is gone, or has become shorter."""
+        return _read(self.path, first, self.size_bytes if last is None else last + 1)
+
+
 _END = bytes(2 * tarfile.BLOCKSIZE)
 """Two empty blocks end a tar."""
 

@@ -31,6 +31,10 @@ EXPIRES_S = range(3600, 2_592_001)
 """From an hour to 30 days, as OpenAI allows."""
 
 
+MAX_NAME = 255
+"""How many characters of a client's name for a file are kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileStore:
     """The files of one project. Paths are made of our own ids, never of what a client sent."""
@@ -120,8 +124,19 @@ class FileStore:
         return sum(document.body["bytes"] for document in documents if MODEL not in document.body)
 
 
+def plain_name(filename: str) -> str:
+    """A client's name for a file without its folders; a long one is shortened before its ending."""
+    name = filename.replace("\\", "/").rpartition("/")[2]
+    suffix = _suffix(name)
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - len(suffix)] + suffix
+
+
 def check_name(filename: str, purpose: str) -> None:
-    """Refuse what fine-tuning could not read. Raises RequestError, in OpenAI's words."""
+    """Refuse what fine-tuning could not read, in OpenAI's words, and what no database keeps. Raises RequestError."""
+    if "\0" in filename:
+        raise RequestError(
+            "the file's name holds the character U+0000", where="file", fix="leave it out", code="invalid_value"
+        )
     if purpose == "fine-tune" and _suffix(filename) != ".jsonl":
         raise RequestError(
             "Invalid file format for Fine-Tuning API. Must be .jsonl",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from journeyman.errors import RequestError
 from journeyman.storage.documents import Document, Documents
-from journeyman.storage.files import FileStore, check_name
+from journeyman.storage.files import FileStore, check_name, plain_name
 
 LIFE_S = 3600
 """An upload that is not completed within an hour expires, as OpenAI's do."""
@@ -54,6 +54,7 @@ class UploadStore:
         self, filename: str, purpose: str, size_bytes: int, mime_type: str, expires_s: int | None
     ) -> Document:
         """Begin an upload. Raises RequestError where no such file could be kept."""
+        filename = plain_name(filename) or "upload"
         check_name(filename, purpose)
         return self.documents.add(
             "upload",
