@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ from journeyman.api.wire_jobs import (
     WireJob,
     WirePermission,
     wire_events,
+    without_folders,
 )
 from journeyman.errors import BaseNotFound, JobNotFound, ModelNotFound, ObjectNotFound
 from journeyman.jobs.tracker import insist_on_wandb
@@ -55,7 +55,7 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
     def create_job(body: CreateJob, request: Request) -> WireJob:
         """Queue a training. What its rows are worth is found when its turn comes."""
         insist_on_a_job(workspace, request)
-        return shown(workspace, _submit(workspace, catalogue, body, project_of(request)))
+        return shown(workspace, _submit(workspace, catalogue, body.seeded(), project_of(request)))
 
     @routes.get("/jobs")
     def list_jobs(
@@ -376,11 +376,10 @@ def _error(job: Job, details: Mapping[str, Any]) -> JobError | None:
             code="internal_error", message="The training failed; the server's log has the reason.", param=None
         )
     lines = [str(job.error.get("message")), *map(str, job.error.get("problems") or ())]
-    where = str(job.error.get("where") or "")
-    if job.error.get("code") != "invalid_n_examples":
-        lines += [str(job.error["fix"])] if job.error.get("fix") else []
-    message = ". ".join(line.rstrip(".") for line in lines)
-    message = re.sub(r"(/[^\s:]*/)(?=file-)", "", message)  # our folders are nobody's business
+    where, fix = str(job.error.get("where") or ""), str(job.error.get("fix") or "")
+    if fix and job.error.get("code") != "invalid_n_examples" and "`journeyman" not in fix:  # commands are for the owner
+        lines.append(fix)
+    message = without_folders(". ".join(line.rstrip(".") for line in lines))
     param = None
     for field in ("validation_file", "training_file"):
         file_id = details.get(field)
