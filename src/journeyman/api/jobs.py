@@ -81,22 +81,23 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
     def cancel_job(job_id: str, request: Request) -> WireJob:
         """End a job for good, within a step."""
         job = _job(workspace, job_id, project_of(request))
-        if job.status.terminal:
-            raise RefusedError(
-                400, f"Job has already completed: {job.id}", code="job_conflict", where="fine_tune_id"
-            )
+        _refuse_ended(job)
         return shown(workspace, workspace.cancel(job.id))
 
     @routes.post("/jobs/{job_id}/pause")
     def pause_job(job_id: str, request: Request) -> WireJob:
         """Stop a job after its present step, with a checkpoint."""
-        return shown(workspace, workspace.pause(_job(workspace, job_id, project_of(request)).id))
+        job = _job(workspace, job_id, project_of(request))
+        _refuse_ended(job)
+        return shown(workspace, workspace.pause(job.id))
 
     @routes.post("/jobs/{job_id}/resume")
     def resume_job(job_id: str, request: Request) -> WireJob:
         """Put a paused job back into the queue; it goes on from its checkpoint. One that goes on already is left to it."""
         insist_on_a_job(workspace, request)
-        return shown(workspace, workspace.requeue(_job(workspace, job_id, project_of(request)).id))
+        job = _job(workspace, job_id, project_of(request))
+        _refuse_ended(job)
+        return shown(workspace, workspace.requeue(job.id))
 
 
 def _add_parts(routes: APIRouter, workspace: Workspace) -> None:
@@ -292,6 +293,14 @@ def _job(workspace: Workspace, job_id: str, project: str) -> Job:
             404, f"Could not find fine tune: {job_id[:100]}", code="fine_tune_not_found", where="fine_tune_id"
         )
     return job
+
+
+def _refuse_ended(job: Job) -> None:
+    """Raise RefusedError where nothing can become of a job any more."""
+    if job.status.terminal:
+        raise RefusedError(
+            400, f"Job has already completed: {job.id}", code="job_conflict", where="fine_tune_id"
+        )
 
 
 # ── showing ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from journeyman.api.strict import Metadata, Strict
@@ -94,13 +94,19 @@ class Integration(Strict):
     wandb: Wandb
 
 
+def _suffix(value: str) -> str:
+    if not re.search(r"[A-Za-z0-9]", value):
+        raise PydanticCustomError("value_error", "A suffix needs a letter from A to Z or a digit, since nothing else can stand in a model's id")
+    return value
+
+
 class CreateJob(Strict):
     """The body of POST /v1/fine_tuning/jobs."""
 
     model: str = Field(min_length=1)
     training_file: str = Field(min_length=1)
     validation_file: str | None = None
-    suffix: Annotated[str, Field(min_length=1, max_length=64, pattern=r"[A-Za-z0-9]")] | None = None
+    suffix: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_suffix)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     metadata: Metadata | None = None
     integrations: list[Integration] | None = None
