@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pytest
 from openai.types.evals import RunRetrieveResponse
 
 from journeyman.api.alive import this_server
