@@ -216,7 +216,7 @@ def test_the_weights_file_is_deleted_with_its_model_and_not_alone(it, client, of
 
 def test_the_report_of_the_rows_is_in_short_in_the_job_and_whole_in_a_file(it, client):
     train = client.files.create(file=("twice.jsonl", rows(24) + rows(12)), purpose="fine-tune").id
-    job = client.fine_tuning.jobs.create(model="tiny", training_file=train, hyperparameters={"n_epochs": 1})
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=train, seed=0, hyperparameters={"n_epochs": 1})
     assert job.model_extra["dataset_report"] is None and job.model_extra["weights_file"] is None
     with working(it.workspace):
         job = ended(client, job.id)
