@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,6 +130,15 @@ class Answering:
         """What `Workspace.go_on` promises."""
         served = self.served(model)
         return served.engine.stream([Request(tuple(ids), served.adapter, sampling) for ids, sampling in prompts])
+
+    def unload(self, names: Collection[str], folders: Sequence[Path]) -> None:
+        """Drop adapters of these names, and engines of models in these folders, from memory; answers under way go on."""
+        with self._engines_lock:
+            for key, engine in list(self._engines.items()):
+                if any(Path(key).is_relative_to(folder) for folder in folders):
+                    del self._engines[key]
+                for name in names:
+                    engine.drop_adapter(name)
 
     def loads(self) -> dict[str, Load]:
         """What each loaded base is at and has done, by its folder."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -537,12 +536,13 @@ class Workspace:
         from journeyman.models import bases
 
         request = asked(job)
-        start = self._start(request.base or "")
+        start = self._begun_from(request.base or "")
         base = bases.resolve(job.base)
         if (job.folder / "plan.json").is_file():
             return Materials(base, open_dataset(job.folder / "dataset"), start)
         if start is not None:
             on_event({"type": "continued", "model": start.id})
+        self._refuse_gone_files(job)
         task = self.task(job.source)
         dataset = build_dataset(task, request, job.folder / "dataset")
         if request.every_row:
@@ -554,6 +554,25 @@ class Workspace:
         on_event({"type": "data", **dataset.manifest["counts"]})
         on_event({"type": "checked", **report.summary()})
         return Materials(base, dataset, start)
+
+    def _begun_from(self, name: str) -> Start | None:
+        """`_start` for a job that was made when the model was there. Raises ModelNotFound."""
+        try:
+            return self._start(name)
+        except ModelNotFound:
+            fix = "fine-tune another model"
+            raise ModelNotFound(f"the model {name} that this job goes on from was deleted", where="model", fix=fix) from None
+
+    def _refuse_gone_files(self, job: Job) -> None:
+        """Raise DataError where a client's file is gone that the job was to read."""
+        from journeyman.jobs.needed import given_paths
+
+        for path in given_paths(job):
+            if path.parent == self.settings.files_folder and not path.is_file():
+                raise DataError(
+                    f"the file {path.stem} was deleted, or has expired, before the job had read it",
+                    where=str(path), fix="upload it again and create another job", code="file_not_found",
+                )  # fmt: skip
 
     def task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:
         """The task and the base of a request. Raises TaskError, BaseNotFound or CheckpointError."""
@@ -723,6 +742,12 @@ class Workspace:
 
         return dataset_report(self.files.of(job.project), job)
 
+    def reader_of(self, file: Document) -> Job | None:
+        """A job that has not ended and has still to read a client's file."""
+        from journeyman.jobs.needed import reader_of
+
+        return reader_of(self.files.folder / self.files.stored_name(file), self.jobs.unended())
+
     def weights_file(self, job: Job) -> str | None:
         """The id of the file that is a finished job's model folder as one tar; None where there is none (any more)."""
         from journeyman.jobs.results import weights_file
@@ -830,23 +855,58 @@ class Workspace:
         return model_id, self.project_of(model_id)
 
     def delete_model(self, model_id: str) -> Version:
-        """Forget a model, with its aliases and permissions, and delete its files; the job's record and events stay.
+        """Forget a model, with its aliases and permissions, and delete its files and its job's checkpoints.
 
-        Raises ModelNotFound, and ModelConflict for an alias: who deletes by a name that may mean another model
-        tomorrow should see what it means today.
+        The job's record and events stay. Raises ModelNotFound; ModelConflict for an alias: who deletes by a name that
+        may mean another model tomorrow should see what it means today; JobConflict where a job that has not ended goes on from
+        it or from one of the checkpoints.
         """
         import shutil
 
         from journeyman.errors import JobNotFound
         from journeyman.jobs.results import forget_weights_file
 
-        owner = self.project_of(model_id)
-        version = self.registry.remove(model_id)
-        with suppress(JobNotFound):
-            forget_weights_file(self.files.of(owner), self.jobs.get(version.job))
-        self.permissions.forget(version.id, owner)
-        shutil.rmtree(version.folder, ignore_errors=True)
+        owner, version = self.project_of(model_id), self.registry.by_id(model_id)
+        try:
+            job = self.jobs.get(version.job)
+        except JobNotFound:
+            job = None
+        names = [version.id, *(self._checkpoint_names(job) if job else ())]
+        self._refuse_followed(version.id, names, owner)
+        self.registry.remove(version.id)
+        for name in names:
+            self.permissions.forget(name, owner)
+        folders = [version.folder]
+        if job is not None:
+            forget_weights_file(self.files.of(owner), job)
+            folders += [job.folder / "checkpoints", job.folder / "callable"]
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        if self._answers is not None:
+            self._answers.unload(names, folders)
         return version
+
+    def _checkpoint_names(self, job: Job) -> list[str]:
+        """What a job's checkpoints are called; nothing where its base, whose name is part of theirs, is gone: they can't be called."""
+        from journeyman.errors import BaseNotFound
+
+        try:
+            return [self.checkpoint_name(job, checkpoint.step) for checkpoint in self.checkpoints(job.id)]
+        except BaseNotFound:
+            return []
+
+    def _refuse_followed(self, model_id: str, names: Sequence[str], owner: str) -> None:
+        """Raise JobConflict where a job that has not ended goes on from one of these; a job of another project is not named."""
+        from journeyman.jobs.needed import follower_of
+
+        if (job := follower_of(names, self.jobs.unended())) is not None:
+            who = f"the job {job.id}" if job.project == owner else "a job of another project"
+            raise JobConflict(
+                f"The model `{model_id}` is in use: {who}, which has not ended, goes on from it or from a checkpoint of its job",
+                where="model",
+                fix="cancel that job, or wait for its end",
+                code="model_in_use",
+            )
 
     def served(self, model: str) -> Served:
         """What answers under a base's name or id, a fine-tuned model's id, or an alias. Loaded once, then kept.

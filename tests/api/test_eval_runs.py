@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import random
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pytest
 from openai.types.evals import RunRetrieveResponse
 
 from journeyman.api.alive import this_server
@@ -191,3 +193,21 @@ def test_a_run_waits_for_room_on_a_full_disk(tmp_path, monkeypatch):
         run = ended(client, begun(client, 20))
         assert [item.datasource_item_id for item in items(client, run)] == list(range(20))
     assert refused.is_set() and (run.status, run.result_counts.passed) == ("completed", 20)
+
+
+def test_items_that_lack_a_required_key_are_refused_or_errored_without_an_answer(tmp_path):
+    workspace = Counting(tmp_path)
+    workspace.let.set()
+    needs_n = {"type": "custom", "item_schema": {**CUSTOM["item_schema"], "required": ["n"]}}
+    with serving(workspace) as url:
+        client = client_of(url)
+        of = client.evals.create(data_source_config=needs_n, testing_criteria=[LONG])
+        content = [{"item": {"n": "1"}}, {"item": {"m": "2"}}]
+        with pytest.raises(openai.BadRequestError, match="item 1 has no 'n'") as refused:
+            client.evals.runs.create(of.id, data_source={**source(1), "source": {"type": "file_content", "content": content}})
+        assert refused.value.param == "data_source.source.content[1].item"
+        lines = "\n".join(map(json.dumps, content)).encode()
+        file = client.files.create(file=("items.jsonl", lines), purpose="evals")
+        run = client.evals.runs.create(of.id, data_source={**source(1), "source": {"type": "file_id", "id": file.id}})
+        run = ended(client, client.evals.runs.retrieve(run.id, eval_id=of.id))
+        assert (run.status, run.result_counts.errored, workspace.asked) == ("completed", 1, 1)

@@ -216,13 +216,14 @@ def test_the_weights_file_is_deleted_with_its_model_and_not_alone(it, client, of
 
 def test_the_report_of_the_rows_is_in_short_in_the_job_and_whole_in_a_file(it, client):
     train = client.files.create(file=("twice.jsonl", rows(24) + rows(12)), purpose="fine-tune").id
-    job = client.fine_tuning.jobs.create(model="tiny", training_file=train, hyperparameters={"n_epochs": 1})
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=train, seed=0, hyperparameters={"n_epochs": 1})
     assert job.model_extra["dataset_report"] is None and job.model_extra["weights_file"] is None
     with working(it.workspace):
         job = ended(client, job.id)
     short = job.model_extra["dataset_report"]
     assert (short["rows"]["read"], short["rows"]["kept"], short["rows"]["refused"]) == (36, 36, 0)
-    assert short["findings"] and all(finding["rows"] > 0 and finding["message"] for finding in short["findings"])
+    assert short["findings"] and all(finding["message"] for finding in short["findings"])
+    assert all(finding["rows"] > 0 for finding in short["findings"] if finding["code"] != "few_effective_examples")
     text = client.files.content(short["file"]).text
     whole = json.loads(text)
     assert whole["verdict"] == short["verdict"] and whole["rows"] == short["rows"]

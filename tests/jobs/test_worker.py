@@ -80,7 +80,7 @@ def test_events_tell_the_story_and_are_on_disk(finished):
     kept = worker.read_events(job.folder)
     assert kept[1:] == events[1:], "only the first, which tells where the job is, is handed on without a time"
     kinds = [e["type"] for e in kept]
-    assert kinds[:3] == ["created", "data", "planned"]
+    assert kinds[:4] == ["created", "data", "checked", "planned"]
     assert kinds[-3:] == ["chosen", "replayed", "registered"]
     assert kept[-1]["model"] == version.id
     assert [e["step"] for e in kept if e["type"] == "step"] == list(range(1, version.metrics["steps"] + 1))

@@ -74,6 +74,12 @@ def new_run(of: Document, body: CreateRun, documents: Documents, catalogue: Cata
             raise RefusedError(
                 400, error.message, code="model_not_found", where="data_source.model"
             ) from None
+    for number, row in enumerate(source.source.content or ()):
+        if (key := _lacking(of, row)) is not None:
+            raise RefusedError(
+                400, f"The item {number} has no {key!r}, which the eval's item_schema requires", code="invalid_item",
+                where=f"data_source.source.content[{number}].item",
+            )  # fmt: skip
     content = {
         "status": "queued",
         "model": source.model or "",
@@ -88,6 +94,14 @@ def new_run(of: Document, body: CreateRun, documents: Documents, catalogue: Cata
         "runner": this_server(),
     }
     return documents.add("eval.run", content, parent=of.id)
+
+
+def _lacking(of: Document, row: Row) -> str | None:
+    """A key that the eval's item_schema requires and the item has not."""
+    schema = of.body["data_source_config"].get("schema") or {}
+    required = ((schema.get("properties") or {}).get("item") or {}).get("required")
+    keys = required if isinstance(required, list) else []
+    return next((key for key in keys if isinstance(key, str) and key not in row.item), None)
 
 
 class Runner:
@@ -178,7 +192,7 @@ class Runner:
             raise RequestError("the rows of this run have changed since it began", code="rows_changed", fix="begin another run")
         for item in known:
             tally.add(item.body)
-        for item_body in self._items_of(rows, len(known), graders, body, documents.project):
+        for item_body in self._items_of(of, rows, len(known), graders, body, documents.project):
             documents.add(ITEM, item_body, parent=run.id)
             tally.add(item_body)
             changed = documents.change(run, tally.as_dict(), only_if=mine)
@@ -190,11 +204,18 @@ class Runner:
             documents.change(run, done, only_if=mine, announced="eval.run.succeeded")
 
     def _items_of(
-        self, rows: Sequence[Row], first: int, graders: Sequence[Grader], body: CreateRun, project: str
+        self, of: Document, rows: Sequence[Row], first: int, graders: Sequence[Grader], body: CreateRun, project: str
     ) -> Iterator[dict[str, Any]]:
-        """The rows from `first` on, answered and graded AT_ONCE together, in their order, until the server stops."""
+        """The rows from `first` on, answered and graded AT_ONCE together, in their order, until the server stops.
+
+        One that lacks what the eval's schema requires is errored, and not answered.
+        """
 
         def item(number: int) -> dict[str, Any]:
+            if (key := _lacking(of, rows[number])) is not None:
+                reason = f"the item has no {key!r}, which the eval's item_schema requires"
+                scores = [Score(grader.name, None, None, reason) for grader in graders]
+                return _item(number, rows[number], [], _Answer(NO_SAMPLE, "stop", {}), scores, graders, body)
             asked, answer = self._answer(rows[number], body, project)
             scores = [grader.grade(answer.sample, rows[number].item) for grader in graders]
             return _item(number, rows[number], asked, answer, scores, graders, body)

@@ -78,9 +78,10 @@ def _add_files(routes: APIRouter, workspace: Workspace, base64_results: bool) ->
 
     @routes.delete("/files/{file_id}")
     def delete_file(file_id: str, request: Request) -> FileDeleted:
-        """Delete a file. The weights of a model are deleted with it, and not alone."""
+        """Delete a file. The weights of a model are deleted with it, and not alone; what a job has still to read stays."""
         store = files(request)
-        model = store.get(file_id).body.get(MODEL)
+        file = store.get(file_id)
+        model = file.body.get(MODEL)
         if model is not None and model in {version.id for version in workspace.registry.list()}:
             raise RefusedError(
                 400,
@@ -88,6 +89,14 @@ def _add_files(routes: APIRouter, workspace: Workspace, base64_results: bool) ->
                 code="file_not_deletable",
                 where="file_id",
                 fix="delete the model, where it is no longer needed",
+            )
+        if (job := workspace.reader_of(file)) is not None:
+            raise RefusedError(
+                400,
+                f"The file `{file_id}` has still to be read by the job {job.id}",
+                code="file_in_use",
+                where="file_id",
+                fix="cancel the job, or delete the file once its training has started",
             )
         return FileDeleted(id=store.remove(file_id).id)
 

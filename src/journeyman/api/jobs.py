@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ from journeyman.api.wire_jobs import (
     WireJob,
     WirePermission,
     wire_events,
+    without_folders,
 )
 from journeyman.errors import BaseNotFound, JobNotFound, ModelNotFound, ObjectNotFound
 from journeyman.jobs.tracker import insist_on_wandb
@@ -55,7 +55,7 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
     def create_job(body: CreateJob, request: Request) -> WireJob:
         """Queue a training. What its rows are worth is found when its turn comes."""
         insist_on_a_job(workspace, request)
-        return shown(workspace, _submit(workspace, catalogue, body, project_of(request)))
+        return shown(workspace, _submit(workspace, catalogue, body.seeded(), project_of(request)))
 
     @routes.get("/jobs")
     def list_jobs(
@@ -81,22 +81,23 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
     def cancel_job(job_id: str, request: Request) -> WireJob:
         """End a job for good, within a step."""
         job = _job(workspace, job_id, project_of(request))
-        if job.status.terminal:
-            raise RefusedError(
-                400, f"Job has already completed: {job.id}", code="job_conflict", where="fine_tune_id"
-            )
+        _refuse_ended(job)
         return shown(workspace, workspace.cancel(job.id))
 
     @routes.post("/jobs/{job_id}/pause")
     def pause_job(job_id: str, request: Request) -> WireJob:
         """Stop a job after its present step, with a checkpoint."""
-        return shown(workspace, workspace.pause(_job(workspace, job_id, project_of(request)).id))
+        job = _job(workspace, job_id, project_of(request))
+        _refuse_ended(job)
+        return shown(workspace, workspace.pause(job.id))
 
     @routes.post("/jobs/{job_id}/resume")
     def resume_job(job_id: str, request: Request) -> WireJob:
         """Put a paused job back into the queue; it goes on from its checkpoint. One that goes on already is left to it."""
         insist_on_a_job(workspace, request)
-        return shown(workspace, workspace.requeue(_job(workspace, job_id, project_of(request)).id))
+        job = _job(workspace, job_id, project_of(request))
+        _refuse_ended(job)
+        return shown(workspace, workspace.requeue(job.id))
 
 
 def _add_parts(routes: APIRouter, workspace: Workspace) -> None:
@@ -294,6 +295,14 @@ def _job(workspace: Workspace, job_id: str, project: str) -> Job:
     return job
 
 
+def _refuse_ended(job: Job) -> None:
+    """Raise RefusedError where nothing can become of a job any more."""
+    if job.status.terminal:
+        raise RefusedError(
+            400, f"Job has already completed: {job.id}", code="job_conflict", where="fine_tune_id"
+        )
+
+
 # ── showing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -376,11 +385,10 @@ def _error(job: Job, details: Mapping[str, Any]) -> JobError | None:
             code="internal_error", message="The training failed; the server's log has the reason.", param=None
         )
     lines = [str(job.error.get("message")), *map(str, job.error.get("problems") or ())]
-    where = str(job.error.get("where") or "")
-    if job.error.get("code") != "invalid_n_examples":
-        lines += [str(job.error["fix"])] if job.error.get("fix") else []
-    message = ". ".join(line.rstrip(".") for line in lines)
-    message = re.sub(r"(/[^\s:]*/)(?=file-)", "", message)  # our folders are nobody's business
+    where, fix = str(job.error.get("where") or ""), str(job.error.get("fix") or "")
+    if fix and job.error.get("code") != "invalid_n_examples" and "`journeyman" not in fix:  # commands are for the owner
+        lines.append(fix)
+    message = without_folders(". ".join(line.rstrip(".") for line in lines))
     param = None
     for field in ("validation_file", "training_file"):
         file_id = details.get(field)

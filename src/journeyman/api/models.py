@@ -104,7 +104,7 @@ class Catalogue:
             )
         if entry.kind == "checkpoint":
             raise RefusedError(
-                403, f"The checkpoint `{entry.id}` is deleted with its job.", code="model_not_deletable"
+                403, f"The checkpoint `{entry.id}` is deleted with the model of its job.", code="model_not_deletable"
             )
         if entry.kind == "tuned" and self._workspace.project_of(entry.name) != project:
             raise RefusedError(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from journeyman.api.strict import Metadata, Strict
@@ -93,13 +94,19 @@ class Integration(Strict):
     wandb: Wandb
 
 
+def _suffix(value: str) -> str:
+    if not re.search(r"[A-Za-z0-9]", value):
+        raise PydanticCustomError("value_error", "A suffix needs a letter from A to Z or a digit, since nothing else can stand in a model's id")
+    return value
+
+
 class CreateJob(Strict):
     """The body of POST /v1/fine_tuning/jobs."""
 
     model: str = Field(min_length=1)
     training_file: str = Field(min_length=1)
     validation_file: str | None = None
-    suffix: Annotated[str, Field(min_length=1, max_length=64, pattern=r"[A-Za-z0-9]")] | None = None
+    suffix: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_suffix)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     metadata: Metadata | None = None
     integrations: list[Integration] | None = None
@@ -124,9 +131,15 @@ class CreateJob(Strict):
         return re.sub(r"[^A-Za-z0-9._-]+", "-", self.suffix or "").strip("-")
 
     def hyper(self) -> Hyperparameters:
-        """The hyperparameters, from the method or from the older place at the top."""
+        """The hyperparameters of the method and of the older place at the top; the method's count where a key is in both."""
         inner = self.method.supervised if self.method else None
-        return (inner.hyperparameters if inner else None) or self.hyperparameters or Hyperparameters()
+        places = (self.hyperparameters, inner.hyperparameters if inner else None)
+        sent = [place.model_dump(exclude_none=True) for place in places if place is not None]
+        return Hyperparameters.model_validate({key: value for one in sent for key, value in one.items()})
+
+    def seeded(self) -> CreateJob:
+        """The same with a seed: one that is drawn where none was sent, as OpenAI does."""
+        return self if self.seed is not None else self.model_copy(update={"seed": secrets.randbelow(2**31)})
 
     def wishes(self) -> Wishes:
         """What the plan is asked for."""
@@ -138,6 +151,7 @@ class CreateJob(Strict):
             batch_size=_chosen(hyper.batch_size),
             learning_rate_multiplier=_chosen(hyper.learning_rate_multiplier),
             seed=self.seed or 0,
+            every_epoch=_chosen(hyper.n_epochs) is not None,
         )
 
     def details(self) -> dict[str, Any]:
@@ -353,8 +367,11 @@ def wire_events(
         return [_checked(key, at, event)] if event["verdict"] != "ok" else []
     if kind == "failed":
         error = event.get("error") or {}
+        told = "the server's log has the reason" if error.get("code") == "bug" else error.get("message")
         return [
-            WireEvent(id=key, created_at=at, level="error", message=f"The job failed: {error.get('message')}")
+            WireEvent(
+                id=key, created_at=at, level="error", message=f"The job failed: {without_folders(str(told))}"
+            )
         ]
     text = {
         "created": f"Created fine-tuning job: {names.job}",
@@ -398,6 +415,12 @@ def _validation(key: str, at: int, event: Mapping[str, Any], last_step: Mapping[
         f"Step {event['step']}/{event.get('steps')}: training loss={_shown(train_loss)}, {words}={_shown(event['valid_loss'])}"
     )
     return WireEvent(id=key, created_at=at, message=message, type="metrics", data=data)
+
+
+def without_folders(text: str) -> str:
+    """The text with the names of files instead of their paths, and of clients' files their ids: our folders are nobody's business."""
+    text = re.sub(r"(?<![\w:/.~-])~?/(?:[^\s:/'\"`,]+/)+(?=[^\s/])", "", text)
+    return re.sub(r"\b(file-[A-Za-z0-9-]+)\.jsonl\b", r"\1", text)
 
 
 def _number(value: Any) -> float | None:

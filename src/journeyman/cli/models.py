@@ -114,7 +114,7 @@ def delete(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's id, ft:…, not an alias.")],
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False
 ) -> None:
-    """Forget a model and delete its weights. The job's record and its checkpoints stay."""
+    """Forget a model and delete its weights and its job's checkpoints. The job's record stays."""
     from journeyman.workspace import Workspace
 
     workspace = Workspace()

@@ -77,6 +77,15 @@ class Adapters:
         self._resident.move_to_end(name)
         return self._resident[name].key
 
+    def drop(self, name: str) -> None:
+        """Forget an adapter that nobody has pinned."""
+        if self._pins[name]:
+            return
+        self._folders.pop(name, None)
+        if name in self._resident:
+            lora.remove_adapter(self._model, self._resident.pop(name).key)
+            self.evicted += 1
+
     def pin(self, name: str | None) -> None:
         """Hold an adapter in memory until it is unpinned as often."""
         if name is not None:

@@ -137,6 +137,12 @@ class Engine:
         with self._lock:
             self._adapters.add(name, folder, adapter)
 
+    def drop_adapter(self, name: str) -> None:
+        """Take an adapter that answers nobody out of memory, and know it no longer; nothing happens to another."""
+        if self._adapters is not None:
+            with self._lock:
+                self._adapters.drop(name)
+
     def likelihoods(self, rows: Sequence[Encoded], *, adapter: str | None = None) -> list[Likelihood]:
         """How probable the base, or an adapter on it, holds each row's learned tokens."""
         with self._lock:

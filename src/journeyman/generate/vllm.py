@@ -116,6 +116,9 @@ class VllmEngine(Engine):
             raise CheckpointError(f"vLLM can't load the adapter: {error}", where=str(folder), fix="serve with --engine own") from error
         self._own_penalty[name] = repetition_penalty or own_repetition_penalty(folder, default=self._own_penalty[None])
 
+    def drop_adapter(self, name: str) -> None:
+        """Nothing: vLLM drops by itself what is not asked for."""
+
     def activate(self, name: str | None) -> None:
         """Nothing: there is no module here."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from journeyman.jobs.needed import given_paths
 from journeyman.jobs.state import JobState
 from journeyman.jobs.store import Job, JobStore
 from journeyman.models.registry import Registry, Version
@@ -81,9 +82,7 @@ def _needed(jobs: Sequence[Job], versions: Sequence[Version]) -> set[Path]:
     needed |= {Path(version.base_source) for version in versions}
     for job in jobs:
         if not job.status.terminal or job.lease_owner is not None:
-            request = job.request or {}
-            given = (job.base, job.source, *(request.get(name) for name in ("validation", "held_out")))
-            needed |= {job.folder, *(Path(path) for path in given if path)}
+            needed |= {job.folder, Path(job.base), *given_paths(job)}
     return {path.resolve() for path in needed}
 
 

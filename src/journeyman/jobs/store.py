@@ -146,6 +146,13 @@ class JobStore:
         with self.engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def unended(self) -> list[Job]:
+        """The jobs of all projects that have not ended."""
+        table = database.jobs
+        states = [state for state in JobState if not state.terminal]
+        with self.engine.connect() as connection:
+            return [self._job(row) for row in connection.execute(sa.select(table).where(table.c.status.in_(states)))]
+
     def list(self) -> list[Job]:
         """All jobs, newest first."""
         return self.page(limit=None)[0]

@@ -155,17 +155,20 @@ def _ended_by(error: Exception, job: Job, store: JobStore, lease: Lease, journal
     full = disk_full(error, job)
     raised = full or error
     known = raised.as_dict() if isinstance(raised, JourneymanError) else {"code": "bug", "message": repr(error)}
+    to = JobState.PAUSED if full else JobState.FAILED
+    # The row first: what the events tell must not be what did not become of it.
     try:
-        journal({"type": "paused" if full else "failed", "error": known})
-    except OSError:
-        if not full:  # on a full disk the row says it
-            raise
-    try:
-        move(store.engine, job.id, JobState.PAUSED if full else JobState.FAILED, owner=lease.owner, error=known)
-    except JobConflict:  # it was cancelled or paused at the same moment
+        move(store.engine, job.id, to, owner=lease.owner, error=known)
+    except JobConflict:  # it was cancelled or paused at the same moment, which stands: a resume meets the error again
         release(store.engine, job.id, lease.owner)
+        return raised
     except UNREACHABLE:
         if not full:  # the database may be on the same full disk: the lease then runs out, and the job waits for room
+            raise
+    try:
+        journal({"type": str(to), "error": known})
+    except OSError:  # on a full disk the row says it
+        if not full:
             raise
     return raised
 

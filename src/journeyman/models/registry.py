@@ -60,7 +60,7 @@ class Registry:
         return version
 
     def get(self, name: str) -> Version:
-        """A model by id or alias. Raises ModelNotFound, naming close ids."""
+        """A model by id or alias. Raises ModelNotFound, which names no other model: a job of any project may show it."""
         table = database.models
         with self._engine.connect() as connection:
             target = connection.execute(
@@ -68,12 +68,7 @@ class Registry:
             ).scalar()
             row = connection.execute(sa.select(table).where(table.c.id == (target or name))).one_or_none()
         if row is None:
-            known = [v.id for v in self.list()][:5]
-            raise ModelNotFound(
-                f"no fine-tuned model {name!r}",
-                where="model",
-                fix="`journeyman models` lists them" + (": " + ", ".join(known) if known else ""),
-            )
+            raise ModelNotFound(f"no fine-tuned model {name!r}", where="model", fix="`journeyman models` lists them")
         return self._version(row)
 
     def by_id(self, model_id: str) -> Version:

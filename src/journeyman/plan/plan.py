@@ -42,6 +42,8 @@ class Wishes:
     repetition_penalty: float | None = None
     top_layers: int | None = None
     quantise: str | None = None
+    every_epoch: bool = False
+    """Train all epochs: no early stop, as OpenAI does where n_epochs is a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ NOT_QUANTISED = Choice("no", "the frozen base in the training's precision; `--qu
 ONE_AT_A_TIME = Choice(1, "several micro-batches at a time would not fit into memory", "plan/memory.py")
 ONE_WORKER = Choice(1, "micro-batches one after the other", "Journeyman's default")
 KEPT = Choice(False, "activations are kept for backward: they fit", "plan/memory.py")
+PATIENCE = Choice(4, "stop after 4 validations (two epochs) without a new best", "Journeyman's default")
+NO_EARLY_STOP = Choice(0, "no early stop: you asked for these epochs, and all are trained; the best checkpoint is kept all the same", "user")
 BY_LOSS = Choice("loss", "the checkpoint with the lowest validation loss is kept", "Journeyman's default")
 
 
@@ -94,6 +98,7 @@ class Plan:
     evaluate_every: Choice[int]
     checkpoint_every: Choice[int]
     patience: Choice[int]
+    """Validations without a new best after which training stops; 0 for never."""
     seed: Choice[int]
     threads: Choice[int]
     device: Choice[str]
@@ -223,7 +228,7 @@ def make_plan(
         warmup_steps=rules.warmup_steps(steps),
         evaluate_every=evaluate_every,
         checkpoint_every=_checkpoint_every(steps, time_s),
-        patience=Choice(4, "stop after 4 validations (two epochs) without a new best", "Journeyman's default"),
+        patience=NO_EARLY_STOP if wishes.every_epoch else PATIENCE,
         seed=_wish(wishes.seed, Choice(0, "the same data and plan give the same weights", "Journeyman's default")),
         threads=Choice(machine.cores, "all cores this process may use; kept for a resume", "the machine"),
         device=Choice(machine.device, machine.gpu or "no GPU found; the CPU is used", "the machine"),

@@ -329,7 +329,7 @@ def _products(plan: Plan) -> torch.autocast:
 
 
 def _is_patience_over(plan: Plan, progress: Progress) -> bool:
-    return progress.validations_without_best >= plan.patience.value
+    return 0 < plan.patience.value <= progress.validations_without_best
 
 
 def _steps_to_keep(progress: Progress, steps_per_epoch: int) -> set[int]:
