@@ -16,6 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from journeyman.api.errors import RefusedError
+from journeyman.api.sound import insist_on_sound
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -152,6 +153,7 @@ class _Reader:
                     f"the form has more than one field '{self._file_field}'", "send one file a request"
                 )
             filename = options.get(b"filename", b"").decode("utf-8", "replace")
+            insist_on_sound({self._file_field: filename})
             self.form.filename = filename.replace("\\", "/").rpartition("/")[2][:255]
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
@@ -174,7 +176,9 @@ class _Reader:
     def part_end(self) -> None:
         """The field is whole."""
         if self._name != self._file_field:
-            self.form.fields[self._name] = self._text.decode("utf-8", "replace")
+            text = self._text.decode("utf-8", "replace")
+            insist_on_sound({self._name: text})
+            self.form.fields[self._name] = text
 
     def end(self) -> None:
         """The closing boundary has come."""

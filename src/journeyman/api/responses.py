@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
@@ -20,6 +19,7 @@ from journeyman.api.errors import RefusedError, envelope_of
 from journeyman.api.gate import project_of
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import AbandonedError, Decoder
+from journeyman.api.rendering import Json
 from journeyman.api.wire import ChatRequest, wire_logprobs
 from journeyman.api.wire_responses import (
     CountRequest,
@@ -68,9 +68,9 @@ def router(workspace: Workspace, catalogue: Catalogue, decoder: Decoder) -> APIR
         )
 
     @routes.get("/{response_id}")
-    def retrieve_response(response_id: str, request: Request) -> JSONResponse:
+    def retrieve_response(response_id: str, request: Request) -> Json:
         """A response that was stored."""
-        return JSONResponse(
+        return Json(
             workspace.documents.of(project_of(request)).get("response", response_id).body["response"]
         )
 
@@ -193,7 +193,7 @@ async def _answer(
         answer = _Answer()
         async for piece in pieces:
             answer.take(piece)
-        return JSONResponse(await run_in_threadpool(_finish, body, answer, model.id, documents))
+        return Json(await run_in_threadpool(_finish, body, answer, model.id, documents))
 
     def frames(pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
         return _frames(pieces, body, model.id, documents, request.state.request_id)
