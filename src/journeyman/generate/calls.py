@@ -22,7 +22,7 @@ def with_calls(pieces: Iterator[Piece], readers: Sequence[CallReader], *, most: 
             reader = readers[piece.index]
             text, calls = reader.push(piece.text)
             if piece.stop is not None:
-                rest, last = reader.finish()
+                rest, last = reader.cut() if piece.stop == "length" else reader.finish()
                 text, calls = text + rest, [*calls, *last]
             if most is not None:
                 calls = calls[: most - called[piece.index]]
