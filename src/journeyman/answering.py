@@ -111,7 +111,7 @@ class Answering:
         prompt_ids = tuple(chat.prompt_ids(messages, tools))
         requests = [Request(prompt_ids, served.adapter, sampling.nth(index)) for index in range(n)]
         pieces = served.engine.stream(requests, patient=patient)
-        return with_calls(pieces, readers, most=use.most) if readers else pieces
+        return with_calls(pieces, readers, most=use.most, only_calls=use.must) if readers else pieces
 
     def prompt(self, model: str, prompt: str | Sequence[int]) -> tuple[str, list[int]]:
         """What `Workspace.prompt` promises."""

@@ -17,14 +17,17 @@ from journeyman.api.wire import ChatRequest
 
 from .scripted import Scripted
 
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(["\ud83d", "a\udc00", "\0"])
+"""Half of a surrogate pair too: st.text() draws none by itself."""
+
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
     max_leaves=6,
 )
 ROLE = st.sampled_from(["system", "developer", "user", "assistant", "tool", "function"])
 MESSAGE = st.fixed_dictionaries(
-    {"role": ROLE | JSON, "content": st.text() | JSON},
+    {"role": ROLE | JSON, "content": ANY_TEXT | JSON},
     optional={"name": JSON, "tool_calls": JSON, "tool_call_id": JSON, "function_call": JSON, "refusal": JSON},
 )
 FIELDS = sorted(ChatRequest.model_fields.keys() - {"model", "messages", "n"})

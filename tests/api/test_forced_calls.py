@@ -79,6 +79,31 @@ def test_a_call_is_made_and_fits_its_schema(client, choice, names):
     assert "".join(made.function.arguments for made in calls) == call.function.arguments
 
 
+@pytest.mark.parametrize("most", [4, 12, 40])
+def test_a_call_that_is_cut_is_a_call_with_what_there_is_of_it(client, most):
+    whole = client.chat.completions.create(**asked(tool_choice=named("price"))).choices[0].message
+    (cut,) = client.chat.completions.create(**asked(tool_choice=named("price"), max_tokens=most)).choices
+    assert cut.finish_reason == "length" and not cut.message.content
+    if cut.message.tool_calls:
+        (call,) = cut.message.tool_calls
+        assert call.function.name == "price"
+        assert whole.tool_calls[0].function.arguments.replace(" ", "").startswith(call.function.arguments[:3].strip())
+
+
+def test_one_of_is_held_to_where_its_branches_are_apart(client):
+    branches = [
+        {"type": "object", "properties": {"kind": {"const": kind}}, "required": ["kind"], "additionalProperties": False}
+        for kind in ("a", "b")
+    ]
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"oneOf": branches}}}
+    answer = client.chat.completions.create(**asked(tools=openai.omit, response_format=wanted))
+    assert json.loads(answer.choices[0].message.content)["kind"] in ("a", "b")
+    wanted["json_schema"]["schema"] = {"oneOf": [{"type": "integer"}, {"type": "number"}]}
+    with pytest.raises(openai.BadRequestError, match="anyOf") as caught:
+        client.chat.completions.create(**asked(tools=openai.omit, response_format=wanted))
+    assert "coerce" not in caught.value.message
+
+
 def test_the_sdk_reads_the_arguments_of_a_strict_tool(client):
     class Price(BaseModel):
         item: Literal["mug", "bowl"]

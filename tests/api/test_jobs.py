@@ -311,7 +311,7 @@ def test_a_bad_file_fails_the_job_and_says_where(it, client, content, code, told
         ({"suffix": "x" * 65}, "suffix"),
         ({"seed": -1}, "seed"),
         ({"metadata": {str(i): "x" for i in range(17)}}, "metadata"),
-        ({"hyperparameters": {"n_epochs": 51}}, "hyperparameters.n_epochs.constrained-int"),
+        ({"hyperparameters": {"n_epochs": 51}}, "hyperparameters.n_epochs"),
         ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}}, "method.type"),
         ({"method": {"type": "reinforcement", "reinforcement": {"grader": {"type": "string_check"}}}}, "method.type"),
         ({"method": {"type": "magic"}}, "method.type"),
@@ -320,7 +320,7 @@ def test_a_bad_file_fails_the_job_and_says_where(it, client, content, code, told
 def test_what_can_not_be_asked_is_refused_by_field(client, train, change, param):
     with pytest.raises(openai.BadRequestError) as caught:
         client.fine_tuning.jobs.create(**{"model": "tiny", "training_file": train, **change})
-    assert caught.value.param.split(".constrained")[0] == param.split(".constrained")[0]
+    assert caught.value.param == param and "literal" not in caught.value.message
 
 
 WANDB = [{"type": "wandb", "wandb": {"project": "p", "tags": ["ours"]}}]

@@ -94,12 +94,55 @@ def test_a_stream_has_openais_events_in_its_order(client):
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
         ({"extra_body": {"inptu": 1}}, "inptu"),
+        ({"input": [{"role": "user", "content": "x"}, {"role": "robot", "content": "x"}]}, "input[1].role"),
+        ({"input": [{"role": "user", "content": "x", "zz": 1}]}, "input[0].zz"),
+        ({"extra_body": {"input": [3]}}, "input[0]"),
+        ({"extra_body": {"input": 3}}, "input"),
+        ({"input": "x " * 5000}, "input"),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
+        ({"text": {"zz": 1}}, "text.zz"),
+        ({"reasoning": {"zz": 1}}, "reasoning.zz"),
+        ({"include": ["nope"]}, "include[0]"),
+        ({"tools": [{"type": "function", "name": "two words", "parameters": {}}]}, "tools[0].name"),
     ],
 )
 def test_what_can_not_be_answered_is_refused_by_field(client, more, param):
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(**{"model": "tiny", "input": "x", **more})
     assert caught.value.param == param
+
+
+def test_the_oldest_turns_make_room_where_that_is_asked_for(client):
+    turns = [{"role": "user", "content": "x " * 2000}, {"role": "assistant", "content": "x"}, {"role": "user", "content": "Say 3"}]
+    more = {"model": "tiny", "instructions": "Be terse.", "max_output_tokens": 16, "input": turns}
+    assert client.responses.create(**more, truncation="auto").usage.input_tokens < 500
+    with pytest.raises(openai.BadRequestError, match="context"):
+        client.responses.create(**more)
+
+
+def test_a_refusal_and_the_texts_of_an_output_are_read(client):
+    said = [{"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}, {"role": "user", "content": "Why?"}]
+    assert client.responses.create(model="tiny", input=said, max_output_tokens=16).output
+    for turn in ({"content": [{"type": "refusal", "refusal": "No."}]}, {"content": None, "refusal": "No."}):
+        messages = [{"role": "assistant", **turn}, {"role": "user", "content": "Why?"}]
+        assert client.chat.completions.create(model="tiny", messages=messages, max_tokens=16).choices
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    outputs = ("a", [{"type": "input_text", "text": "a"}])
+    counts = {
+        client.responses.input_tokens.count(
+            model="tiny", input=[call, {"type": "function_call_output", "call_id": "c", "output": output}]
+        ).input_tokens
+        for output in outputs
+    }
+    assert len(counts) == 1
+
+
+def test_a_stored_response_is_not_streamed_again(client):
+    kept = client.responses.create(model="tiny", input="Say 3", max_output_tokens=16)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.get(f"/responses/{kept.id}?stream=true", cast_to=object)
+    assert caught.value.param == "stream"
 
 
 def test_graders_are_checked_and_run(client, server):

@@ -204,7 +204,7 @@ def test_tools_reach_the_model_as_they_were_sent_and_none_hides_them():
 @pytest.mark.parametrize(
     ("body", "param", "code"),
     [
-        ({"tool_choice": "sometimes"}, "tool_choice.type", "invalid_value"),
+        ({"tool_choice": "sometimes"}, "tool_choice", "invalid_value"),
         ({"tool_choice": {"type": "function"}}, "tool_choice", "invalid_value"),
         ({"tool_choice": {"type": "function", "function": {"name": "price"}}}, "tool_choice", "invalid_value"),
         ({"tool_choice": "required", "tools": []}, "tool_choice", "invalid_parameter_combination"),
@@ -218,7 +218,7 @@ def test_tools_reach_the_model_as_they_were_sent_and_none_hides_them():
         ({"tools": [STOCK] * 129}, "tools", None),
         ({"tools": "stock"}, "tools", None),
         ({"functions": [{"name": "f"}]}, "functions", "invalid_parameter_combination"),
-        ({"tools": None, "functions": [{"name": "two words"}]}, "functions[0].function.name", None),
+        ({"tools": None, "functions": [{"name": "two words"}]}, "functions[0].name", None),
         ({"tools": None, "functions": [{"name": "f"}], "function_call": {"name": "g"}}, "function_call", "invalid_value"),
         ({"function_call": "auto"}, "function_call", "invalid_parameter_combination"),
         ({"tools": None, "functions": [{"name": "f"}], "function_call": "required"}, "function_call", None),

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from journeyman import __version__
@@ -20,6 +20,8 @@ from journeyman.api.health import Health
 from journeyman.api.metrics import Metrics
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import Decoder
+from journeyman.api.rendering import Json
+from journeyman.api.sound import insist_on_sound_text
 from journeyman.api.wire import ChatCompletion, ChatRequest, ErrorEnvelope, ModelDeleted, ModelList, WireModel
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def create_app(
     app = FastAPI(
         title="Journeyman", version=__version__, lifespan=lifespan, redirect_slashes=False, responses=REFUSALS,
         docs_url=None, redoc_url=None,  # the framework's pages run scripts of another host; /openapi.json is here
+        default_response_class=Json, dependencies=[Depends(insist_on_sound_text)],
     )  # fmt: skip
     install(app)
     _add_models(app, catalogue)
@@ -92,7 +95,7 @@ def create_app(
 
 def _answering(workspace: Workspace, catalogue: Catalogue, decoder: Decoder) -> FastAPI:
     """The routes that answer, behind no gate: for requests that came through it in a file."""
-    app = FastAPI(redirect_slashes=False)
+    app = FastAPI(redirect_slashes=False, default_response_class=Json, dependencies=[Depends(insist_on_sound_text)])
     install(app)
     _add_chat(app, workspace, catalogue, decoder)
     app.include_router(completions.router(workspace, catalogue, decoder))
@@ -104,10 +107,10 @@ def _add_operation(app: FastAPI, workspace: Workspace, metrics: Metrics) -> None
     health = Health(workspace)
 
     @app.get("/healthz", response_model=None)
-    async def healthz() -> JSONResponse:
+    async def healthz() -> Json:
         """Whether this server can answer, and whether jobs can go on; no model is loaded for it."""
         status, report = await health.report()
-        return JSONResponse(report, status)
+        return Json(report, status)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     def show_metrics(request: Request) -> Response:

@@ -24,6 +24,7 @@ from journeyman.api.alive import this_server
 from journeyman.api.batch_answers import NAMES, Answers
 from journeyman.api.errors import RefusedError, envelope_of, misfit_envelope
 from journeyman.api.gate import MAX_BODY_BYTES, project_of
+from journeyman.api.sound import insist_on_sound
 from journeyman.api.wire_batches import ENDED, BatchLine, BatchList, CreateBatch, WireBatch, line_shown
 from journeyman.database import UNREACHABLE
 from journeyman.errors import JobConflict, JourneymanError, ObjectNotFound
@@ -220,9 +221,15 @@ def _problems(path: Path, endpoint: str) -> tuple[int, list[tuple[str, str, str 
             problems.append(("too_many_requests", f"a batch holds {MAX_LINES:,} requests at most", None, number))
             break
         try:
-            line = BatchLine.model_validate(json.loads(text))
+            read = json.loads(text)
+            if isinstance(read, dict):  # an unsound body is answered like any other that is refused, in its own line
+                insist_on_sound({name: value for name, value in read.items() if name != "body"})
+            line = BatchLine.model_validate(read)
+        except RefusedError as error:
+            problems.append((error.code, error.message, error.where, number))
+            continue
         except ValidationError as error:
-            wrong = misfit_envelope(error.errors()).error
+            wrong = misfit_envelope(error.errors(), read).error
             problems.append((wrong.code or "invalid_request", wrong.message, wrong.param, number))
             continue
         except (ValueError, RecursionError):

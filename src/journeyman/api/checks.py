@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 
 from journeyman.api.errors import RefusedError
 from journeyman.api.gate import project_of
+from journeyman.api.rendering import Json
 from journeyman.api.wire_files import CheckRequest
 from journeyman.errors import DataError, ObjectNotFound
 from journeyman.jobs.results import without_folder
@@ -29,7 +30,7 @@ def router(workspace: Workspace) -> APIRouter:
     routes = APIRouter(prefix="/v1")
     limiter = CapacityLimiter(CHECKS)
 
-    @routes.post("/files/{file_id}/check", response_class=JSONResponse)
+    @routes.post("/files/{file_id}/check", response_class=Json)
     async def check_file(
         file_id: str, request: Request, body: CheckRequest | None = None, format: Literal["json", "html"] = "json"
     ) -> Response:
@@ -53,7 +54,7 @@ def _checked(workspace: Workspace, store: FileStore, file_id: str, body: CheckRe
         raise DataError(said[0], where=said[1] or None, fix=error.fix, code=error.code, problems=said[2:]) from None
     if format == "html":
         return HTMLResponse(without_folder(review.html(), folder))
-    return JSONResponse(without_folder(review.as_dict(), folder))
+    return Json(without_folder(review.as_dict(), folder))
 
 
 def _named(store: FileStore, file_id: str | None, where: str) -> Path | None:

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from journeyman.api.chat import deliver, drawn
@@ -19,6 +18,7 @@ from journeyman.api.errors import envelope_of
 from journeyman.api.gate import project_of
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import AbandonedError, Decoder
+from journeyman.api.rendering import Json
 from journeyman.api.wire import MIN_LOGPROB, WireUsage
 from journeyman.api.wire_completions import CompletionRequest, TextChoice, TextCompletion, TextLogprobs
 from journeyman.errors import JourneymanError
@@ -50,7 +50,7 @@ def router(workspace: Workspace, catalogue: Catalogue, decoder: Decoder) -> APIR
         header = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model.id}
 
         async def whole(pieces: AsyncIterator[Piece]) -> Response:
-            return JSONResponse((await _collect(pieces, body, header)).model_dump())
+            return Json((await _collect(pieces, body, header)).model_dump())
 
         def frames(pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
             return _frames(pieces, body, header, request.state.request_id)

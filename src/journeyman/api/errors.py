@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request
@@ -17,6 +18,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from journeyman.api.rendering import Json
 from journeyman.api.wire import ErrorEnvelope, WireError
 from journeyman.database import UNREACHABLE
 from journeyman.errors import (
@@ -117,7 +119,7 @@ def error_response(
 ) -> JSONResponse:
     """The response that carries an envelope. A bug is not worth sending the same again for, and the SDKs are told so."""
     extra = {"x-should-retry": "false"} if status >= 500 and status != 503 else {}
-    return JSONResponse(body.model_dump(), status_code=status, headers={**extra, **(headers or {})})
+    return Json(body.model_dump(), status_code=status, headers={**extra, **(headers or {})})
 
 
 def install(app: FastAPI) -> None:
@@ -143,7 +145,7 @@ async def _misfit(request: Request, error: Exception) -> JSONResponse:
     problems = error.errors()
     if any(problem["loc"] == ("body",) and isinstance(problem.get("input"), bytes) for problem in problems):
         return error_response(400, _no_json(request.headers.get("content-type", "")))
-    return error_response(400, misfit_envelope(problems))
+    return error_response(400, misfit_envelope(problems, error.body))
 
 
 def _no_json(kind: str) -> ErrorEnvelope:
@@ -192,40 +194,111 @@ def _param(error: JourneymanError) -> str | None:
 # ── bodies that do not fit ────────────────────────────────────────────────────────────────────────────────────
 
 
-def misfit_envelope(problems: Sequence[Mapping[str, Any]]) -> ErrorEnvelope:
-    """pydantic's problems in OpenAI's words; `param` and `code` are those of the first."""
+_UNKNOWN = object()
+
+
+@dataclass(frozen=True)
+class _Misfit:
+    """One of pydantic's problems, at its place in what was sent."""
+
+    path: tuple[str | int, ...]
+    union: tuple[str | int, ...] | None
+    """The place of the union that one of whose branches it comes from; None outside of any."""
+    kind: str
+    said: str
+    input: Any
+
+    @classmethod
+    def of(cls, problem: Mapping[str, Any], sent: Any) -> _Misfit:
+        kind, loc = str(problem["type"]), tuple(problem["loc"])
+        if sent is _UNKNOWN or loc[:1] in (("query",), ("path",)):
+            path, union = loc[1:] if loc[:1] in (("body",), ("query",), ("path",)) else loc, None
+        else:
+            path, union = _placed(loc[1:] if loc[:1] == ("body",) else loc, sent, missing=kind == "missing")
+        said = str(problem["msg"])
+        if loc[-1:] == ("[key]",):  # pydantic names the key itself, which the client invented
+            path, said = path[:-1], f"of a key, {said}"
+        return cls(path, union, kind, said, problem.get("input"))
+
+    @property
+    def of_type(self) -> bool:
+        return self.kind.endswith("_type") or self.kind == "string_unicode"
+
+
+def _placed(
+    loc: tuple[str | int, ...], sent: Any, *, missing: bool
+) -> tuple[tuple[str | int, ...], tuple[str | int, ...] | None]:
+    """The parts of a problem's place that are in what was sent, and where the first union is.
+
+    pydantic puts the names of a union's branches in between ('n_epochs', 'constrained-int'), and what validators made
+    of the input ('functions', 0, 'function', 'name'): no field of the request has such a name.
+    """
+    path: tuple[str | int, ...] = ()
+    union: tuple[str | int, ...] | None = None
+    for number, part in enumerate(loc):
+        if part in sent if isinstance(sent, dict) else isinstance(sent, list) and part in range(len(sent)):
+            sent = sent[part]
+        elif not (missing and number == len(loc) - 1):
+            union = path if union is None else union
+            continue
+        path = (*path, part)
+    return path, union
+
+
+def _settled(misfits: Sequence[_Misfit]) -> list[_Misfit]:
+    """One problem a place: of a union's branches those that went furthest into the input, and of these what they expect."""
+    kept: dict[tuple[str | int, ...], list[_Misfit]] = {}
+    for misfit in misfits:
+        siblings = [other for other in misfits if misfit.union is not None and other.union == misfit.union]
+        if len(misfit.path) > len(misfit.union or ()) or all(len(other.path) <= len(misfit.path) for other in siblings):
+            kept.setdefault(misfit.path, []).append(misfit)
+    return [_merged(found) for found in kept.values()]
+
+
+def _merged(found: Sequence[_Misfit]) -> _Misfit:
+    """The problems of one place as one; a branch of another type says nothing where one of the right type does."""
+    told = [misfit for misfit in found if not misfit.of_type]
+    if all(misfit.kind == "literal_error" for misfit in told):
+        told = list(found)
+    told.sort(key=lambda misfit: misfit.kind == "literal_error")
+    others = [misfit.said.removeprefix("Input should be ") for misfit in told[1:]]
+    return replace(told[0], said=" or ".join(dict.fromkeys([told[0].said, *others])))
+
+
+def misfit_envelope(problems: Sequence[Mapping[str, Any]], sent: Any = _UNKNOWN) -> ErrorEnvelope:
+    """pydantic's problems with what was `sent`, if that is at hand, in OpenAI's words; `param` and `code` are those of the first."""
     if not problems:
         return envelope("The request does not fit.", status=400, code="invalid_request")
-    described = [_describe(problem) for problem in problems]
+    described = [_describe(misfit) for misfit in _settled([_Misfit.of(problem, sent) for problem in problems])]
     first_message, code, param = described[0]
     others = [message for message, _, _ in described[1:MAX_PROBLEMS]]
     return envelope(" ".join([first_message, *others]), status=400, code=code, param=param)
 
 
-def _describe(problem: Mapping[str, Any]) -> tuple[str, str, str | None]:
+def _describe(misfit: _Misfit) -> tuple[str, str, str | None]:
     """One problem as (message, code, param)."""
-    kind, param = str(problem["type"]), _param_of(problem["loc"])
-    name = f"'{_shortened(param or 'body')}'"
+    kind, param = misfit.kind, param_of(misfit.path)
+    name = f"'{param or 'body'}'"
     if kind == "json_invalid":
         return "We could not parse the JSON body of your request.", "invalid_json", None
     if kind == "missing":
         return f"Missing required parameter: {name}.", "missing_required_parameter", param
     if kind == "extra_forbidden":
-        return f"Unknown parameter: {name}.", "unknown_parameter", _shortened(param or "")
+        return f"Unknown parameter: {name}.", "unknown_parameter", param
     if kind in ("unsupported_parameter", "unsupported_value"):
-        return f"Unsupported parameter: {name}. {problem['msg']}", "unsupported_parameter", param
-    if kind.endswith("_type") or kind == "string_unicode":
-        got = json.dumps(_json_kind(problem.get("input")))
-        return f"Invalid type for {name}: {problem['msg']}, but got {got}.", "invalid_type", param
-    return f"Invalid value for {name}: {problem['msg']}.", "invalid_value", param
+        return f"Unsupported parameter: {name}. {misfit.said}", "unsupported_parameter", param
+    if misfit.of_type:
+        got = json.dumps(_json_kind(misfit.input))
+        return f"Invalid type for {name}: {misfit.said}, but got {got}.", "invalid_type", param
+    return f"Invalid value for {name}: {misfit.said}.", "invalid_value", param
 
 
-def _param_of(loc: Sequence[Any]) -> str | None:
-    """('body', 'messages', 0, 'content') as OpenAI writes it: messages[0].content."""
+def param_of(path: Sequence[str | int]) -> str | None:
+    """('messages', 0, 'content') as OpenAI writes it: messages[0].content."""
     text = ""
-    for part in loc[1:] if loc and loc[0] in ("body", "query", "path") else loc:
+    for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or None
+    return _shortened(text) or None
 
 
 def _shortened(text: str, limit: int = 100) -> str:

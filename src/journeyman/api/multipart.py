@@ -16,6 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from journeyman.api.errors import RefusedError
+from journeyman.api.sound import insist_on_sound
 from journeyman.storage.files import plain_name
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class _Reader:
                     f"the form has more than one field '{self._file_field}'", "send one file a request"
                 )
             filename = options.get(b"filename", b"").decode("utf-8", "replace")
+            insist_on_sound({self._file_field: filename})
             self.form.filename = plain_name(filename)
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
@@ -175,7 +177,9 @@ class _Reader:
     def part_end(self) -> None:
         """The field is whole."""
         if self._name != self._file_field:
-            self.form.fields[self._name] = self._text.decode("utf-8", "replace")
+            text = self._text.decode("utf-8", "replace")
+            insist_on_sound({self._name: text})
+            self.form.fields[self._name] = text
 
     def end(self) -> None:
         """The closing boundary has come."""

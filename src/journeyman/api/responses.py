@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from journeyman.api import chat
-from journeyman.api.errors import RefusedError, envelope_of
+from journeyman.api.errors import RefusedError, envelope_of, misfit_envelope
 from journeyman.api.gate import project_of
 from journeyman.api.models import CallableModel, Catalogue
 from journeyman.api.pieces import AbandonedError, Decoder
+from journeyman.api.rendering import Json
 from journeyman.api.wire import ChatRequest, wire_logprobs
 from journeyman.api.wire_responses import (
     CountRequest,
@@ -31,10 +30,12 @@ from journeyman.api.wire_responses import (
     chat_messages,
     kept_item,
     message_item,
+    own_names,
     shown,
     text_part,
 )
-from journeyman.errors import JourneymanError, ObjectNotFound
+from journeyman.errors import JourneymanError, ObjectNotFound, RequestError
+from journeyman.records import Message
 from journeyman.storage.documents import Documents, new_id
 
 if TYPE_CHECKING:
@@ -68,9 +69,14 @@ def router(workspace: Workspace, catalogue: Catalogue, decoder: Decoder) -> APIR
         )
 
     @routes.get("/{response_id}")
-    def retrieve_response(response_id: str, request: Request) -> JSONResponse:
+    def retrieve_response(response_id: str, request: Request, stream: bool = False) -> Json:
         """A response that was stored."""
-        return JSONResponse(
+        if stream:
+            raise RefusedError(
+                400, "Unsupported parameter: 'stream'. A stored response is not streamed again",
+                code="unsupported_parameter", where="stream", fix="leave it out",
+            )  # fmt: skip
+        return Json(
             workspace.documents.of(project_of(request)).get("response", response_id).body["response"]
         )
 
@@ -113,12 +119,33 @@ def _read(
 ) -> tuple[ChatRequest, CallableModel]:
     """The request in chat form, after the turns it goes on from, and its model."""
     body.refuse_what_is_not_here()
+    chat_body = body.chat(_before(body.previous_response_id, documents))
     try:
-        asked = ChatRequest.model_validate(body.chat(_before(body.previous_response_id, documents)))
+        asked = ChatRequest.model_validate(chat_body)
+        asked.check()
     except ValidationError as error:
-        raise RequestValidationError(error.errors()) from None
-    asked.check()
+        wrong = misfit_envelope(error.errors(), chat_body).error
+        said, where = own_names(wrong.message, body, chat_body), wrong.param and own_names(wrong.param, body, chat_body)
+        raise RefusedError(400, said, code=wrong.code or "invalid_value", where=where) from None
+    except RequestError as error:
+        raise _renamed(error, body, chat_body) from None
     return asked, catalogue.find(body.model, documents.project)
+
+
+def _renamed(error: RequestError, body: ResponseRequest, chat_body: Mapping[str, Any]) -> RequestError:
+    """A refusal of the chat form in this API's names."""
+    where = error.where and own_names(error.where, body, chat_body)
+    fix = error.fix and own_names(error.fix, body, chat_body)
+    return RequestError(own_names(error.message, body, chat_body), where=where, fix=fix, code=error.code)
+
+
+def _shorter(messages: tuple[Message, ...]) -> tuple[Message, ...] | None:
+    """A conversation without its oldest turn but instructions, and the outputs of its calls; None where nothing can go."""
+    first = next((i for i, message in enumerate(messages) if message.role not in ("system", "developer")), 0)
+    end = first + 1
+    while end < len(messages) and messages[end].role == "tool":
+        end += 1
+    return messages[:first] + messages[end:] if end < len(messages) else None
 
 
 def _before(previous: str | None, documents: Documents) -> list[dict[str, Any]]:
@@ -193,7 +220,7 @@ async def _answer(
         answer = _Answer()
         async for piece in pieces:
             answer.take(piece)
-        return JSONResponse(await run_in_threadpool(_finish, body, answer, model.id, documents))
+        return Json(await run_in_threadpool(_finish, body, answer, model.id, documents))
 
     def frames(pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
         return _frames(pieces, body, model.id, documents, request.state.request_id)
@@ -201,7 +228,14 @@ async def _answer(
     def make() -> Iterator[Piece]:
         return chat.answers(workspace, model, messages, asked)
 
-    return await chat.deliver(request, decoder, make, frames if body.stream else whole)
+    while True:
+        try:
+            return await chat.deliver(request, decoder, make, frames if body.stream else whole)
+        except RequestError as error:
+            shorter = _shorter(messages) if body.truncation == "auto" else None
+            if error.code != "context_length_exceeded" or shorter is None:
+                raise _renamed(error, body, {"messages": messages}) from None
+            messages = shorter
 
 
 def _finish(body: ResponseRequest, answer: _Answer, model: str, documents: Documents) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import Field
 from journeyman.api.errors import RefusedError
 from journeyman.api.gate import project_of
 from journeyman.api.labels import labels_of
+from journeyman.api.rendering import json_bytes
 from journeyman.api.strict import Metadata, Strict
 from journeyman.api.wire import ChatCompletion, ChatRequest
 from journeyman.api.wire_files import WireFile
@@ -106,9 +106,7 @@ def router(workspace: Workspace) -> APIRouter:
         store = workspace.files.of(project_of(request))
         scratch = store.scratch()
         try:
-            scratch.write_text(
-                "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-            )
+            scratch.write_bytes(b"".join(json_bytes(row) + b"\n" for row in rows))
             return WireFile.of(store.keep(scratch, body.filename, "fine-tune"))
         finally:
             scratch.unlink(missing_ok=True)

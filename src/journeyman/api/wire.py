@@ -57,17 +57,20 @@ def empty(value: Any) -> bool:
 
 
 class TextPart(_Strict):
-    """A piece of a message's text."""
+    """A piece of a message's text; a refusal is what an earlier turn said, and read as its text."""
 
     type: Literal["text"]
     text: str
+    refusal: None = Field(default=None, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
     def _text_only(cls, value: Any) -> Any:
         kind = value.get("type") if isinstance(value, dict) else None
-        if kind in ("image_url", "input_audio", "file", "refusal"):
+        if kind in ("image_url", "input_audio", "file"):
             raise PydanticCustomError("unsupported_parameter", "Only text parts can be read.")
+        if kind == "refusal" and isinstance(value.get("refusal"), str):
+            return {"text": value["refusal"], **value, "type": "text", "refusal": None}
         return value
 
 
@@ -103,7 +106,7 @@ class WireMessage(_Strict):
     tool_call_id: str | None = None
     function_call: Function | None = None
     annotations: list[Any] | None = None
-    refusal: Annotated[Any, only(empty, "Refusals can't be read back.")] = None
+    refusal: str | None = None
     audio: Annotated[Any, only(empty, "Audio can't be read.")] = None
 
     def as_row(self) -> dict[str, Any]:
@@ -111,6 +114,8 @@ class WireMessage(_Strict):
         row = self.model_dump(exclude_none=True, exclude={"annotations", "refusal", "audio"})
         if self.tool_calls == []:
             del row["tool_calls"]
+        if self.refusal and not self.content:
+            row["content"] = self.refusal
         return row
 
 

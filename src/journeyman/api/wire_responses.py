@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,32 @@ from journeyman.errors import RequestError
 
 LOGPROBS = "message.output_text.logprobs"
 """What `include` names for the log-probabilities of the answer's text."""
+
+
+INCLUDABLE = frozenset(
+    {
+        LOGPROBS,
+        "code_interpreter_call.outputs",
+        "computer_call_output.output.image_url",
+        "file_search_call.results",
+        "message.input_image.image_url",
+        "reasoning.encrypted_content",
+        "web_search_call.action.sources",
+        "web_search_call.results",
+    }
+)
+"""What OpenAI lets `include` name. All but the log-probabilities belong to what no answer here has."""
+
+_INNER = {
+    "text": frozenset({"format", "verbosity"}),
+    "reasoning": frozenset({"context", "effort", "generate_summary", "summary"}),
+    "stream_options": frozenset({"include_obfuscation"}),
+}
+_ITEM_KEYS = {
+    "message": frozenset({"type", "id", "status", "role", "content", "phase"}),
+    "function_call": frozenset({"type", "id", "status", "call_id", "name", "arguments"}),
+    "function_call_output": frozenset({"type", "id", "status", "call_id", "output"}),
+}
 
 
 class ResponseRequest(Strict):
@@ -56,6 +83,16 @@ class ResponseRequest(Strict):
         for tool in self.tools or ():
             if tool.get("type", "function") != "function":
                 raise _unsupported("tools", "only functions can be called")
+        for name, known in _INNER.items():
+            _refuse_unknown(getattr(self, name) or {}, known, name)
+        for number, item in enumerate(self.items()):
+            _refuse_unknown(item, _ITEM_KEYS.get(item.get("type", "message")), f"input[{number}]")
+        for number, value in enumerate(self.include or ()):
+            if value not in INCLUDABLE:
+                raise RequestError(
+                    f"Invalid value for 'include[{number}]': {value[:100]!r}", where=f"include[{number}]",
+                    fix=f"name some of {', '.join(sorted(INCLUDABLE))}", code="invalid_value",
+                )  # fmt: skip
 
     def chat(self, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The same request as the body of a chat completion, after the messages of earlier turns."""
@@ -64,6 +101,7 @@ class ResponseRequest(Strict):
             messages.append({"role": "system", "content": self.instructions})
         messages += [dict(message) for message in before]
         messages += chat_messages(self.items())
+        _refuse_lone_outputs(messages)
         body = {
             "model": self.model,
             "messages": messages,
@@ -96,10 +134,61 @@ class CountRequest(ResponseRequest):
     """The body of POST /v1/responses/input_tokens: what is counted, and not answered."""
 
 
-def chat_messages(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Items as chat messages; calls that follow each other are one assistant's turn. Raises RequestError."""
+def _refuse_unknown(value: Mapping[str, Any], known: frozenset[str] | None, where: str) -> None:
+    """Raises RequestError for a key that says something and is not `known`; None where any is."""
+    for key in value:
+        if known is not None and key not in known and value[key] is not None:
+            raise RequestError(
+                f"Unknown parameter: '{where}.{key[:100]}'", where=f"{where}.{key[:100]}", code="unknown_parameter"
+            )
+
+
+def _refuse_lone_outputs(messages: Sequence[Mapping[str, Any]]) -> None:
+    """Raises RequestError, in OpenAI's words, for the output of a call that no turn before it makes."""
+    made: set[str] = set()
+    for message in messages:
+        made |= {str(call["id"]) for call in message.get("tool_calls", ())}
+        call_id = message.get("tool_call_id")
+        if isinstance(call_id, str) and call_id not in made:
+            raise RequestError(
+                f"No tool call found for function call output with call_id {call_id[:100]}.", where="input",
+                code="invalid_value",
+            )  # fmt: skip
+
+
+def own_names(text: str, body: ResponseRequest, asked: Mapping[str, Any]) -> str:
+    """A refusal of the request's chat form (`asked`), in the names that the request has here."""
+    places: list[int] = []
+    if isinstance(body.input, list):
+        chat_messages(body.input, places)
+    earlier = len(asked["messages"]) - (len(places) or 1)
+
+    def item(match: re.Match[str]) -> str:
+        number = int(match[1]) - earlier
+        if isinstance(body.input, str) or not 0 <= number < len(places):
+            return "input"
+        inside = (match[2] or "").replace("tool_call_id", "call_id")
+        return f"input[{places[number]}]" + ("" if inside.startswith(".tool_calls") else inside)
+
+    text = re.sub(r"\bmessages\[(\d+)\]((?:\.\w+(?:\[\d+\])*)*)", item, text)
+    text = re.sub(r"\bresponse_format(\.json_schema)?\b", "text.format", text)
+    text = text.replace("max_completion_tokens", "max_output_tokens").replace("'messages'", "'input'")
+    flat = not any("function" in tool for tool in body.tools or ())
+    text = re.sub(r"\b(tools\[\d+\])\.function\b", r"\1", text) if flat else text
+    return "input" if text == "messages" else text
+
+
+def chat_messages(
+    items: Sequence[Mapping[str, Any]], places: list[int] | None = None
+) -> list[dict[str, Any]]:
+    """Items as chat messages; calls that follow each other are one assistant's turn. Raises RequestError.
+
+    `places` is given the number of each message's first item.
+    """
     messages: list[dict[str, Any]] = []
     for number, item in enumerate(items):
+        if places is not None and len(places) < len(messages):
+            places.append(number - 1)
         kind = item.get("type", "message")
         if kind == "message":
             messages.append({"role": item.get("role"), "content": _content(item.get("content"), number)})
@@ -114,14 +203,16 @@ def chat_messages(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             else:
                 messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
         elif kind == "function_call_output":
-            output = item.get("output")
-            text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+            output = _content(item.get("output"), number, "output")
+            text = output if isinstance(output, str | list) else json.dumps(output, ensure_ascii=False)
             messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": text})
         elif kind != "reasoning":
             raise RequestError(
                 f"an item of the type {str(kind)[:100]!r} can't be read", where=f"input[{number}]",
                 fix="send messages, function calls and their outputs", code="unsupported_parameter",
             )  # fmt: skip
+    if places is not None and len(places) < len(messages):
+        places.append(len(items) - 1)
     return messages
 
 
@@ -136,14 +227,18 @@ def kept_item(item: Mapping[str, Any], item_id: str) -> dict[str, Any]:
     return kept
 
 
-def _content(content: Any, number: int) -> Any:
+def _content(content: Any, number: int, field: str = "content") -> Any:
+    """A message's content, or a call's output, with its parts in chat form; a refusal is what the turn said."""
     if not isinstance(content, list):
         return content
     parts = []
     for part in content:
+        if isinstance(part, dict) and part.get("type") == "refusal":
+            parts.append({"type": "text", "text": part.get("refusal")})
+            continue
         if not isinstance(part, dict) or part.get("type") not in ("input_text", "output_text", "text"):
             raise RequestError(
-                "only text can be read", where=f"input[{number}].content", fix="send input_text parts",
+                "only text can be read", where=f"input[{number}].{field}", fix="send input_text parts",
                 code="unsupported_parameter",
             )  # fmt: skip
         parts.append({"type": "text", "text": part.get("text")})

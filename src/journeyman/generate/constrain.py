@@ -38,9 +38,12 @@ _READS_PATTERNS = tuple(int(part) for part in version("llguidance").split(".")[:
 """Before 1.8, which vLLM holds on to, llguidance takes a whitespace pattern for none; JSON is then written without any."""
 
 JSON_RULES: Final[JsonCompileOptions] = (
-    {"whitespace_pattern": BETWEEN, "lenient": False} if _READS_PATTERNS else {"whitespace_flexible": False, "lenient": False}
+    {"whitespace_pattern": BETWEEN, "lenient": False, "coerce_one_of": True}
+    if _READS_PATTERNS
+    else {"whitespace_flexible": False, "lenient": False, "coerce_one_of": True}
 )
-"""How schemas are read; a client can't loosen it."""
+"""How schemas are read; a client can't loosen it. `oneOf` is read as `anyOf` where no value can fit two of its branches,
+as in pydantic's discriminated unions; json_grammar refuses it elsewhere."""
 
 _FIELD = "response_format.json_schema.schema"
 
@@ -73,6 +76,8 @@ def json_grammar(schema: str, *, where: str = _FIELD) -> str:
     failed, messages = LLMatcher.validate_grammar_with_warnings(grammar)
     if failed:
         raise _invalid(messages[0], where)
+    if any(message.startswith("oneOf") for message in messages):
+        raise _invalid("oneOf has branches that the same value can fit; write anyOf, or tell them apart by a const", where)
     return grammar
 
 

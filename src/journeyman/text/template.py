@@ -166,7 +166,14 @@ class ChatFormat:
         some tokenizers (those of Llama 2 and Mistral) put a space before all they are given, and there is none in
         between. With them the text's tokens are those that it has behind the other.
         """
-        ids = list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        try:
+            ids = list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        except TypeError:  # the tokenizer takes UTF-8 only
+            raise DataError(
+                "the conversation holds half of a surrogate pair, which is no character",
+                code="lone_surrogate",
+                fix="cut text between characters, not inside of one",
+            ) from None
         if not after or "".join(self.tokenizer.encode("a", add_special_tokens=False).tokens) == "a":
             return ids
         before, whole = self.ids(after), self.ids(after + text)

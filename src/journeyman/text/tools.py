@@ -15,6 +15,7 @@ The starter writes all calls as one JSON list at the end of the turn:
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal, Protocol
@@ -48,6 +49,9 @@ class CallReader(Protocol):
 
     def finish(self) -> Read:
         """What was still held back when the answer has ended."""
+
+    def cut(self) -> Read:
+        """What was still held back when the answer was cut: a call that had begun comes with as much as there is of it."""
 
 
 def call_readers(chat: ChatFormat, names: Collection[str], answers: int = 1) -> list[CallReader]:
@@ -105,6 +109,15 @@ class TagReader:
             return before.rstrip(), [call]
         return ("" if self._called and not held.strip() else held), []
 
+    def cut(self) -> Read:
+        """As `finish`, with the call that was under way."""
+        before, tag, inside = self._held.partition(self._OPEN)
+        begun = _begun(inside, self._names) if tag and _call(_value(inside), self._names) is None else None
+        if begun is None:
+            return self.finish()
+        self._held = ""
+        return before.rstrip(), begun
+
     def _tag_start(self) -> int:
         """Where in the text that is held a tag begins, or could begin."""
         start = self._held.find(self._OPEN)
@@ -142,6 +155,18 @@ class ListReader:
         found = [call for call in calls if call]
         return ("", found) if found and len(found) == len(calls) else (held, [])
 
+    def cut(self) -> Read:
+        """As `finish`, with the call that was under way after those that are whole."""
+        held, calls = self._held.lstrip()[1:], list[Call]()
+        if _value(self._held) is None:
+            while (found := _first(held.lstrip(" \r\n\t,"))) and (call := _call(found[0], self._names)):
+                held, calls = found[1], [*calls, call]
+            begun = _begun(held.lstrip(" \r\n\t,"), self._names)
+            if begun is not None and (begun or calls):
+                self._held = ""
+                return "", [*calls, *begun]
+        return self.finish()
+
     def _could_begin(self, text: str) -> bool:
         squeezed = "".join(text[:40].split())
         return any(b.startswith(squeezed) or squeezed.startswith(b) for b in self._BEGINNINGS)
@@ -152,6 +177,31 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _first(text: str) -> tuple[Any, str] | None:
+    """The JSON value at the beginning of a text, and what follows it."""
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value, text[end:]
+
+
+_BEGUN = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"]*)"\s*,\s*"arguments"\s*:\s*(.*)', re.DOTALL)
+_TO_THE_NAME = '{"name":"'
+
+
+def _begun(text: str, names: Collection[str]) -> list[Call] | None:
+    """A call of which the end is missing; none yet where its name is, and None for text that is no call."""
+    match = _BEGUN.match(text)
+    if match and match[1] in names:
+        function = {"name": match[1], "arguments": match[2]}
+        return [{"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}]
+    squeezed = "".join(text.split())
+    name, _, rest = squeezed.removeprefix(_TO_THE_NAME).partition('"')
+    named = squeezed.startswith(_TO_THE_NAME) and any(known.startswith(name) for known in names)
+    return [] if _TO_THE_NAME.startswith(squeezed) or (named and ',"arguments":'.startswith(rest)) else None
 
 
 def _call(value: Any, names: Collection[str]) -> Call | None:
