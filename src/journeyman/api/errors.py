@@ -145,7 +145,8 @@ async def _misfit(request: Request, error: Exception) -> JSONResponse:
     problems = error.errors()
     if any(problem["loc"] == ("body",) and isinstance(problem.get("input"), bytes) for problem in problems):
         return error_response(400, _no_json(request.headers.get("content-type", "")))
-    return error_response(400, misfit_envelope(problems, error.body))
+    sent = _UNKNOWN if error.body is None else error.body  # what a form or a query held is not at hand
+    return error_response(400, misfit_envelope(problems, sent))
 
 
 def _no_json(kind: str) -> ErrorEnvelope:
