@@ -23,7 +23,7 @@ from journeyman.cli import (
     webhooks,
     worker,
 )
-from journeyman.errors import JourneymanError, ModelNotFound
+from journeyman.errors import JourneymanError
 
 app = typer.Typer(
     name="journeyman",
@@ -39,15 +39,6 @@ for _part in (demo, data, check, compare, training, chat, answering, jobs, model
     _part.register(app)
 
 
-def _name_models(error: JourneymanError) -> None:
-    """Add the models there are to what an unknown one is told with: here, where it is the owner who asks."""
-    from journeyman.workspace import Workspace
-
-    if isinstance(error, ModelNotFound) and error.fix and error.message.startswith("no fine-tuned model"):
-        known = [version.id for version in Workspace().registry.list()[:5]]
-        error.fix += ": " + ", ".join(known) if known else ""
-
-
 def main() -> None:
     """The console script. A JourneymanError prints what, where and the mend, and exits 1; Ctrl-C exits 130."""
     from journeyman.cli.show import Screen
@@ -55,7 +46,6 @@ def main() -> None:
     try:
         app()
     except JourneymanError as error:
-        _name_models(error)
         Screen(as_json="--json" in sys.argv).error(error)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
