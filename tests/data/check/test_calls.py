@@ -112,3 +112,16 @@ def test_a_call_that_is_passed_over_is_found_and_a_last_one_is_not() -> None:
     assert found("unanswered_calls", (USER, both, answer("c2"), answer(), DONE)) == []
     [one] = found("unanswered_calls", (USER, both, answer("c2"), DONE))
     assert '"c1"' in one.rows[0].note and '"c2"' not in one.rows[0].note
+
+
+@pytest.mark.parametrize(
+    "of_id",
+    [
+        {"type": "string", "pattern": "(a+)+$"},
+        {"type": "object", "patternProperties": {"(a+)+$": {}}, "additionalProperties": False},
+    ],
+)
+def test_a_pattern_that_would_backtrack_for_ever_is_not_run(of_id: Any) -> None:
+    text = "a" * 64 + "!"
+    schema = {"type": "object", "properties": {"id": of_id}}
+    assert found("wrong_tool_calls", (USER, call({"id": text if of_id["type"] == "string" else {text: 1}})), schema) == []

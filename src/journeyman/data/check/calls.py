@@ -87,7 +87,10 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 def _check_for(schema_text: str) -> Check:
-    """What to hold arguments against; a schema that can't be used says so of every call."""
+    """What to hold arguments against; a schema that can't be used says so of every call.
+
+    Regular expressions of a schema are not run: one that backtracks would keep the check, and the server it runs in, for ever.
+    """
     import jsonschema  # slow to import, and used only where rows call tools
     from jsonschema.exceptions import best_match
     from referencing import Registry
@@ -99,7 +102,10 @@ def _check_for(schema_text: str) -> Check:
     if broken is not None:
         unusable: Complaint = ("warning", f"can't be checked: the parameters of the tool are no JSON Schema, {_shown(broken.json_path, broken.message)}")
         return lambda _: unusable
-    validator = kind(schema, registry=Registry())  # references to the network are not followed
+    if '"patternProperties"' in schema_text:
+        return lambda _: None
+    without_patterns = jsonschema.validators.extend(kind, {"pattern": _compile_only})
+    validator = without_patterns(schema, registry=Registry())  # references to the network are not followed
     names = _only_names(schema)
 
     def check(arguments: Mapping[str, Any]) -> Complaint | None:
@@ -114,6 +120,11 @@ def _check_for(schema_text: str) -> Check:
         return ("warning", f"has the argument {quoted(unknown[0], 40)}; the parameters are {quoted(sorted(names), 120)}") if unknown else None
 
     return check
+
+
+def _compile_only(_: Any, pattern: str, *__: Any) -> None:
+    """Raises re.error for a pattern that is none."""
+    re.compile(pattern)
 
 
 def _only_names(schema: Mapping[str, Any]) -> frozenset[str]:
