@@ -17,7 +17,8 @@ import tiny
 from journeyman.errors import CheckpointError, QueueFull
 from journeyman.generate.blocks import BLOCK_TOKENS, Blocks
 from journeyman.generate.engine import Engine, Request
-from journeyman.generate.forward import LEAST_TOKENS, Segment, _moved, _shares
+from journeyman.generate.forward import LEAST_TOKENS, _moved, _shares
+from journeyman.generate.row import Segment
 from journeyman.generate.sampling import Sampling
 from journeyman.train import lora
 
@@ -209,6 +210,7 @@ def test_a_long_prompt_comes_in_chunks_between_the_tokens_of_a_stream(bases, mon
 
     class Watched:
         blocks = forward.blocks
+        arrange = staticmethod(forward.arrange)
 
         def __call__(self, segments, adapters):
             passes.append([s.tokens for s in segments])
@@ -287,6 +289,7 @@ def test_a_failing_pass_ends_its_rows_and_the_next_ones_are_answered(bases):
 
     class Fails:
         blocks = forward.blocks
+        arrange = staticmethod(forward.arrange)
 
         def __call__(self, segments, adapters):
             raise MemoryError("no room")

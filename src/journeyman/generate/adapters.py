@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from journeyman.errors import ModelNotFound
-from journeyman.generate.forward import Segment
+from journeyman.generate.row import Segment
 from journeyman.train import lora
 
 MAX_ADAPTERS = 64

@@ -99,7 +99,12 @@ class Engine:
         self._own_penalty: dict[str | None, float] = {None: 1.0}
         self._lock = threading.Lock()
         forward = make_forward(
-            model, device=device, kv_bytes=kv_bytes, context_tokens=context_tokens, max_rows=max_rows
+            model,
+            device=device,
+            kv_bytes=kv_bytes,
+            context_tokens=context_tokens,
+            max_rows=max_rows,
+            own=self._adapters is not None,
         )
         self._loop = Loop(forward, self._adapters, self._lock, max_rows=max_rows, max_waiting=max_waiting)
 

@@ -11,21 +11,21 @@ the pool, D head width, V vocabulary.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from itertools import accumulate, takewhile
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812  (the field's usual name)
 from transformers import DynamicCache
 
 from journeyman.generate.blocks import BLOCK_TOKENS, Blocks, blocks_of
-from journeyman.generate.row import Row
+from journeyman.generate.decoder import Decoder, Modules, lean
+from journeyman.generate.lanes import Lanes, zeros
+from journeyman.generate.parts import parts, places_of
+from journeyman.generate.row import Row, Segment
 from journeyman.plan.rules import PACKED_KINDS
 from journeyman.train import attention, lora
 from journeyman.train.workers import Workers
@@ -38,19 +38,6 @@ LEAST_TOKENS = 8
 """A part of fewer tokens is not worth its thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """The next `tokens` tokens of a row, to be computed in this pass."""
-
-    row: Row
-    tokens: int
-
-    @property
-    def last(self) -> bool:
-        """Whether the row's next token can be chosen afterwards."""
-        return self.tokens == self.row.pending
-
-
 class Forward(Protocol):
     """A model that computes segments, and the blocks of its rows."""
 
@@ -59,13 +46,17 @@ class Forward(Protocol):
     def __call__(self, segments: Sequence[Segment], adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
         """Logits (B V, fp32) of the rows whose segment is the last, in their order.
 
-        Segments of one token come first; `adapters` says which tokens use which, None leaves the module as it stands.
+        `segments` are in an order that `arrange` gave; `adapters` says which tokens use which, None leaves the module as it stands.
         """
         ...
 
+    def arrange(self, segments: Sequence[Segment]) -> list[Segment]:
+        """The segments of the next pass in the order in which it computes them: those of one token first."""
+        ...
 
-def make_forward(model: Any, *, device: str, kv_bytes: int, context_tokens: int, max_rows: int) -> Forward:
-    """The fastest way that is known to be exact for the model's family."""
+
+def make_forward(model: Any, *, device: str, kv_bytes: int, context_tokens: int, max_rows: int, own: bool) -> Forward:
+    """The fastest way that is known to be exact for the model's family. `own` is false where somebody else changes the module."""
     if model.config.model_type not in PACKED_KINDS or model.config._attn_implementation not in ("sdpa", attention.NAME):
         return InTurns(model, device, max_rows * blocks_of(context_tokens))
     model.set_attn_implementation(attention.NAME)
@@ -78,18 +69,25 @@ def make_forward(model: Any, *, device: str, kv_bytes: int, context_tokens: int,
     weight_bytes = sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers()))
     threads = torch.get_num_threads()
     side_by_side = device == "cpu" and weight_bytes <= SIDE_BY_SIDE_BYTES
-    return Paged(model, device, count, Workers(threads if side_by_side else 1, threads))
+    workers = Workers(threads if side_by_side else 1, threads)
+    decoder = lean(model) if own else None
+    return Paged(decoder or Modules(model), device, count, workers, Lanes(max_rows, block_bytes // BLOCK_TOKENS))
 
 
 class Paged:
     """Rows side by side, their keys and values in `count` blocks. `workers` share a pass, each some of its rows."""
 
-    def __init__(self, model: Any, device: str, count: int, workers: Workers) -> None:
+    def __init__(self, decoder: Decoder, device: str, count: int, workers: Workers, lanes: Lanes) -> None:
         self.blocks = Blocks(count)
-        self._model = model
+        self._decoder = decoder
         self._device = device
         self._workers = workers
+        self._lanes = lanes
         self._pools: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def arrange(self, segments: Sequence[Segment]) -> list[Segment]:
+        """See Forward."""
+        return [*self._lanes.arrange([s for s in segments if s.tokens == 1]), *(s for s in segments if s.tokens > 1)]
 
     def __call__(self, segments: Sequence[Segment], adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
         """See Forward."""
@@ -108,48 +106,44 @@ class Paged:
     @torch.inference_mode()
     def _pass(self, segments: Sequence[Segment], adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:
         """Logits of the rows whose segment is the last; no row here reads what another one writes in the same pass."""
-        ids, positions, places, unwritten, last = [], [], [], [], []
+        ids: list[int] = []
+        positions: list[int] = []
+        places, unwritten, last = [], [], []
         for segment in segments:
             start, end = segment.row.computed, segment.row.computed + segment.tokens
             ids += segment.row.ids[start:end]
-            positions.append(np.arange(start, end))
-            places.append(_places(segment.row, start, end))
+            positions += range(start, end)
+            places.append(places_of(segment.row, start, end))
             unwritten.append(_unwritten(segment.row, start, end))
             if segment.last:
                 last.append(len(ids) - 1)
         written_N = torch.from_numpy(np.concatenate(places)).to(self._device)
         unwritten_N = torch.from_numpy(np.concatenate(unwritten)).to(self._device)
-        parts = _parts(segments, self._device)
+        together = parts(segments, self._lanes, self._device)
 
         def attend(
-            layer: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rest: dict[str, Any]
+            layer: nn.Module, q_NHD: torch.Tensor, k_NKD: torch.Tensor, v_NKD: torch.Tensor, scaling: float, window: int | None
         ) -> torch.Tensor:
-            scaling, window = attention.layer_terms(query, value, rest)
-            keys_KPD, values_KPD = self._pool(layer, key, value)
-            keys_KPD.index_copy_(1, written_N, key[0])
-            values_KPD.index_copy_(1, written_N, value[0])
+            pool_KPD = keys_KPD, values_KPD = self._pool(layer, k_NKD, v_NKD)
+            keys_KPD.index_copy_(1, written_N, k_NKD.transpose(0, 1))
+            values_KPD.index_copy_(1, written_N, v_NKD.transpose(0, 1))
             if len(unwritten_N):
                 values_KPD.index_fill_(1, unwritten_N, 0)
-            out = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
-            for part in parts:
-                out[part.tokens] = part.attend(query[0, :, part.tokens], keys_KPD, values_KPD, scaling, window)
-            return out.unsqueeze(0)
+            found = [
+                part.attend(layer, q_NHD[part.tokens], (k_NKD[part.tokens], v_NKD[part.tokens]), pool_KPD, scaling, window)
+                for part in together
+            ]
+            return found[0] if len(found) == 1 else torch.cat(found)
 
-        with attention.attending(attend), nullcontext() if adapters is None else lora.mixed(adapters):
-            logits_BV: torch.Tensor = self._model(
-                input_ids=torch.tensor([ids], device=self._device),
-                position_ids=torch.from_numpy(np.concatenate(positions)).unsqueeze(0).to(self._device),
-                use_cache=False,
-                logits_to_keep=torch.tensor(last, device=self._device, dtype=torch.long),
-            ).logits[0]
-        return logits_BV.float()
+        ids_N, positions_N, last_B = (torch.tensor(of, device=self._device, dtype=torch.long) for of in (ids, positions, last))
+        return self._decoder(ids_N, positions_N, last_B, attend, adapters).float()
 
-    def _pool(self, layer: nn.Module, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pool(self, layer: nn.Module, k_NKD: torch.Tensor, v_NKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A layer's keys and values (K P D). On a CPU the system gives memory only to what has been written."""
         if layer not in self._pools:
             places = self.blocks.count * BLOCK_TOKENS
-            pool = _zeros(key, key.shape[1], places, key.shape[3]), _zeros(value, value.shape[1], places, value.shape[3])
-            self._pools.setdefault(layer, pool)  # two workers may come here together
+            keys, values = (zeros(like, like.shape[1], places, like.shape[2]) for like in (k_NKD, v_NKD))
+            self._pools.setdefault(layer, (keys, values))  # two workers may come here together
         return self._pools[layer]
 
 
@@ -189,131 +183,13 @@ def _moved(parts: Sequence[lora.Mixed], spans: Sequence[slice]) -> list[lora.Mix
     return found
 
 
-def _zeros(like: torch.Tensor, *sizes: int) -> torch.Tensor:
-    """Zeros that take no memory until they are written, on a CPU: numpy asks the system for zeros, torch would write them.
-
-    Zeros, since the end of a block is multiplied by a share of 0 before it is written, and what new memory holds may be NaN.
-    """
-    if like.device.type != "cpu":
-        return like.new_zeros(sizes)
-    held = np.zeros(math.prod(sizes) * like.element_size(), dtype=np.uint8)
-    return torch.from_numpy(held).view(like.dtype).view(sizes)
-
-
-def _places(row: Row, start: int, end: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where in the pool the row's tokens from `start` to `end` are."""
-    assert row.holding is not None
-    at = np.arange(start, end)
-    first = start // BLOCK_TOKENS
-    blocks = np.array(row.holding.blocks[first : blocks_of(end)], dtype=np.int64)
-    return blocks[at // BLOCK_TOKENS - first] * BLOCK_TOKENS + at % BLOCK_TOKENS
-
-
 def _unwritten(row: Row, start: int, end: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The rest of a block that is begun with these tokens.
 
     It is multiplied by a share of 0 until it is written, and what another row left there may not be finite.
     """
     begun = (end - 1) // BLOCK_TOKENS * BLOCK_TOKENS >= start
-    return _places(row, end, blocks_of(end) * BLOCK_TOKENS) if begun else np.zeros(0, dtype=np.int64)
-
-
-class _Part(Protocol):
-    """Tokens side by side whose attention is computed together."""
-
-    tokens: slice
-
-    def attend(
-        self, q_HND: torch.Tensor, keys_KPD: torch.Tensor, values_KPD: torch.Tensor, scaling: float, window: int | None
-    ) -> torch.Tensor:
-        """Their output, N H D."""
-        ...
-
-
-@dataclass(slots=True)
-class _Steps:
-    """One token each of B rows, of about equal length: all rows are padded to as many blocks, of S keys together.
-
-    A row is padded with a block of its own: what it doesn't see is still multiplied, by 0, and must be finite if the row is.
-    """
-
-    tokens: slice
-    blocks_BJ: torch.Tensor
-    lengths_B: torch.Tensor
-    _unseen: dict[int | None, torch.Tensor] = field(default_factory=dict)
-
-    def attend(
-        self, q_HND: torch.Tensor, keys_KPD: torch.Tensor, values_KPD: torch.Tensor, scaling: float, window: int | None
-    ) -> torch.Tensor:
-        """See _Part."""
-        B, K = len(self.blocks_BJ), keys_KPD.shape[0]
-        k_KBSD, v_KBSD = (
-            pool.view(K, -1, BLOCK_TOKENS * pool.shape[2]).index_select(1, self.blocks_BJ.view(-1)).view(K, B, -1, pool.shape[2])
-            for pool in (keys_KPD, values_KPD)
-        )
-        q_KBGD = (q_HND * scaling).view(K, -1, B, q_HND.shape[2]).transpose(1, 2)
-        scores = q_KBGD @ k_KBSD.transpose(-1, -2)
-        scores.masked_fill_(self._unseen_keys(window).unsqueeze(1), float("-inf"))
-        out_KBGD = torch.softmax(scores, -1) @ v_KBSD
-        return out_KBGD.transpose(0, 1).reshape(B, q_HND.shape[0], -1)
-
-    def _unseen_keys(self, window: int | None) -> torch.Tensor:
-        """What lies beyond a row's end, or before the window that its last token sees."""
-        if window not in self._unseen:
-            at_S = torch.arange(self.blocks_BJ.shape[1] * BLOCK_TOKENS, device=self.blocks_BJ.device)
-            unseen = at_S >= self.lengths_B[:, None]
-            if window is not None:
-                unseen |= at_S < self.lengths_B[:, None] - window
-            self._unseen[window] = unseen
-        return self._unseen[window]
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """Some tokens of one row, of which `first` stand before."""
-
-    tokens: slice
-    places_S: torch.Tensor
-    first: int
-
-    def attend(
-        self, q_HND: torch.Tensor, keys_KPD: torch.Tensor, values_KPD: torch.Tensor, scaling: float, window: int | None
-    ) -> torch.Tensor:
-        """See _Part."""
-        q, k, v = (x.unsqueeze(0) for x in (q_HND, keys_KPD.index_select(1, self.places_S), values_KPD.index_select(1, self.places_S)))
-        if self.first == 0 and window is None:
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
-        else:
-            out = attention.attend(q, k, v, scaling, self.first, window)
-        return out[0].transpose(0, 1)
-
-
-def _parts(segments: Sequence[Segment], device: str) -> list[_Part]:
-    """Rows of one token by the power of two of their blocks, so that padding at most doubles them; chunks one by one."""
-    parts: list[_Part] = []
-    at, steps = 0, list(takewhile(lambda s: s.tokens == 1, segments))
-    while at < len(steps):
-        size = blocks_of(steps[at].row.computed + 1).bit_length()
-        end = at
-        while end < len(steps) and blocks_of(steps[end].row.computed + 1).bit_length() == size:
-            end += 1
-        parts.append(_steps(steps[at:end], slice(at, end), device))
-        at = end
-    for segment in segments[len(steps) :]:
-        places = torch.from_numpy(_places(segment.row, 0, segment.row.computed + segment.tokens)).to(device)
-        parts.append(_Chunk(slice(at, at + segment.tokens), places, segment.row.computed))
-        at += segment.tokens
-    return parts
-
-
-def _steps(segments: Sequence[Segment], tokens: slice, device: str) -> _Steps:
-    lengths = [s.row.computed + 1 for s in segments]
-    blocks = np.zeros((len(segments), blocks_of(max(lengths))), dtype=np.int64)
-    for row, (segment, length) in enumerate(zip(segments, lengths, strict=True)):
-        assert segment.row.holding is not None
-        blocks[row] = segment.row.holding.blocks[0]
-        blocks[row, : blocks_of(length)] = segment.row.holding.blocks[: blocks_of(length)]
-    return _Steps(tokens, torch.from_numpy(blocks).to(device), torch.tensor(lengths, device=device))
+    return places_of(row, end, blocks_of(end) * BLOCK_TOKENS) if begun else np.zeros(0, dtype=np.int64)
 
 
 class InTurns:
@@ -326,6 +202,10 @@ class InTurns:
         # transformers 5 renames the argument family by family, and drops the old name in 5.40
         known = inspect.signature(model.forward).parameters
         self._argument = "cache" if "cache" in known else "past_key_values"
+
+    def arrange(self, segments: Sequence[Segment]) -> list[Segment]:
+        """See Forward."""
+        return sorted(segments, key=lambda s: s.tokens > 1)
 
     @torch.inference_mode()
     def __call__(self, segments: Sequence[Segment], adapters: Sequence[lora.Mixed] | None) -> torch.Tensor:

@@ -23,8 +23,8 @@ import torch
 from journeyman.errors import CheckpointError, QueueFull
 from journeyman.generate.adapters import Adapters
 from journeyman.generate.blocks import BLOCK_TOKENS, Blocks, Holding, blocks_of
-from journeyman.generate.forward import Forward, Segment
-from journeyman.generate.row import Row
+from journeyman.generate.forward import Forward
+from journeyman.generate.row import Row, Segment
 from journeyman.generate.sampling import choose
 
 MAX_ROWS = 64
@@ -229,7 +229,7 @@ class Loop:
             self._ended_s.append(time.monotonic())
 
     def _plan(self) -> list[Segment]:
-        """What the next pass computes: rows of one token first, the shortest before the longest, then chunks of prompts.
+        """What the next pass computes: rows of one token first, then chunks of prompts.
 
         A prompt of which one token is left, or room for one, is a row of one token as well.
         """
@@ -237,8 +237,7 @@ class Loop:
         chunks = list(self._chunks(self._chunk_tokens if steps else 4 * self._chunk_tokens))
         if not steps and not chunks and self._running:
             self._preempt()
-        segments = [Segment(row, 1) for row in steps] + chunks
-        return sorted(segments, key=lambda s: (False, s.row.computed) if s.tokens == 1 else (True, 0))
+        return self._forward.arrange([Segment(row, 1) for row in steps] + chunks)
 
     def _with_room(self, rows: Sequence[Row]) -> list[Row]:
         """The rows whose next token finds room; where one doesn't, the latest comer starts again when there is some."""

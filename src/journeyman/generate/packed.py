@@ -31,6 +31,11 @@ class PackedLinear(nn.Linear):
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
         return out
 
+    def onto(self, input: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """x W^T + bias + residual, rounded once."""
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(input, residual, self.weight, self.bias, "add")
+        return out
+
 
 def can_pack(model: nn.Module) -> bool:
     """Whether products of the model's type gain by it here: bf16 on a processor that multiplies it, with oneDNN in torch."""

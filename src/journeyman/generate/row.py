@@ -166,3 +166,16 @@ class Row:
         return Piece(
             self.index, text, stop, usage, logprobs=self._shown(text, end=not cut), cached_tokens=self.cached_tokens or 0
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The next `tokens` tokens of a row, to be computed in this pass."""
+
+    row: Row
+    tokens: int
+
+    @property
+    def last(self) -> bool:
+        """Whether the row's next token can be chosen afterwards."""
+        return self.tokens == self.row.pending

@@ -177,12 +177,16 @@ class LoraLinear(nn.Module):
         either way (the gathered products of Punica, arXiv:2310.18547, written out for any device).
         """
         y: torch.Tensor = self.base(x)
-        x_ND, y_NO = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
+        self.add_mixed(y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1]), parts)
+        return y
+
+    def add_mixed(self, y_NO: torch.Tensor, x_ND: torch.Tensor, parts: Sequence[Mixed]) -> torch.Tensor:
+        """What the tokens' adapters add to the base layer's output, added to it in place."""
         for part in parts:
             if any(name in self.lora_A for name in part.names):
                 a_RD, b_RO = self._stack(part.names, part.ranks)
                 y_NO[part.tokens].addmm_((x_ND[part.tokens] @ a_RD.T).mul_(part.scale_NR), b_RO)
-        return y
+        return y_NO
 
     def _stack(self, names: tuple[str, ...], ranks: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """The adapters' A and transposed B, one below the other; zeros for one that leaves this layer alone.
