@@ -4,7 +4,7 @@
 
 Clients chat (plain, streaming, with a JSON schema, with answers of every length) with the starter and with fine-tuned
 models of it, of which there are more than are kept in memory; they go on with a stored response, upload, download and delete
-files, list, ask for what is not there, and go away in the middle of a stream. Every second the server's resident memory is read. The first third warms
+files, list, ask for what is not there, and go away in the middle of a stream. Every second the resident memory of the server and its processes is read. The first third warms
 up (the model is loaded, caches fill); over the rest a line is fitted by least squares. Prints one JSON object.
 """
 
@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from journeyman.train.load import load_base
 from journeyman.workspace import Workspace
 
 WARM_SHARE = 1 / 3
+LAST_SHARE = 1 / 4
 RANK = 8
 SCHEMA = {
     "type": "object",
@@ -124,11 +126,15 @@ class Clients:
         return client.get(f"/files/file-{random_.randrange(10**9)}").status_code
 
 
-def measured(process: psutil.Process, seconds: float) -> list[tuple[float, int]]:
-    """Seconds since the start, and the resident bytes then."""
+def measured(process: psutil.Process, seconds: float) -> list[tuple[float, int, int]]:
+    """Seconds since the start, and the resident bytes of the server and of the processes that answer for it then."""
     began_s, found = time.monotonic(), []
     while (at_s := time.monotonic() - began_s) < seconds:
-        found.append((at_s, process.memory_info().rss))
+        others = 0
+        for child in process.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                others += child.memory_info().rss
+        found.append((at_s, process.memory_info().rss, others))
         time.sleep(1)
     return found
 
@@ -172,8 +178,10 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     finally:
         server.terminate()
         server.wait()
-    warm = [(at_s, rss) for at_s, rss in found if at_s >= asked.minutes * 60 * WARM_SHARE]
+    warm = [(at_s, own + others) for at_s, own, others in found if at_s >= asked.minutes * 60 * WARM_SHARE]
     at_S, rss_S = np.array(warm, np.float64).T
+    last_S = rss_S[at_S >= asked.minutes * 60 * (1 - LAST_SHARE)]
+    some = found[:: max(1, len(found) // 60)]
     slope, _ = np.polyfit(at_S, rss_S, 1)
     requests = sum(clients.statuses.values())
     return {
@@ -185,12 +193,14 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "answers": dict(sorted(clients.statuses.items())),
         "rss_mib_warm": round(rss_S[0] / 2**20, 1),
         "rss_mib_end": round(rss_S[-1] / 2**20, 1),
-        "rss_mib_most": round(max(rss for _, rss in found) / 2**20, 1),
+        "rss_mib_most": round(max(own + others for _, own, others in found) / 2**20, 1),
+        "grown_mib_last_quarter": round((last_S[-1] - last_S[0]) / 2**20, 1),
         "slope_kib_s": round(slope / 2**10, 2),
         "slope_bytes_per_request": round(slope * asked.minutes * 60 / requests, 1),
         "threads_end": threads,
         "files_end": files,
-        "rss_mib": [round(rss / 2**20, 1) for _, rss in found[:: max(1, len(found) // 60)]],
+        "server_mib": [round(own / 2**20, 1) for _, own, _ in some],
+        "answering_mib": [round(others / 2**20, 1) for _, _, others in some],
     }
 
 

@@ -19,6 +19,7 @@ import asyncio
 import json
 import os
 import platform
+import re
 import signal
 import socket
 import statistics
@@ -245,6 +246,15 @@ def answers(url: str) -> bool:
         return False
 
 
+def wait_for_processes(url: str) -> None:
+    """Our server begins its processes for small models at the first request, and answers by itself until they are there."""
+    begun = time.perf_counter()
+    while re.search(r'processes\{state="away"\} [1-9]', httpx.get(f"{url}/metrics", timeout=5).text):
+        if time.perf_counter() - begun > START_S:
+            raise RuntimeError("its processes did not start")
+        time.sleep(0.1)
+
+
 def ask_all(plan: dict[str, Any], started: dict[str, Any], model_of: Any, extra: dict[str, Any]) -> dict[str, Any]:
     """One request a model to warm up, then all."""
     scenario, url = plan["scenario"], started["url"]
@@ -252,6 +262,7 @@ def ask_all(plan: dict[str, Any], started: dict[str, Any], model_of: Any, extra:
     begun = time.perf_counter()
     asyncio.run(client.run(url, firsts[:1], clients=1, answer_tokens=2, model_of=model_of, extra=extra))
     loaded_s = time.perf_counter() - begun
+    wait_for_processes(url)
     asyncio.run(client.run(url, firsts, clients=1, answer_tokens=2, model_of=model_of, extra=extra))
     found = asyncio.run(
         client.run(

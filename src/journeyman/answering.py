@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from journeyman.errors import CheckpointError, RequestError
 from journeyman.generate import call_grammar
 from journeyman.generate.calls import with_calls
+from journeyman.generate.crew import Crew
 from journeyman.generate.engine import Engine, Piece, Request
 from journeyman.generate.loop import Load
 from journeyman.generate.sampling import Sampling
@@ -45,9 +46,10 @@ class Served:
 class Answering:
     """What answers in one workspace: its bases, its fully fine-tuned models and adapters. Safe to use from several threads."""
 
-    def __init__(self, workspace: Workspace, vllm: Mapping[str, Any] | None) -> None:
+    def __init__(self, workspace: Workspace, vllm: Mapping[str, Any] | None, processes: int) -> None:
         self._workspace = workspace
         self._vllm = vllm
+        self._crew = Crew(processes) if processes else None
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._engines_lock = threading.Lock()
 
@@ -139,10 +141,20 @@ class Answering:
                     del self._engines[key]
                 for name in names:
                     engine.drop_adapter(name)
+        if self._crew is not None:
+            for name in names:
+                self._crew.forget(adapter=name)
+            for folder in folders:
+                self._crew.forget(folder=folder)
 
     def loads(self) -> dict[str, Load]:
         """What each loaded base is at and has done, by its folder."""
         return {folder: engine.load for folder, engine in list(self._engines.items())}
+
+    @property
+    def processes_ready(self) -> int:
+        """How many processes for small models take requests."""
+        return 0 if self._crew is None else self._crew.ready
 
     def _engine(self, folder: Path) -> Engine:
         """The engine of a base or of a fully fine-tuned model, loaded once; others wait for it meanwhile."""
@@ -153,7 +165,7 @@ class Answering:
                 machine = self._workspace.machine()
                 precision = rules.precision(machine, "lora").value
                 if self._vllm is None:
-                    self._engines[key] = Engine(folder, precision=precision, device=machine.device)
+                    self._engines[key] = Engine(folder, precision=precision, device=machine.device, crew=self._crew)
                 else:
                     self._engines[key] = VllmEngine(folder, precision=precision, device=machine.device, arguments=self._vllm)
             self._engines.move_to_end(key)

@@ -91,12 +91,16 @@ log = logging.getLogger("journeyman.jobs")
 class Workspace:
     """Everything below one JOURNEYMAN_HOME. Safe to use from several threads.
 
-    With `vllm`, arguments of its engine (may be empty), vLLM answers instead of our own engine.
+    With `vllm`, arguments of its engine (may be empty), vLLM answers instead of our own engine. With `answering_processes`,
+    small models are answered in so many processes of their own (generate/crew.py).
     """
 
-    def __init__(self, home: Path | None = None, *, vllm: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, home: Path | None = None, *, vllm: Mapping[str, Any] | None = None, answering_processes: int = 0
+    ) -> None:
         self.settings = settings_module.load(home)
         self._vllm = vllm
+        self._answering_processes = answering_processes
         self._answers: Answering | None = None
         self._answering_lock = threading.Lock()
 
@@ -919,7 +923,8 @@ class Workspace:
         """What a name means: a base, a LoRA version with its base, or a fully tuned version, which needs none."""
         from journeyman.models import bases
 
-        if model.startswith("ft:") or model in self.registry.aliases():
+        known = bases.ALIASES.get(model, model)
+        if known != bases.STARTER and (model.startswith("ft:") or model in self.registry.aliases()):
             version = self.registry.get(model)
             if version.method == "full":
                 return version, None
@@ -931,7 +936,6 @@ class Workspace:
                     fix="train again on the present base, or put the former one back",
                 )
             return version, base
-        known = bases.ALIASES.get(model, model)
         if known != bases.STARTER and not Path(known).is_dir() and "/" not in known:
             raise ModelNotFound(
                 f"The model `{model}` does not exist or you do not have access to it.",
@@ -975,12 +979,17 @@ class Workspace:
 
         with self._answering_lock:
             if self._answers is None:
-                self._answers = Answering(self, self._vllm)
+                self._answers = Answering(self, self._vllm, self._answering_processes)
             return self._answers
 
     def loads(self) -> dict[str, Load]:
         """What each loaded base is at and has done, by its folder. Nothing is loaded for it."""
         return self._answers.loads() if self._answers else {}
+
+    def answering_processes(self) -> dict[str, int]:
+        """How many of the processes for small models are "ready", and how many are "away": not begun yet, starting, or dead."""
+        ready = self._answers.processes_ready if self._answers else 0
+        return {"ready": ready, "away": self._answering_processes - ready}
 
     def stream(
         self,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from journeyman.api.server import prepare, url_of
+from journeyman.errors import ModelNotFound
 from journeyman.generate.engine import Piece
 from journeyman.generate.loop import Load
 from journeyman.jobs.standing import Standing
@@ -27,6 +28,12 @@ def hello() -> Iterator[Piece]:
 
 
 class NoRegistry:
+    def get(self, name: str) -> Any:
+        raise ModelNotFound(f"no fine-tuned model {name!r}")
+
+    def oldest_of(self, base: str) -> None:
+        return None
+
     def list(self) -> list[Any]:
         return []
 
@@ -64,6 +71,7 @@ class Scripted:
         self.documents = NoDocuments()
         self.asked: list[tuple[str, Sequence[Message], Any]] = []
         self.loads: Callable[[], dict[str, Load]] = dict
+        self.answering_processes: Callable[[], dict[str, int]] = dict
         self.standing: Callable[[], Standing] = lambda: Standing({}, 0, 0.0, (), 2**40)
 
     def stream(self, model: str, messages: Sequence[Message], sampling: Any, **tools: Any) -> Iterator[Piece]:

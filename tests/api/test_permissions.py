@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import openai
 import pytest
 from typer.testing import CliRunner
 
+from journeyman.api.models import Catalogue
 from journeyman.cli.main import app
+from journeyman.errors import ModelNotFound
 from journeyman.jobs.state import JobState, move
 
 from .conftest import Running, add_version, running
@@ -232,3 +235,22 @@ def test_without_keys_everything_can_be_called(tmp_path, base):
         add_version(server.workspace, base, MODEL)
         for call in calls(server.client("anything"), MODEL):
             call()
+
+
+def test_a_name_is_found_alone_as_it_is_in_the_list_of_all(projects, base):
+    """`find` looks one model up, `all` lists them: for every project they must say the same."""
+    workspace = projects.workspace
+    catalogue = Catalogue(workspace)
+    add_version(workspace, base, "ft:tiny:local:mine:Cc33Dd44")
+    workspace.registry.set_alias("own", "ft:tiny:local:mine:Cc33Dd44")
+    workspace.share(MODEL, ["desk"])
+    names = {entry.name for entry in catalogue.all("default")}
+    assert names == {"starter-1", "tiny", MODEL, "live", "ft:tiny:local:mine:Cc33Dd44", "own"}
+    for project in ("default", "shop", "desk", "lab"):
+        listed = {entry.name: entry for entry in catalogue.all(project)}
+        found = {}
+        for name in names:
+            with suppress(ModelNotFound):
+                found[name] = catalogue.find(name, project)
+        assert found == listed, project
+    assert len(catalogue.all("lab")) < len(catalogue.all("desk")) < len(names)

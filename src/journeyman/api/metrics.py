@@ -81,6 +81,10 @@ class _Engines(Collector):
                 for base, load in loads.items():
                     family.add_metric((base,), getattr(load, name))
                 yield family
+        processes = GaugeMetricFamily("journeyman_answering_processes", "Processes that answer with small models.", labels=("state",))
+        for state, count in self._workspace.answering_processes().items():
+            processes.add_metric((state,), count)
+        yield processes
 
     def describe(self) -> Iterator[Metric]:
         """Nothing, as below."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +14,7 @@ from journeyman.models.bases import ALIASES, STARTER, Base, resolve
 from journeyman.storage.documents import DEFAULT_PROJECT
 
 if TYPE_CHECKING:
+    from journeyman.models.registry import Version
     from journeyman.workspace import Workspace
 
 
@@ -62,10 +64,7 @@ class Catalogue:
         org = self._workspace.settings.org
         entries = {entry.name: entry for entry in self._bases}
         for version in reversed(versions):
-            base = CallableModel(
-                version.base, version.base, version.base_source, "base", version.created_at, "base"
-            )
-            entries.setdefault(version.base, base)
+            entries.setdefault(version.base, _base_of(version))
         for version in versions:
             entries[version.id] = CallableModel(
                 version.id, version.id, version.id, "tuned", version.created_at, org
@@ -77,20 +76,47 @@ class Catalogue:
         return list(entries.values())
 
     def find(self, name: str, project: str) -> CallableModel:
-        """What a project can call by a name. Raises ModelNotFound in OpenAI's words."""
+        """What a project can call by a name. Raises ModelNotFound in OpenAI's words.
+
+        Every request asks, so that nothing but the one model is looked up, however many there are.
+        """
         wanted = ALIASES.get(name, name)
-        for entry in self.all(project):
+        for entry in self._bases:
             if entry.name == wanted:
                 return entry
-        if ":ckpt-step-" in name:
-            job, _ = self._workspace.checkpoint_folder(name)
-            owner = job.project
-            if project in (DEFAULT_PROJECT, owner) or (owner, name) in self._workspace.permissions.given_to(project):
-                return CallableModel(name, name, name, "checkpoint", job.created_at, self._workspace.settings.org)
+        found = self._checkpoint(name) if ":ckpt-step-" in name else self._registered(wanted)
+        if found is not None and self._callable_by(project, found):
+            return found
         shown = name if len(name) <= 200 else name[:200] + "…"
         raise ModelNotFound(
             f"The model `{shown}` does not exist or you do not have access to it.", where="model"
         )
+
+    def _registered(self, name: str) -> CallableModel | None:
+        """A fine-tuned model by its id, the base of one, or one by its alias."""
+        registry, org = self._workspace.registry, self._workspace.settings.org
+        with suppress(ModelNotFound):
+            version = registry.get(name)
+            if version.id == name:
+                return CallableModel(name, name, name, "tuned", version.created_at, org)
+            of_base = registry.oldest_of(name)
+            return _base_of(of_base) if of_base else CallableModel(name, version.id, version.id, "alias", version.created_at, org)
+        of_base = registry.oldest_of(name)
+        return _base_of(of_base) if of_base else None
+
+    def _checkpoint(self, name: str) -> CallableModel:
+        job, _ = self._workspace.checkpoint_folder(name)
+        return CallableModel(name, name, name, "checkpoint", job.created_at, self._workspace.settings.org)
+
+    def _callable_by(self, project: str, entry: CallableModel) -> bool:
+        """See the class. A base is everybody's, and so that of a fine-tune."""
+        if entry.kind == "base" or project == DEFAULT_PROJECT:
+            return True
+        if entry.kind == "checkpoint":
+            owner = self._workspace.checkpoint_folder(entry.id)[0].project
+        else:
+            owner = self._workspace.project_of(entry.id) or DEFAULT_PROJECT
+        return owner == project or (owner, entry.id) in self._workspace.permissions.given_to(project)
 
     def delete(self, name: str, project: str) -> str:
         """Delete a fine-tuned model of a project with its files; the id.
@@ -130,6 +156,10 @@ def _named(bases: Sequence[str]) -> list[CallableModel]:
                 fix="give NAME=BASE with a name that no other base has",
             )
     return list(entries.values())
+
+
+def _base_of(version: Version) -> CallableModel:
+    return CallableModel(version.base, version.base, version.base_source, "base", version.created_at, "base")
 
 
 def _base_entry(base: Base, name: str) -> CallableModel:

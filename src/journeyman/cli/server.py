@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +36,10 @@ def serve(
     engine_args: Annotated[
         str, typer.Option("--engine-args", metavar="JSON", help="""Arguments of vLLM's engine, such as '{"gpu_memory_utilization": 0.5}'.""")
     ] = "",
+    answering_processes: Annotated[
+        int | None,
+        typer.Option("--answering-processes", metavar="N", min=0, max=64, help="How many processes answer with small models, such as the starter. Default: one a core, 4 at most, where memory allows; 0: the server's own process answers.", show_default=False),
+    ] = None,
     drain: Annotated[
         int, typer.Option("--drain", metavar="SECONDS", min=0, max=3600, help="How long answers under way may go on after SIGTERM or Ctrl-C.")
     ] = 10,
@@ -44,9 +49,13 @@ def serve(
 
     from journeyman import logs
     from journeyman.api import server
+    from journeyman.train.allocator import share_one_arena
     from journeyman.workspace import Workspace
 
-    workspace = Workspace(vllm=_vllm_arguments(engine, engine_args))
+    share_one_arena()
+    arguments = _vllm_arguments(engine, engine_args)
+    processes = _processes() if answering_processes is None else answering_processes
+    workspace = Workspace(vllm=arguments, answering_processes=0 if arguments is not None else processes)
     screen = Screen()
 
     def ready(url: str) -> None:
@@ -61,6 +70,20 @@ def serve(
             workspace, host=host, port=port, bases=base or (), base64_results=base64_results, drain_s=drain,
             on_ready=ready, on_stop=pool.stop,
         )  # fmt: skip
+
+
+PROCESS_BYTES = 600 * 2**20
+"""What a process that answers takes, torch and the starter's keys and values in it."""
+
+
+def _processes() -> int:
+    """One a core, 4 at most, as far as half of the free memory goes; 0 where that is only one, since one is here already."""
+    import psutil
+
+    from journeyman.plan.machine import usable_cores
+
+    most = min(usable_cores(), 4, psutil.virtual_memory().available // 2 // PROCESS_BYTES)
+    return int(most) if most > 1 and os.name == "posix" else 0
 
 
 def _vllm_arguments(engine: str, text: str) -> dict[str, Any] | None:

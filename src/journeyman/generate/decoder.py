@@ -82,8 +82,8 @@ class Lean:
         self._layers = [(layer, _window(layer.self_attn)) for layer in model.model.layers]
         head = model.lm_head
         small = head.weight.numel() * head.weight.element_size() <= HEAD_BYTES
-        packed = any(isinstance(module, PackedLinear) for module in model.modules())
-        self._head = PackedLinear(head) if packed and small else head
+        self._packed = any(isinstance(module, PackedLinear) for module in model.modules())
+        self._head = PackedLinear(head) if self._packed and small else head
 
     def __call__(
         self,
@@ -95,8 +95,10 @@ class Lean:
     ) -> torch.Tensor:
         """See Decoder."""
         mixed = adapters or ()
-        x_NC = F.embedding(ids_N, self._body.embed_tokens.weight)
-        turns = _turns(self._body.rotary_emb, x_NC, positions_N)
+        more = _padding(len(ids_N)) if self._packed else 0
+        x_NC = F.embedding(F.pad(ids_N, (0, more)), self._body.embed_tokens.weight)
+        turns = _turns(self._body.rotary_emb, x_NC, F.pad(positions_N, (0, more)))
+        attend = _of_first(len(ids_N), attend) if more else attend
         for layer, window in self._layers:
             x_NC = _attention(layer, x_NC, turns, window, attend, mixed)
             x_NC = _feed_forward(layer, x_NC, mixed)
@@ -116,6 +118,28 @@ def lean(model: Any) -> Lean | None:
         and 2 * len(model.model.rotary_emb.inv_freq) == attentions[0].head_dim
     )
     return Lean(model) if plain else None
+
+
+def _padding(tokens: int) -> int:
+    """How many tokens more are computed, and dropped, so that there are few different numbers of them.
+
+    oneDNN makes a kernel for each shape it has not met, which takes as long as three products of 100 tokens, and keeps 1024: a
+    model has seven products, and a pass some number of tokens up to a few hundred.
+    """
+    step = 8 if tokens <= 64 else 16 if tokens <= 256 else 64
+    return -tokens % step if tokens > 8 else 0
+
+
+def _of_first(count: int, attend: Attend) -> Attend:
+    """Attention of the first `count` tokens; the others' output is 0."""
+
+    def padded(
+        layer: nn.Module, q_NHD: torch.Tensor, k_NKD: torch.Tensor, v_NKD: torch.Tensor, scaling: float, window: int | None
+    ) -> torch.Tensor:
+        out_NHD = attend(layer, q_NHD[:count], k_NKD[:count], v_NKD[:count], scaling, window)
+        return F.pad(out_NHD, (0, 0, 0, 0, 0, len(q_NHD) - count))
+
+    return padded
 
 
 def _window(own: Any) -> int | None:

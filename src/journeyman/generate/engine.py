@@ -18,7 +18,8 @@ import torch
 from journeyman.errors import ModelNotFound, RequestError
 from journeyman.generate.adapters import MAX_ADAPTERS, Adapters
 from journeyman.generate.constrain import Vocabulary
-from journeyman.generate.forward import make_forward
+from journeyman.generate.crew import Adapter, Crew, CrewQueue, Model, Queue
+from journeyman.generate.forward import is_small, make_forward
 from journeyman.generate.likelihood import Likelihood, likelihoods, prompt_logits
 from journeyman.generate.logprobs import TokenLogprob, bytes_of, token_logprob
 from journeyman.generate.loop import MAX_ROWS, MAX_WAITING, Load, Loop
@@ -42,8 +43,10 @@ class Engine:
     """A base model that answers, with or without one of its adapters.
 
     `folder` is a model in transformers' format. `kv_bytes` bounds the keys and values in memory (never below one whole
-    context), `max_adapters` the adapters. Raises BaseNotFound where the model can't be loaded.
+    context), `max_adapters` the adapters. With a `crew`, its processes answer where the model is small. Raises BaseNotFound where the model can't be loaded.
     """
+
+    _loop: Queue
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Engine:
         max_adapters: int = MAX_ADAPTERS,
         max_rows: int = MAX_ROWS,
         max_waiting: int = MAX_WAITING,
+        crew: Crew | None = None,
     ) -> None:
         model = load_base(folder, precision=precision, device=device)
         if can_pack(model):
@@ -63,6 +67,9 @@ class Engine:
         context_tokens = ModelShape.read(folder).context_tokens
         self._hold(model, ChatFormat.open(folder), context_tokens, device, kv_bytes, max_rows, max_waiting)
         self._own_penalty[None] = own_repetition_penalty(folder)
+        if crew is not None and device == "cpu" and is_small(model):
+            shared = Model(folder, precision, kv_bytes // len(crew))
+            self._loop = CrewQueue(crew, shared, self._known, self._loop, max_rows=max_rows, max_waiting=max_waiting)
 
     @classmethod
     def around(
@@ -97,6 +104,7 @@ class Engine:
         self._model: Any = model
         self._vocabulary = Vocabulary(chat)
         self._own_penalty: dict[str | None, float] = {None: 1.0}
+        self._known: dict[str, Adapter] = {}
         self._lock = threading.Lock()
         forward = make_forward(
             model,
@@ -141,12 +149,15 @@ class Engine:
         self._own_penalty[name] = repetition_penalty or own_repetition_penalty(folder, default=self._own_penalty[None])
         with self._lock:
             self._adapters.add(name, folder, adapter)
+        self._known[name] = Adapter(name, folder, self._own_penalty[name])
 
     def drop_adapter(self, name: str) -> None:
         """Take an adapter that answers nobody out of memory, and know it no longer; nothing happens to another."""
         if self._adapters is not None:
             with self._lock:
                 self._adapters.drop(name)
+            if name not in self._adapters:
+                self._known.pop(name, None)
 
     def likelihoods(self, rows: Sequence[Encoded], *, adapter: str | None = None) -> list[Likelihood]:
         """How probable the base, or an adapter on it, holds each row's learned tokens."""
@@ -208,8 +219,8 @@ class Engine:
         answers.
         """
         arriving: SimpleQueue[Piece | BaseException] = SimpleQueue()
-        rows = [self._row(index, request, arriving.put) for index, request in enumerate(requests)]
-        self._loop.submit(rows, patient=patient)
+        rows = self.rows(requests, [arriving.put] * len(requests), range(len(requests)))
+        self.submit(rows, patient=patient)
         left = len(rows)
         try:
             while left:
@@ -219,8 +230,19 @@ class Engine:
                 left -= item.stop is not None
                 yield item
         finally:
-            for row in rows:
-                row.cancelled = True
+            self.leave(rows)
+
+    def rows(self, requests: Sequence[Request], sinks: Sequence[Sink], indices: Sequence[int]) -> list[Row]:
+        """Requests as rows whose pieces go to `sinks`, each under its index. Raises RequestError as `stream`."""
+        return [self._row(index, request, sink) for index, request, sink in zip(indices, requests, sinks, strict=True)]
+
+    def submit(self, rows: Sequence[Row], *, patient: bool = False) -> None:
+        """Let rows be answered. Raises QueueFull as `stream`."""
+        self._loop.submit(rows, patient=patient)
+
+    def leave(self, rows: Sequence[Row]) -> None:
+        """End answers that nobody waits for."""
+        self._loop.leave(rows)
 
     def _too_long(self, tokens: int) -> RequestError:
         return RequestError(

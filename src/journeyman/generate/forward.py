@@ -66,12 +66,15 @@ def make_forward(model: Any, *, device: str, kv_bytes: int, context_tokens: int,
     block_bytes = 2 * BLOCK_TOKENS * heads * width * config.num_hidden_layers * next(model.parameters()).element_size()
     # Never less than one whole context, or the longest answer could not be written.
     count = max(blocks_of(context_tokens), min(kv_bytes // block_bytes, max_rows * blocks_of(context_tokens)))
-    weight_bytes = sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers()))
     threads = torch.get_num_threads()
-    side_by_side = device == "cpu" and weight_bytes <= SIDE_BY_SIDE_BYTES
-    workers = Workers(threads if side_by_side else 1, threads)
+    workers = Workers(threads if device == "cpu" and is_small(model) else 1, threads)
     decoder = lean(model) if own else None
     return Paged(decoder or Modules(model), device, count, workers, Lanes(max_rows, block_bytes // BLOCK_TOKENS))
+
+
+def is_small(model: nn.Module) -> bool:
+    """Whether a pass of few tokens is too short to be spread over cores: see SIDE_BY_SIDE_BYTES."""
+    return sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers())) <= SIDE_BY_SIDE_BYTES
 
 
 class Paged:

@@ -75,6 +75,14 @@ class Load:
     preempted: int = 0
 
 
+def retry_after_s(waiting: int, ended_s: Sequence[float]) -> int:
+    """About when an eighth of a queue has been answered, at the rate at which the last ones ended."""
+    if len(ended_s) < 2:
+        return 1
+    rate = len(ended_s) / max(time.monotonic() - ended_s[0], 1e-3)
+    return max(1, min(60, math.ceil(waiting / 8 / rate)))
+
+
 class Loop:
     """Answers rows with `forward`; `lock` is held while the model computes."""
 
@@ -115,7 +123,7 @@ class Loop:
         with self._changed:
             if not patient and len(self._waiting) >= self._max_waiting:
                 self.load.refused += len(rows)
-                raise QueueFull(len(self._waiting), self._retry_after_s())
+                raise QueueFull(len(self._waiting), retry_after_s(len(self._waiting), self._ended_s))
             for row in rows:
                 # Shorter prompts overtake longer ones, but only those that came within the longer one's length.
                 row.deadline = self.load.prompt_tokens + len(row.ids)
@@ -136,12 +144,10 @@ class Loop:
         if thread is not None:
             thread.join(END_S)
 
-    def _retry_after_s(self) -> int:
-        """About when an eighth of the queue has been answered, at the present rate."""
-        if len(self._ended_s) < 2:
-            return 1
-        rate = len(self._ended_s) / max(time.monotonic() - self._ended_s[0], 1e-3)
-        return max(1, min(60, math.ceil(len(self._waiting) / 8 / rate)))
+    def leave(self, rows: Sequence[Row]) -> None:
+        """Nobody waits for these rows any more: they make room before the next pass."""
+        for row in rows:
+            row.cancelled = True
 
     def _run(self) -> None:
         while True:

@@ -74,6 +74,7 @@ class Row:
         own_penalty: float,
     ) -> None:
         self.index = index
+        self.request = request
         self.adapter = request.adapter
         self.sampling = request.sampling
         self.sink = sink

@@ -88,7 +88,7 @@ class VllmEngine(Engine):
         self._requests = _Requests(
             chosen, self.chat, self._vocabulary, max_rows=max_rows, max_waiting=max_waiting, masks_bare_rows=device == "cpu"
         )
-        self._loop = self._requests  # type: ignore[assignment]  # what Engine asks of a loop: submit and load
+        self._loop = self._requests
 
     @property
     def adapters(self) -> int:
@@ -189,6 +189,11 @@ class _Requests:
             self.load.requests += len(rows)
         for row in rows:
             asyncio.run_coroutine_threadsafe(self._answer(row), self._events)
+
+    def leave(self, rows: Sequence[Row]) -> None:
+        """See Loop."""
+        for row in rows:
+            row.cancelled = True
 
     def add(self, name: str, folder: Path) -> None:
         """Let vLLM load an adapter."""

@@ -89,6 +89,14 @@ class Registry:
             rows = connection.execute(sa.select(database.models).order_by(database.models.c.created_at.desc())).all()
         return [self._version(row) for row in rows]
 
+    def oldest_of(self, base: str) -> Version | None:
+        """The first model that was trained on a base of this name; None where there is none."""
+        table = database.models
+        query = sa.select(table).where(table.c.base == base).order_by(table.c.created_at).limit(1)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else self._version(row)
+
     def projects(self) -> dict[str, str]:
         """The project whose job made each model; "" where the job is gone, or was of none."""
         query = sa.select(database.models.c.id, database.jobs.c.project).outerjoin(

@@ -46,7 +46,7 @@ def probe(folder: Path) -> Machine:
     gpu, total, free = _nvidia()
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     return Machine(
-        cores=_usable_cores(),
+        cores=usable_cores(),
         memory_bytes=memory.total,
         free_memory_bytes=memory.available,
         free_disk_bytes=shutil.disk_usage(existing).free,
@@ -59,7 +59,7 @@ def probe(folder: Path) -> Machine:
     )
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores this process may run on, which in a container are fewer than the machine's."""
     try:
         return len(os.sched_getaffinity(0))

@@ -29,6 +29,17 @@ def keep_freed_memory() -> bool:
     return all(done)
 
 
+def share_one_arena() -> bool:
+    """Let all threads of a long-lived process draw from one of glibc's arenas; whether that could be told.
+
+    By default a thread that finds the arena taken begins another, eight for each core at most. What is freed in one is no use to
+    the others, so that a server with many threads grows for hours towards the largest that each arena ever was.
+    """
+    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"):
+        return False
+    return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1))
+
+
 def return_freed_memory() -> None:
     """Give the system back what `keep_freed_memory` has kept, and what only cycles hold, such as a model with replaced forwards."""
     gc.collect()
