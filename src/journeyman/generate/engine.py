@@ -121,6 +121,11 @@ class Engine:
         """What the engine is at, and has done: for measurements."""
         return self._loop.load
 
+    def count_anew(self) -> None:
+        """Forget what was answered so far, as after a rehearsal."""
+        assert isinstance(self._loop, Loop)
+        self._loop.load = Load()
+
     @property
     def model(self) -> torch.nn.Module:
         """The module itself, for measurements."""

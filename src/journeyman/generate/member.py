@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
+import random
 import signal
 import sys
 import threading
@@ -18,8 +20,12 @@ import torch
 from journeyman import logs, settings
 from journeyman.generate.crew import Ask, Forget, Leave, Model, Said
 from journeyman.generate.engine import Engine
-from journeyman.generate.row import Piece, Row
+from journeyman.generate.row import Piece, Request, Row
+from journeyman.generate.sampling import Sampling
 from journeyman.train.allocator import share_one_arena
+
+WARM_ROWS = 32
+"""Answers that a model is warmed with, of prompts and lengths that all differ, so that passes of many sizes come about."""
 
 MAX_ENGINES = 4
 """Models in memory, as in the server's own process."""
@@ -76,7 +82,7 @@ class Member:
             idle = [known for known, engine in self._engines.items() if not (engine.load.running or engine.load.waiting)]
             for known in idle[: max(0, len(self._engines) - MAX_ENGINES + 1)]:
                 del self._engines[known]
-            self._engines[model] = Engine(model.folder, precision=model.precision, kv_bytes=model.kv_bytes)
+            self._engines[model] = _warmed(Engine(model.folder, precision=model.precision, kv_bytes=model.kv_bytes))
         self._engines.move_to_end(model)
         return self._engines[model]
 
@@ -98,6 +104,20 @@ class Member:
                 self._connection.send(Said(tuple((n, _portable(piece)) for n, piece in pieces), loads))
 
 
+def _warmed(engine: Engine) -> Engine:
+    """The engine after some answers that nobody reads: oneDNN makes a kernel for each shape it meets, and memory is first touched.
+
+    Half a second, without which the first requests would each wait for their share of it.
+    """
+    source = random.Random(0)
+    ids = range(engine.model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
+    unending = dict.fromkeys(engine.chat.stop_ids, -100.0)
+    prompts = [tuple(source.choices(ids, k=min(4 + 6 * n, engine.context_tokens // 2))) for n in range(WARM_ROWS)]
+    engine.answers([Request(ids, None, Sampling(max_tokens=4 + n, logit_bias=unending)) for n, ids in enumerate(prompts)])
+    engine.count_anew()
+    return engine
+
+
 def _portable(piece: Piece | BaseException) -> Piece | BaseException:
     """What can be sent: an error whose class can't be built again from its parts is told by its text."""
     if isinstance(piece, Piece):
@@ -116,6 +136,8 @@ def main() -> None:
     logs.begin(settings.load().log_format)
     share_one_arena()
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # what the libraries hold is never garbage, and looking through it takes longer than a pass
     Member(Connection(int(sys.argv[1]))).run()
     os._exit(0)  # nothing here is to be saved, and the answering thread may be in the middle of a pass
 
