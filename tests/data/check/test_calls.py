@@ -91,6 +91,16 @@ def test_a_schema_that_can_not_be_used_is_said_to_be_so(schema: Any) -> None:
     assert len(finding.message) < 600
 
 
+def test_references_that_double_the_work_at_each_level_are_told_and_not_followed() -> None:
+    """2^60 steps: it would not end."""
+    levels = {f"l{n}": {"allOf": [{"$ref": f"#/$defs/l{n + 1}"}] * 2} for n in range(60)}
+    doubling = {"type": "object", "$defs": {**levels, "l60": {"type": "object"}}, "$ref": "#/$defs/l0"}
+    several = tuple(turn for n in range(30) for turn in (call({"id": "a"}, f"c{n}"), answer(f"c{n}")))
+    [finding] = found("wrong_tool_calls", (USER, *several, DONE), doubling)
+    assert finding.severity == "warning" and "more than 100,000 steps" in finding.message
+    assert finding.numbers["calls"] == 30
+
+
 JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.sampled_from(["type", "properties", "required", "$ref", "enum", "multipleOf", "items", "anyOf"]), inner, max_size=4), max_leaves=8)
 
 

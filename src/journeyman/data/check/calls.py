@@ -25,6 +25,11 @@ SHOWN_CHARACTERS = 160
 
 SHOWN_ERRORS = 3
 
+MOST_STEPS = 100_000
+"""Keywords of a schema that are looked at for one call, about a second's work; no schema written for use needs a tenth."""
+
+_TOO_LONG = f"its references lead to more than {MOST_STEPS:,} steps"
+
 OPEN_WORDS = frozenset(
     "additionalProperties patternProperties unevaluatedProperties propertyNames dependentSchemas $ref allOf anyOf oneOf not if".split()
 )
@@ -104,14 +109,16 @@ def _check_for(schema_text: str) -> Check:
         return lambda _: unusable
     if '"patternProperties"' in schema_text:
         return lambda _: None
-    without_patterns = jsonschema.validators.extend(kind, {"pattern": _compile_only})
-    validator = without_patterns(schema, registry=Registry())  # references to the network are not followed
+    budget = _Budget()
+    keywords = {word: budget.counting(rule) for word, rule in {**kind.VALIDATORS, "pattern": _compile_only}.items()}
+    validator = jsonschema.validators.extend(kind, keywords)(schema, registry=Registry())  # references to the network are not followed
     names = _only_names(schema)
 
     def check(arguments: Mapping[str, Any]) -> Complaint | None:
         try:
+            budget.begin()
             errors = [best_match([error]) or error for error in islice(validator.iter_errors(arguments), SHOWN_ERRORS)]
-        except (Unresolvable, re.error, RecursionError, ArithmeticError) as reason:
+        except (Unresolvable, re.error, RecursionError, ArithmeticError, _TooLongError) as reason:
             return "warning", f"can't be checked: the parameters of the tool can't be used, {_shown('$', str(reason))}"
         if errors:
             said = "; ".join(_shown(error.json_path, error.message) for error in errors)
@@ -120,6 +127,36 @@ def _check_for(schema_text: str) -> Check:
         return ("warning", f"has the argument {quoted(unknown[0], 40)}; the parameters are {quoted(sorted(names), 120)}") if unknown else None
 
     return check
+
+
+class _TooLongError(Exception):
+    """A schema that takes too many steps to be held against arguments."""
+
+
+class _Budget:
+    """How many keywords of one schema may be looked at for one call: references can double the work at each of their levels."""
+
+    def __init__(self) -> None:
+        self._left = MOST_STEPS
+        self._spent = False
+
+    def begin(self) -> None:
+        """A new call. Raises _TooLongError where an earlier one was too long already."""
+        if self._spent:
+            raise _TooLongError(_TOO_LONG)
+        self._left = MOST_STEPS
+
+    def counting(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """A keyword's rule that counts; it raises _TooLongError when there were too many."""
+
+        def counted(*given: Any) -> Any:
+            self._left -= 1
+            if self._left < 0:
+                self._spent = True
+                raise _TooLongError(_TOO_LONG)
+            return rule(*given)
+
+        return counted
 
 
 def _compile_only(_: Any, pattern: str, *__: Any) -> None:
