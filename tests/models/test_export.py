@@ -614,8 +614,7 @@ def test_room_is_checked_before_anything_is_loaded(sources, tmp_path, monkeypatc
             export(sources(), to=to, out=tmp_path / "out", on_stage=stages.append)
         assert caught.value.code == "no_space"
     monkeypatch.undo()
-    free = type("Memory", (), {"available": 1000})
-    monkeypatch.setattr(formats.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(formats, "free_memory_bytes", lambda: 1000)
     with pytest.raises(ExportError, match="of memory") as caught:
         export(sources(), to="merged", out=tmp_path / "out", on_stage=stages.append)
     assert caught.value.code == "does_not_fit"

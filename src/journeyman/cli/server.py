@@ -72,18 +72,16 @@ def serve(
         )  # fmt: skip
 
 
-PROCESS_BYTES = 600 * 2**20
-"""What a process that answers takes, torch and the starter's keys and values in it."""
+PROCESS_BYTES = 800 * 2**20
+"""What a process that answers takes: torch, the starter, its keys and values and some adapters."""
 
 
 def _processes() -> int:
     """One a core, 4 at most, as far as half of the free memory goes; 0 where that is only one, since one is here already."""
-    import psutil
+    from journeyman.plan.machine import free_memory_bytes, usable_cores
 
-    from journeyman.plan.machine import usable_cores
-
-    most = min(usable_cores(), 4, psutil.virtual_memory().available // 2 // PROCESS_BYTES)
-    return int(most) if most > 1 and os.name == "posix" else 0
+    most = min(usable_cores(), 4, free_memory_bytes() // 2 // PROCESS_BYTES)
+    return most if most > 1 and os.name == "posix" else 0
 
 
 def _vllm_arguments(engine: str, text: str) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from journeyman.plan import cgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,14 @@ class Machine:
 
 def probe(folder: Path) -> Machine:
     """Look at this computer; `folder` is where checkpoints will be written. Takes about a fifth of a second."""
-    memory = psutil.virtual_memory()
+    memory, group = psutil.virtual_memory(), cgroup.limits()
     flags = _cpu_flags()
     gpu, total, free = _nvidia()
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     return Machine(
         cores=usable_cores(),
-        memory_bytes=memory.total,
-        free_memory_bytes=memory.available,
+        memory_bytes=min(memory.total, group.memory_bytes or memory.total),
+        free_memory_bytes=free_memory_bytes(),
         free_disk_bytes=shutil.disk_usage(existing).free,
         cpu=_cpu_name(),
         cpu_bf16="avx512_bf16" in flags or "amx_bf16" in flags,
@@ -60,11 +63,19 @@ def probe(folder: Path) -> Machine:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on, which in a container are fewer than the machine's."""
+    """Cores this process may run on, which in a container are fewer than the machine's; a part of one counts as one."""
     try:
-        return len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows have no affinity call
-        return os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    quota = cgroup.limits().cores
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def free_memory_bytes() -> int:
+    """What this process may still take: the machine's free memory, or what a container's limit leaves."""
+    available, free = psutil.virtual_memory().available, cgroup.limits().free_bytes
+    return int(available) if free is None else min(int(available), free)
 
 
 def _cpu_info() -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from torch import nn
 from transformers import AutoConfig
 
@@ -24,6 +23,7 @@ from journeyman.models.export.place import check_disk
 from journeyman.models.export.rounding import BITS, DTYPES, WEIGHT_TYPES, round_model, stored_as
 from journeyman.models.export.source import Source
 from journeyman.models.publish import CHAT_FILES
+from journeyman.plan.machine import free_memory_bytes
 from journeyman.plan.shape import ModelShape
 from journeyman.text.template import ChatFormat
 from journeyman.train import lora
@@ -266,7 +266,7 @@ def _check_memory(source: Source) -> None:
     copies); mapped files come on top, and give way where memory is short.
     """
     needed = ModelShape.read(source.folder).params * 4 * 1.25 + 0.5 * 2**30
-    free = psutil.virtual_memory().available
+    free = free_memory_bytes()
     if needed > free:
         raise ExportError(
             f"needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free",
