@@ -13,6 +13,9 @@ from openai.types.evals.runs import OutputItemListResponse
 from openai.types.fine_tuning.alpha import GraderRunResponse
 from openai.types.responses import Response
 
+from journeyman.api.responses import _Answer
+from journeyman.generate.row import Piece
+
 CHECK = {
     "type": "string_check",
     "name": "match",
@@ -56,6 +59,22 @@ def test_logprobs_are_told_where_they_are_asked_for(client):
     assert [token.token for token in part.logprobs][: len(streamed)] == streamed and streamed
     (plain,) = client.responses.create(model="tiny", input="Say 3", max_output_tokens=16).output
     assert plain.content[0].logprobs == []
+
+
+def test_the_item_at_which_an_answer_was_cut_says_so(client):
+    statuses = set()
+    for tokens in (16, 400):
+        answer = client.responses.create(model="tiny", input="Say 3", temperature=0, max_output_tokens=tokens)
+        *before, last = [item.status for item in answer.output]
+        assert last == answer.status and set(before) <= {"completed"}
+        assert client.responses.retrieve(answer.id).output == answer.output
+        statuses.add(last)
+    assert "incomplete" in statuses
+    call = {"id": "c", "function": {"name": "f", "arguments": '{"a": '}}
+    cut = _Answer()
+    cut.take(Piece(0, "Let me see.", "length", calls=(call, call)))
+    assert [item["status"] for item in cut.output()] == ["completed", "completed", "incomplete"]
+    assert cut.output()[-1]["arguments"] == '{"a": '
 
 
 def test_fields_without_effect_are_accepted(client):

@@ -193,11 +193,13 @@ class _Answer:
         self.cut = self.cut or piece.stop == "length"
 
     def output(self) -> list[dict[str, Any]]:
-        """Its items: the text, where there is any or no call, and the calls."""
-        calls = [call_item(f"fc_{self.key}{i}", call) for i, call in enumerate(self.calls)]
-        if calls and not self.text:
-            return calls
-        return [message_item(f"msg_{self.key}", self.text, logprobs=self.logprobs), *calls]
+        """Its items: the text, where there is any or no call, and the calls; the last one incomplete where the answer was cut."""
+        items = [call_item(f"fc_{self.key}{i}", call) for i, call in enumerate(self.calls)]
+        if self.text or not items:
+            items.insert(0, message_item(f"msg_{self.key}", self.text, logprobs=self.logprobs))
+        if self.cut:
+            items[-1]["status"] = "incomplete"
+        return items
 
 
 def _logprobs(piece: Piece) -> list[dict[str, Any]]:
