@@ -1,7 +1,7 @@
 """From a thread that decodes to the event loop that sends.
 
-All of one answer is decoded in one thread: torch's inference mode belongs to a thread, so a generator that is
-resumed in another one would lose it.
+An answer begins in a thread: it may load a model. Where its pieces can be handed on as they are, the engine's own thread
+then passes them to the loop, and none waits for them; else (where calls are read out of them) all of one answer is read in one thread.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -36,11 +36,13 @@ class Pieces(Generic[T]):
     """The pieces of one answer, made in a thread and read once on the event loop.
 
     `close` may be called at any time and from any thread: the reader gets an AbandonedError at once, and the
-    decoding is closed in its own thread, at its next piece.
+    decoding is closed, at its next piece where a thread reads it. `ended` is called when nothing more is decoded.
     """
 
-    def __init__(self, make: Callable[[], Iterator[T]]) -> None:
+    def __init__(self, make: Callable[[], Iterator[T]], ended: Callable[[Pieces[T]], None] = lambda _: None) -> None:
         self._make = make
+        self._ended = ended
+        self._handed_on: Any = None
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[T | _End] = asyncio.Queue()
         self._closed = threading.Event()
@@ -54,6 +56,9 @@ class Pieces(Generic[T]):
         """Stop decoding and reading."""
         self._closed.set()
         self._put(_End(AbandonedError()))
+        if self._handed_on is not None:
+            self._handed_on.close()
+            self._ended(self)
 
     async def __aiter__(self) -> AsyncIterator[T]:
         while True:
@@ -65,14 +70,30 @@ class Pieces(Generic[T]):
             yield item
 
     def run(self) -> None:
-        """Make the pieces; what is raised on the way is raised to the reader."""
+        """Make the pieces, or begin to; what is raised on the way is raised to the reader."""
         try:
             if not self.closed:
-                self._decode(self._make())
+                pieces = self._make()
+                if hasattr(pieces, "hand_on"):
+                    self._hand_on(pieces)
+                    return
+                self._decode(pieces)
         except BaseException as error:  # the reader raises it again
-            self._put(_End(error))
+            self._end(error)
         else:
-            self._put(_End())
+            self._end(None)
+
+    def _hand_on(self, pieces: Any) -> None:
+        """Let whoever makes the pieces put them. One that was closed meanwhile is closed here, since `close` did not know it."""
+        pieces.hand_on(self._put, self._end)
+        self._handed_on = pieces
+        if self.closed:
+            pieces.close()
+            self._ended(self)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._put(_End(error))
+        self._ended(self)
 
     def _decode(self, pieces: Iterator[T]) -> None:
         try:
@@ -92,7 +113,7 @@ class Pieces(Generic[T]):
 
 
 class Decoder:
-    """The threads that decode, and what they are at."""
+    """The threads in which answers begin, and those answers that have not ended."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="decode")
@@ -100,14 +121,13 @@ class Decoder:
 
     def start(self, make: Callable[[], Iterator[T]]) -> Pieces[T]:
         """Begin an answer. `make` runs in a thread too."""
-        pieces = Pieces(make)
+        pieces = Pieces(make, self._open.discard)
         self._open.add(pieces)  # type: ignore[arg-type]
-        future = self._threads.submit(pieces.run)
-        future.add_done_callback(lambda _: self._open.discard(pieces))
+        self._threads.submit(pieces.run)
         return pieces
 
     def close(self) -> None:
-        """End every answer; each thread stops at its next piece."""
+        """End every answer; a thread that reads one stops at its next piece."""
         for pieces in list(self._open):
             pieces.close()
         self._threads.shutdown(wait=False, cancel_futures=True)

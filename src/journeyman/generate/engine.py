@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import torch
 
 from journeyman.errors import ModelNotFound, RequestError
 from journeyman.generate.adapters import MAX_ADAPTERS, Adapters
+from journeyman.generate.arriving import Arriving
 from journeyman.generate.constrain import Vocabulary
 from journeyman.generate.crew import Adapter, Crew, CrewQueue, Model, Queue
 from journeyman.generate.forward import is_small, make_forward
@@ -216,26 +216,20 @@ class Engine:
                 answers[piece.index] = Answer(texts[piece.index], piece.stop, piece.usage, latency_s)
         return [a for a in answers if a is not None]
 
-    def stream(self, requests: Sequence[Request], *, patient: bool = False) -> Iterator[Piece]:
+    def stream(self, requests: Sequence[Request], *, patient: bool = False) -> Arriving:
         """Answer requests, yielding text as it comes; pieces of different requests are interleaved.
 
         Raises RequestError where a prompt leaves no room in the context or a schema can't be followed, and, unless the
         caller is `patient`, QueueFull where too many wait, before anything is answered. Closing the iterator ends the
         answers.
         """
-        arriving: SimpleQueue[Piece | BaseException] = SimpleQueue()
-        rows = self.rows(requests, [arriving.put] * len(requests), range(len(requests)))
-        self.submit(rows, patient=patient)
-        left = len(rows)
-        try:
-            while left:
-                item = arriving.get()
-                if isinstance(item, BaseException):
-                    raise item
-                left -= item.stop is not None
-                yield item
-        finally:
-            self.leave(rows)
+
+        def begin(sink: Sink) -> Sequence[Row]:
+            rows = self.rows(requests, [sink] * len(requests), range(len(requests)))
+            self.submit(rows, patient=patient)
+            return rows
+
+        return Arriving(len(requests), begin, self.leave)
 
     def rows(self, requests: Sequence[Request], sinks: Sequence[Sink], indices: Sequence[int]) -> list[Row]:
         """Requests as rows whose pieces go to `sinks`, each under its index. Raises RequestError as `stream`."""
