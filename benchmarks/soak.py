@@ -139,6 +139,16 @@ def measured(process: psutil.Process, seconds: float) -> list[tuple[float, int, 
     return found
 
 
+def heap_mib(process: psutil.Process) -> list[float]:
+    """What malloc holds, of the server and then of each process that answers for it; the pool of keys and values is not in it."""
+    found = []
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.Error):
+            held = [region.rss for region in one.memory_maps(grouped=False) if region.path == "[heap]"]
+            found.append(round(sum(held) / 2**20, 1))
+    return found
+
+
 def register(home: Path, count: int) -> list[str]:
     """That many fine-tuned models of the starter, with random adapters; their ids."""
     starter = resolve("starter")
@@ -173,7 +183,10 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         url = server.stdout.readline().split()[2]
         process = psutil.Process(server.pid)
         with Clients(asked.clients, url, asked.prompts, models) as clients:
-            found = measured(process, asked.minutes * 60)
+            found = measured(process, asked.minutes * 60 * (1 - LAST_SHARE))
+            heaps = [heap_mib(process)]
+            found += [(at_s + asked.minutes * 60 * (1 - LAST_SHARE), *rest) for at_s, *rest in measured(process, asked.minutes * 60 * LAST_SHARE)]
+            heaps.append(heap_mib(process))
         threads, files = process.num_threads(), process.num_fds()
     finally:
         server.terminate()
@@ -199,6 +212,7 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "slope_bytes_per_request": round(slope * asked.minutes * 60 / requests, 1),
         "threads_end": threads,
         "files_end": files,
+        "heaps_mib_last_quarter": heaps,
         "server_mib": [round(own / 2**20, 1) for _, own, _ in some],
         "answering_mib": [round(others / 2**20, 1) for _, _, others in some],
     }
