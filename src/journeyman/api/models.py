@@ -94,15 +94,14 @@ class Catalogue:
 
     def _registered(self, name: str) -> CallableModel | None:
         """A fine-tuned model by its id, the base of one, or one by its alias."""
-        registry, org = self._workspace.registry, self._workspace.settings.org
+        registry, org, version = self._workspace.registry, self._workspace.settings.org, None
         with suppress(ModelNotFound):
             version = registry.get(name)
-            if version.id == name:
-                return CallableModel(name, name, name, "tuned", version.created_at, org)
-            of_base = registry.oldest_of(name)
-            return _base_of(of_base) if of_base else CallableModel(name, version.id, version.id, "alias", version.created_at, org)
-        of_base = registry.oldest_of(name)
-        return _base_of(of_base) if of_base else None
+        if version is not None and version.id == name:
+            return CallableModel(name, name, name, "tuned", version.created_at, org)
+        if (first := registry.oldest_of(name)) is not None:
+            return _base_of(first)
+        return None if version is None else CallableModel(name, version.id, version.id, "alias", version.created_at, org)
 
     def _checkpoint(self, name: str) -> CallableModel:
         job, _ = self._workspace.checkpoint_folder(name)
