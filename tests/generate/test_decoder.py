@@ -54,16 +54,19 @@ def test_families_that_differ_are_left_to_their_modules(bases):
         assert decoder.lean(AutoModelForCausalLM.from_pretrained(bases(family))) is None
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor multiplies no bf16: nothing is packed on it")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
-def test_a_packed_layer_adds_what_it_is_put_onto():
+def test_a_packed_layer_adds_what_it_is_put_onto(dtype):
+    if not packed.can_pack(torch.nn.Linear(1, 1, dtype=dtype)):
+        pytest.skip(f"{dtype} is not packed on this processor")
     generator = torch.Generator().manual_seed(0)
     for bias in (False, True):
-        layer = torch.nn.Linear(64, 96, bias=bias, dtype=torch.bfloat16)
-        x, residual = (torch.randn(5, width, generator=generator).bfloat16() for width in (64, 96))
+        layer = torch.nn.Linear(64, 96, bias=bias, dtype=dtype)
+        x, residual = (torch.randn(5, width, generator=generator).to(dtype) for width in (64, 96))
         found = packed.PackedLinear(layer).onto(x, residual.clone())
         wanted = torch.nn.functional.linear(x.float(), layer.weight.float(), None if layer.bias is None else layer.bias.float())
-        assert torch.allclose(found.float(), wanted + residual.float(), rtol=2**-7, atol=0.02)
+        close = {"rtol": 2**-7, "atol": 0.02} if dtype is torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+        assert torch.allclose(found.float(), wanted + residual.float(), **close)
 
 
 def test_an_engine_around_a_module_that_others_change_reads_it_through_its_modules(bases):

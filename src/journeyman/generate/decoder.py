@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  (the field's usual name)
 
-from journeyman.generate.packed import PackedLinear
+from journeyman.generate.packed import PackedLinear, onednn_linear
 from journeyman.train import attention, lora
 
 Attend = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, float, int | None], torch.Tensor]
@@ -102,7 +102,8 @@ class Lean:
         for layer, window in self._layers:
             x_NC = _attention(layer, x_NC, turns, window, attend, mixed)
             x_NC = _feed_forward(layer, x_NC, mixed)
-        return _linear(self._head, _norm(self._body.norm, x_NC[last_B]), ())
+        y_BC = _norm(self._body.norm, x_NC[last_B])
+        return onednn_linear(y_BC, self._head.weight, self._head.bias) if self._packed else _linear(self._head, y_BC, ())
 
 
 def lean(model: Any) -> Lean | None:
