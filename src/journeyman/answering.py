@@ -152,9 +152,9 @@ class Answering:
         return {folder: engine.load for folder, engine in list(self._engines.items())}
 
     @property
-    def processes_ready(self) -> int:
-        """How many processes for small models take requests."""
-        return 0 if self._crew is None else self._crew.ready
+    def processes(self) -> tuple[int, int]:
+        """How many processes for small models were begun, and how many of them take requests."""
+        return (len(self._crew), self._crew.ready) if self._crew is not None and self._crew.begun else (0, 0)
 
     def _engine(self, folder: Path) -> Engine:
         """The engine of a base or of a fully fine-tuned model, loaded once; others wait for it meanwhile."""

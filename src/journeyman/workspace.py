@@ -987,9 +987,9 @@ class Workspace:
         return self._answers.loads() if self._answers else {}
 
     def answering_processes(self) -> dict[str, int]:
-        """How many of the processes for small models are "ready", and how many are "away": not begun yet, starting, or dead."""
-        ready = self._answers.processes_ready if self._answers else 0
-        return {"ready": ready, "away": self._answering_processes - ready}
+        """How many of the processes for small models are "ready", how many "away" (starting, or dead), and how many "unused" yet."""
+        begun, ready = self._answers.processes if self._answers else (0, 0)
+        return {"ready": ready, "away": begun - ready, "unused": self._answering_processes - begun}
 
     def stream(
         self,

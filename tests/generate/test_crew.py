@@ -54,6 +54,13 @@ def engine(bases, adapters, crew) -> Engine:
     return engine
 
 
+def test_a_crew_is_begun_with_the_first_request_to_a_small_model(bases, crew):
+    engine = Engine(bases("llama"), crew=crew)
+    assert not crew.begun and not crew.pids
+    engine.answers([Request(PROMPTS[0], None, Sampling(max_tokens=1))])
+    assert crew.begun
+
+
 def test_a_crew_answers_as_one_process_does_before_and_after_it_has_come(bases, adapters, crew):
     names = [None, *adapters]
     asked = [

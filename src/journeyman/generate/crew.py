@@ -139,6 +139,11 @@ class Crew:
         return sum(member.ready for member in self._members)
 
     @property
+    def begun(self) -> bool:
+        """Whether the members were started; none is before the first request to a small model."""
+        return self._begun
+
+    @property
     def pids(self) -> list[int]:
         """The processes of the members that run."""
         return [m.process.pid for m in self._members if m.process is not None and m.process.poll() is None]
