@@ -982,6 +982,10 @@ class Workspace:
                 self._answers = Answering(self, self._vllm, self._answering_processes)
             return self._answers
 
+    def prepare_answers(self) -> None:
+        """Load what every answer needs, whatever the model, so that the first one doesn't wait for it."""
+        self._answering()
+
     def loads(self) -> dict[str, Load]:
         """What each loaded base is at and has done, by its folder. Nothing is loaded for it."""
         return self._answers.loads() if self._answers else {}

@@ -74,6 +74,9 @@ class Scripted:
         self.answering_processes: Callable[[], dict[str, int]] = dict
         self.standing: Callable[[], Standing] = lambda: Standing({}, 0, 0.0, (), 2**40)
 
+    def prepare_answers(self) -> None:
+        """Nothing is to be loaded."""
+
     def stream(self, model: str, messages: Sequence[Message], sampling: Any, **tools: Any) -> Iterator[Piece]:
         self.asked.append((model, messages, sampling))
         return self.script()

@@ -17,7 +17,7 @@ import pytest
 from journeyman.api import server
 from journeyman.api.server import prepare, serve
 from journeyman.api.wire import NO_EFFECT, ChatRequest
-from journeyman.errors import BaseNotFound, JourneymanError, ModelNotFound
+from journeyman.errors import BaseNotFound, JourneymanError
 from journeyman.generate.engine import Piece
 from journeyman.records import Usage
 
@@ -142,13 +142,23 @@ def test_every_field_is_honoured_refused_or_named_as_without_effect():
         assert not ChatRequest.model_fields[name].metadata
 
 
-def test_warming_up_loads_a_model_and_reports_what_it_can_not(caplog):
-    class Loading(Scripted):
-        def served(self, model):
-            raise ModelNotFound(f"no {model}")
+def test_a_server_takes_requests_before_torch_is_loaded(tmp_path):
+    script = """
+import sys
+from journeyman.api import server
+from journeyman.cli.main import app
 
-    server._warm(Loading(), "nope")
-    assert "no nope" in caplog.text
+def serve(workspace, **_):
+    print("torch" in sys.modules)
+    workspace.prepare_answers()
+    print("torch" in sys.modules)
+
+server.serve = serve
+app(["serve", "--port", "0", "--workers", "0"], standalone_mode=False)
+"""
+    environment = {**os.environ, "JOURNEYMAN_HOME": str(tmp_path)}
+    said = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert said.stdout.split() == ["False", "True"]
 
 
 def test_a_slow_answer_does_not_hold_up_others():

@@ -34,7 +34,6 @@ def serve(
     *,
     bases: Sequence[str] = (),
     base64_results: bool = False,
-    warm: str | None = None,
     drain_s: int = DRAIN_S,
     on_ready: Callable[[str], None] = lambda _url: None,
     on_stop: Callable[[], None] = lambda: None,
@@ -42,17 +41,16 @@ def serve(
     """Answer requests until SIGTERM or Ctrl-C; answers under way then have `drain_s` to end.
 
     `port` 0 takes a free one. `on_ready` is told the base URL for clients once connections are taken, and `on_stop` is
-    called, in the signal's handler, when the stop begins. `warm` names a model that is loaded at once, in the
-    background, instead of at its first request. Raises JourneymanError where the address can't be used, and
+    called, in the signal's handler, when the stop begins. Raises JourneymanError where the address can't be used, and
     BaseNotFound where one of `bases` is not here.
     """
     server, listening = prepare(
         workspace, host, port, bases=bases, base64_results=base64_results, drain_s=drain_s, on_stop=on_stop
     )
-    if warm is not None:
-        threading.Thread(target=_warm, args=(workspace, warm), name="warm", daemon=True).start()
     _warn_of_graders()
     on_ready(f"{url_of(listening)}/v1")
+    # torch and transformers take longer to load than all the rest, and only answers need them: not every client waits for that
+    threading.Thread(target=workspace.prepare_answers, name="prepare answers", daemon=True).start()
     with listening:
         try:
             server.run(sockets=[listening])
@@ -138,12 +136,3 @@ def _warn_of_graders() -> None:
     """Python graders that were turned on and can't be run are known at the start, not from evals that measure nothing."""
     if settings.python_graders() and (reason := python.unavailable()):
         log.warning("JOURNEYMAN_PYTHON_GRADERS is on, but no python grader can be run: %s", reason)
-
-
-def _warm(workspace: Workspace, model: str) -> None:
-    try:
-        workspace.served(model)
-    except JourneymanError as error:
-        log.warning("%s could not be loaded ahead of its first request: %s", model, error.message)
-    except Exception:
-        log.exception("%s could not be loaded ahead of its first request", model)

@@ -89,7 +89,6 @@ def _vllm_arguments(engine: str, text: str) -> dict[str, Any] | None:
     import json
 
     from journeyman.errors import RequestError
-    from journeyman.generate.vllm import require_vllm
 
     if engine not in ("own", "vllm"):
         raise RequestError(f"{engine!r} is no engine", where="--engine", fix="write own or vllm")
@@ -105,6 +104,8 @@ def _vllm_arguments(engine: str, text: str) -> dict[str, Any] | None:
             where="--engine-args",
             fix="""give an object, such as '{"max_lora_rank": 128}', together with --engine vllm""",
         )
+    from journeyman.generate.vllm import require_vllm  # torch and transformers come with it
+
     require_vllm()
     return arguments
 
