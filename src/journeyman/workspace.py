@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -785,6 +786,17 @@ class Workspace:
 
         name = ModelName(bases.resolve(job.base).name, self.settings.org, job.suffix, _key_of(job.id))
         return f"{name}:ckpt-step-{step}"
+
+    def checkpoint_models(self) -> list[tuple[str, Job, float]]:
+        """Every checkpoint that can be called: its name, its job and when it was written; from the newest job."""
+        from journeyman.errors import BaseNotFound
+        from journeyman.jobs.checkpoints import kept
+
+        found = []
+        for job in self.jobs.list():
+            with suppress(BaseNotFound):  # without its base a checkpoint can't be called
+                found += [(self.checkpoint_name(job, step), job, created_at) for step, _, created_at in kept(job.folder)]
+        return found
 
     def checkpoint_folder(self, name: str) -> tuple[Job, Path]:
         """The job and the folder of a checkpoint by the name that `checkpoint_name` gives. Raises ModelNotFound."""

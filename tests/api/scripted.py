@@ -74,6 +74,9 @@ class Scripted:
         self.answering_processes: Callable[[], dict[str, int]] = dict
         self.standing: Callable[[], Standing] = lambda: Standing({}, 0, 0.0, (), 2**40)
 
+    def checkpoint_models(self) -> list[tuple[str, Any, float]]:
+        return []
+
     def prepare_answers(self) -> None:
         """Nothing is to be loaded."""
 

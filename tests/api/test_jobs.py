@@ -111,6 +111,9 @@ def test_a_checkpoint_is_a_model(client, done):
     name = found[-1].fine_tuned_model_checkpoint
     assert name.endswith(f":ckpt-step-{found[-1].step_number}")
     assert client.models.retrieve(name).id == name
+    listed = {model.id: model.created for model in client.models.list()}
+    assert listed[name] == client.models.retrieve(name).created
+    assert {c.fine_tuned_model_checkpoint for c in client.fine_tuning.jobs.checkpoints.list(done.id)} <= set(listed)
     answer = client.chat.completions.create(model=name, messages=[{"role": "user", "content": "Say 3"}], max_tokens=3)
     assert answer.model == name
     for unknown in (name + "9", name.replace("tiny", "tinier")):

@@ -39,7 +39,9 @@ class Projects:
 
     def checkpoint(self) -> str:
         """A checkpoint of shop's job: the name is all that is looked up here."""
-        (self.job.folder / "checkpoints" / "step-000003").mkdir(parents=True)
+        folder = self.job.folder / "checkpoints" / "step-000003"
+        folder.mkdir(parents=True)
+        (folder / "state.json").touch()
         return self.workspace.checkpoint_name(self.job, 3)
 
 
@@ -146,10 +148,12 @@ def test_a_checkpoint_is_permitted_by_itself(projects: Projects):
     name = projects.checkpoint()
     projects.shop.fine_tuning.checkpoints.permissions.create(MODEL, project_ids=["desk"])
     assert projects.shop.models.retrieve(name).id == name
+    assert [name in {m.id for m in of.models.list()} for of in (projects.shop, projects.desk, projects.owner)] == [True, False, True]
     with pytest.raises(openai.NotFoundError):
         projects.desk.models.retrieve(name)
     projects.owner.fine_tuning.checkpoints.permissions.create(name, project_ids=["desk"])
     assert projects.desk.models.retrieve(name).id == name
+    assert name in {m.id for m in projects.desk.models.list()}
 
 
 def test_nobody_permits_themselves(projects: Projects):

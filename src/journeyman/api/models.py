@@ -48,16 +48,19 @@ class Catalogue:
         self._bases = _named([STARTER, *bases])
 
     def all(self, project: str) -> list[CallableModel]:
-        """Every name that a project can call, once: bases first, then fine-tunes from the newest, then aliases."""
+        """Every name that a project can call, once: bases first, then fine-tunes from the newest, aliases, and checkpoints."""
+        org, checkpoints = self._workspace.settings.org, self._workspace.checkpoint_models()
+        known = self._known() + [CallableModel(name, name, name, "checkpoint", at, org) for name, _, at in checkpoints]
         if project == DEFAULT_PROJECT:
-            return self._known()
-        owners, given = self._workspace.registry.projects(), self._workspace.permissions.given_to(project)
+            return known
+        owners = {**self._workspace.registry.projects(), **{name: job.project for name, job, _ in checkpoints}}
+        given = self._workspace.permissions.given_to(project)
 
         def callable_here(entry: CallableModel) -> bool:
             owner = owners.get(entry.id) or DEFAULT_PROJECT
             return entry.kind == "base" or owner == project or (owner, entry.id) in given
 
-        return [entry for entry in self._known() if callable_here(entry)]
+        return [entry for entry in known if callable_here(entry)]
 
     def _known(self) -> list[CallableModel]:
         versions = self._workspace.registry.list()
@@ -103,9 +106,13 @@ class Catalogue:
             return _base_of(first)
         return None if version is None else CallableModel(name, version.id, version.id, "alias", version.created_at, org)
 
-    def _checkpoint(self, name: str) -> CallableModel:
-        job, _ = self._workspace.checkpoint_folder(name)
-        return CallableModel(name, name, name, "checkpoint", job.created_at, self._workspace.settings.org)
+    def _checkpoint(self, name: str) -> CallableModel | None:
+        _, folder = self._workspace.checkpoint_folder(name)
+        try:
+            created_at = (folder / "state.json").stat().st_mtime
+        except FileNotFoundError:  # a running job has just thrown it away
+            return None
+        return CallableModel(name, name, name, "checkpoint", created_at, self._workspace.settings.org)
 
     def _callable_by(self, project: str, entry: CallableModel) -> bool:
         """See the class. A base is everybody's, and so that of a fine-tune."""

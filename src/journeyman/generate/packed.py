@@ -51,7 +51,7 @@ def can_pack(model: nn.Module) -> bool:
     first = next(model.parameters())
     gains = {
         torch.bfloat16: bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
-        torch.float32: torch.backends.cpu.get_cpu_capability().startswith("AVX"),  # type: ignore[no-untyped-call]
+        torch.float32: torch.backends.cpu.get_cpu_capability().startswith("AVX"),
     }
     return (
         first.device.type == "cpu"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,18 +40,24 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
         if event.get("full"):
             ends.add(event["step"])
             at |= {f"full_{name}": event[name] for name in names}
+    return [
+        Checkpoint(
+            id=f"ftckpt_{folder.name.removeprefix('ftjob-')}{step:08d}",
+            step=step,
+            folder=path,
+            created_at=created_at,
+            metrics=measured.get(step, {}),
+            epoch_end=step in ends,
+        )
+        for step, path, created_at in kept(folder)
+    ]
+
+
+def kept(folder: Path) -> list[tuple[int, Path, float]]:
+    """The step of each checkpoint that the job in `folder` has on disk, its folder and when it was written, newest first."""
     found = []
     for path in (folder / "checkpoints").glob("step-*"):
-        if (match := re.fullmatch(r"step-(\d{6,})", path.name)) and (path / "state.json").is_file():
-            step = int(match[1])
-            found.append(
-                Checkpoint(
-                    id=f"ftckpt_{folder.name.removeprefix('ftjob-')}{step:08d}",
-                    step=step,
-                    folder=path,
-                    created_at=(path / "state.json").stat().st_mtime,
-                    metrics=measured.get(step, {}),
-                    epoch_end=step in ends,
-                )
-            )
-    return sorted(found, key=lambda c: -c.step)
+        if match := re.fullmatch(r"step-(\d{6,})", path.name):
+            with suppress(FileNotFoundError):  # not written to its end, or thrown away just now
+                found.append((int(match[1]), path, (path / "state.json").stat().st_mtime))
+    return sorted(found, reverse=True)
