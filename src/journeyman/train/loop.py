@@ -134,10 +134,12 @@ def train(
         with _products(plan), _without(frozen, micro):
             loss = _loss(model, micro, device)
         part = loss.sum / learned_tokens
+        # What outlives this call must not lie between the activations, whose room the next micro-batch needs whole.
+        alone = loss._replace(sum=loss.sum.detach())
         if workers.count > 1:
-            return loss, torch.autograd.grad(part, trained, allow_unused=True)
+            return alone, _in_one_piece(torch.autograd.grad(part, trained, allow_unused=True))
         part.backward()  # type: ignore[no-untyped-call]  # added in place: no second set of gradients is in memory
-        return loss, ()
+        return alone, ()
 
     while progress.step < plan.steps and not stopped:
         step = progress.step + 1
@@ -267,6 +269,13 @@ def _workers(model: nn.Module, plan: Plan) -> Workers:
     scaling = getattr(model.config.get_text_config(), "rope_parameters", None) or {}  # type: ignore[operator,union-attr]
     kinds = {part.get("rope_type") for part in (scaling, *scaling.values()) if isinstance(part, dict)}
     return Workers(1 if kinds & {"dynamic", "longrope"} else plan.workers.value, plan.threads.value)
+
+
+def _in_one_piece(gradients: Gradients) -> Gradients:
+    """The same gradients as parts of one tensor. At 135M hundreds of small ones kept malloc from using a fifth of its memory."""
+    known = [gradient for gradient in gradients if gradient is not None]
+    parts = iter(torch.cat([gradient.flatten() for gradient in known]).split([gradient.numel() for gradient in known]))
+    return [None if gradient is None else next(parts).view_as(gradient) for gradient in gradients]
 
 
 def _add(trained: Sequence[nn.Parameter], gradients: Gradients) -> None:
