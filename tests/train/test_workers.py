@@ -58,6 +58,24 @@ def test_the_same_bytes_with_adapters_on_the_last_layer_only(bases, tmp_path, mo
     assert all(torch.equal(beside[2][name], in_turn[2][name]) for name in in_turn[2])
 
 
+def test_what_a_micro_batch_leaves_behind_does_not_lie_between_the_activations(bases, tmp_path, monkeypatch):
+    left = []
+    given = Workers.map
+
+    def looked_at(self, function, items):
+        for result in given(self, function, items):
+            left.append(result)
+            yield result
+
+    monkeypatch.setattr(Workers, "map", looked_at)
+    plan = tiny.plan_for(bases("llama"), ROWS, [], batch_size=9, learning_rate=1e-3)
+    tiny.train(bases("llama"), replace(plan, workers=Choice(2, "", "")), ROWS, [], tmp_path)
+    assert left
+    for loss, gradients in left:
+        assert loss.sum.grad_fn is None, "a loss that knows how it came about keeps the graph alive"
+        assert len({gradient.untyped_storage().data_ptr() for gradient in gradients if gradient is not None}) == 1
+
+
 def test_results_come_in_order_and_few_are_begun_ahead():
     begun, release = [], threading.Event()
 

@@ -274,7 +274,8 @@ def _workers(model: nn.Module, plan: Plan) -> Workers:
 def _in_one_piece(gradients: Gradients) -> Gradients:
     """The same gradients as parts of one tensor. At 135M hundreds of small ones kept malloc from using a fifth of its memory."""
     known = [gradient for gradient in gradients if gradient is not None]
-    parts = iter(torch.cat([gradient.flatten() for gradient in known]).split([gradient.numel() for gradient in known]))
+    one = torch.cat([gradient.flatten() for gradient in known])
+    parts = iter(torch.split(one, [gradient.numel() for gradient in known]))
     return [None if gradient is None else next(parts).view_as(gradient) for gradient in gradients]
 
 
