@@ -248,9 +248,14 @@ def soak(found: list[Row]) -> str:
     return table(head, body)
 
 
+def _raced(row: Row) -> str:
+    """A training's table: its workload, and the series "fp32" by itself, which ran on a processor without bf16."""
+    return f"{row['workload']} fp32" if row["series"] == "fp32" else str(row["workload"])
+
+
 def raced(found: list[Row], workload: str) -> str:
     """A line a contender and setting of the workload's newest series: medians of its runs, and ours in ratio to it."""
-    mine = [row for row in found if row["workload"] == workload]
+    mine = [row for row in found if _raced(row) == workload]
     runs: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in mine:
         if row["series"] == mine[-1]["series"]:
@@ -307,11 +312,11 @@ def _median(rows: list[Row], key: str) -> float:
     return statistics.median(row[key] for row in rows)
 
 
-def serving(found: list[Row]) -> str:
-    """A line a scenario and system, medians of its runs; what a system did not run for."""
+def serving(found: list[Row], dtype: str) -> str:
+    """A line a scenario and system in this precision, medians of its runs; what a system did not run for."""
     runs: dict[tuple[str, str], list[Row]] = {}
     for row in found:
-        if not row["quick"]:
+        if not row["quick"] and row["dtype"] == dtype:
             runs.setdefault((row["scenario"], row["system"]), []).append(row)
     if not runs:
         return "Not measured on a quiet machine yet."
@@ -349,7 +354,8 @@ def main() -> None:
             "lora": tasks(rows("lora.jsonl")),
             "sweep": sweep(rows("sweep.jsonl")),
             "forgetting": forgetting(rows("forgetting.jsonl")),
-            "serving": serving(rows("serve.jsonl")),
+            "serving": serving(rows("serve.jsonl"), "bfloat16"),
+            "serving fp32": serving(rows("serve.jsonl"), "float32"),
             "faults": faults(rows("faults.jsonl")),
             "soak": soak(rows("soak.jsonl")),
         },
@@ -360,7 +366,7 @@ def main() -> None:
     fill(DOCS / "check-results.md", checked)
     trained = rows("train.jsonl")
     fill(DOCS / "performance.md", {"lanes": lanes(rows("lanes.jsonl"))})
-    fill(DOCS / "performance.md", {name: raced(trained, name) for name in dict.fromkeys(row["workload"] for row in trained)})
+    fill(DOCS / "performance.md", {name: raced(trained, name) for name in dict.fromkeys(_raced(row) for row in trained)})
 
 
 def fill(page: Path, made: Mapping[str, str]) -> None:
