@@ -49,16 +49,15 @@ def onednn_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | No
 def can_pack(model: nn.Module) -> bool:
     """Whether products of the model's type gain by it here: with oneDNN in torch, bf16 where the processor multiplies it, fp32 on x86."""
     first = next(model.parameters())
-    gains = {
-        torch.bfloat16: bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
-        torch.float32: torch.backends.cpu.get_cpu_capability().startswith("AVX"),
-    }
-    return (
-        first.device.type == "cpu"
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and gains.get(first.dtype, False)
-    )
+    if (
+        first.device.type != "cpu"
+        or not torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        or not hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    ):
+        return False
+    if first.dtype == torch.float32:
+        return torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    return first.dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @torch.no_grad()
