@@ -26,14 +26,20 @@ def causal(layer, q_NHD, k_NKD, v_NKD, scaling, window):
     return attention.attend(q, k, v, scaling, window=window)[0].transpose(0, 1)
 
 
+@pytest.mark.parametrize("held", ["plain", "joined", "joined, for fewer tokens"])
 @pytest.mark.parametrize("adapters", [None, [], PARTS])
 @pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])
 @torch.inference_mode()
-def test_few_steps_give_the_logits_of_the_modules(bases, tmp_path, family, adapters):
+def test_few_steps_give_the_logits_of_the_modules(bases, monkeypatch, family, adapters, held):
     model = load_base(bases(family))
     model.set_attn_implementation(attention.NAME)
+    if held != "plain":
+        if not packed.can_pack(model):
+            pytest.skip("fp32 is not packed on this processor, and what is not packed is not joined")
+        packed.pack(model)
+        monkeypatch.setattr(decoder, "FEW_TOKENS", 64 if held == "joined" else 8)
     few = decoder.lean(model)
-    assert few is not None
+    assert few is not None and all((layer.qkv is None) == (held == "plain") for layer in few._layers)
     if adapters:
         for seed, name in enumerate("ab"):
             lora.add_adapter(model, name, rank=4, alpha=2, seed=seed)
@@ -47,6 +53,15 @@ def test_few_steps_give_the_logits_of_the_modules(bases, tmp_path, family, adapt
     assert wanted_BV.shape == found_BV.shape == (2, model.config.vocab_size)
     assert torch.allclose(found_BV, wanted_BV, atol=2e-5), float((found_BV - wanted_BV).abs().max())
     assert float(wanted_BV.std()) > 0.05, "logits that are all alike show nothing"
+
+
+@torch.inference_mode()
+def test_weights_are_joined_where_their_copy_is_small_only(bases, monkeypatch):
+    monkeypatch.setattr(decoder, "COPY_BYTES", 1000)
+    model = load_base(bases("llama"))
+    packed.pack(model)
+    few = decoder.lean(model)
+    assert few is not None and all(layer.qkv is None and layer.gate_up is None for layer in few._layers)
 
 
 def test_families_that_differ_are_left_to_their_modules(bases):

@@ -225,10 +225,9 @@ def test_with_little_memory_for_keys_rows_start_again_and_answer_the_same(bases)
     assert tight.load.preempted > 0 and roomy.load.preempted == 0
 
 
-def test_a_long_prompt_comes_in_chunks_between_the_tokens_of_a_stream(bases, monkeypatch):
-    monkeypatch.setattr("journeyman.generate.loop.CHUNK_TOKENS", 16)
+def test_a_long_prompt_comes_in_chunks_between_the_tokens_of_a_stream(bases):
     engine = Engine(bases("llama"))
-    engine._loop._chunk_tokens = 16
+    engine._loop._pass_tokens = 16
     stream = engine.stream([endless(PROMPTS[0])])
     next(stream)
     passes = []
@@ -246,8 +245,8 @@ def test_a_long_prompt_comes_in_chunks_between_the_tokens_of_a_stream(bases, mon
     answer = engine.answers([Request(LONG, None, GREEDY)])[0]
     stream.close()
     with_prompt = [tokens for tokens in passes if max(tokens) > 1]
-    assert len(with_prompt) == -(-len(LONG) // 16)
-    assert all(tokens[0] == 1 and sum(tokens[1:]) <= 16 for tokens in with_prompt)
+    assert len(with_prompt) == -(-len(LONG) // 15)
+    assert all(tokens[0] == 1 and sum(tokens) <= 16 for tokens in with_prompt)
     assert answer.text == Engine(bases("llama")).answers([Request(LONG, None, GREEDY)])[0].text
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  (the field's usual name)
 
-from journeyman.generate.packed import PackedLinear, onednn_linear
+from journeyman.generate.packed import JoinedLinear, PackedLinear, onednn_linear
 from journeyman.train import attention, lora
 
 Attend = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, float, int | None], torch.Tensor]
@@ -25,8 +26,12 @@ Attend = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, float, i
 LEAN_KINDS = frozenset(("llama", "qwen2", "mistral"))
 """Families (`model_type`) whose layers differ in nothing but biases: x + Wo attention(norm x), then x + Wd (silu(Wg norm x) * Wu norm x)."""
 
-HEAD_BYTES = 16 * 2**20
-"""A packed copy of a head up to this size is held beside it; the head is often the embedding too, which must lie in its own order."""
+COPY_BYTES = 16 * 2**20
+"""Packed copies up to this size are held beside a model: of its head, which is often the embedding too and must lie in its own
+order, and of all weights that are joined. In a larger model a product takes so long that it gains little by either."""
+
+FEW_TOKENS = 64
+"""Up to here the two sides of the feed-forward are one product; the wide result of more tokens is slow to go through."""
 
 
 class Decoder(Protocol):
@@ -79,11 +84,10 @@ class Lean:
 
     def __init__(self, model: Any) -> None:
         self._body = model.model
-        self._layers = [(layer, _window(layer.self_attn)) for layer in model.model.layers]
-        head = model.lm_head
-        small = head.weight.numel() * head.weight.element_size() <= HEAD_BYTES
         self._packed = any(isinstance(module, PackedLinear) for module in model.modules())
-        self._head = PackedLinear(head) if self._packed and small else head
+        self._layers = _layers(model, packed=self._packed)
+        head = model.lm_head
+        self._head = PackedLinear(head) if self._packed and _bytes(head) <= COPY_BYTES else head
 
     def __call__(
         self,
@@ -99,8 +103,8 @@ class Lean:
         x_NC = F.embedding(F.pad(ids_N, (0, more)), self._body.embed_tokens.weight)
         turns = _turns(self._body.rotary_emb, x_NC, F.pad(positions_N, (0, more)))
         attend = _of_first(len(ids_N), attend) if more else attend
-        for layer, window in self._layers:
-            x_NC = _attention(layer, x_NC, turns, window, attend, mixed)
+        for layer in self._layers:
+            x_NC = _attention(layer, x_NC, turns, attend, mixed)
             x_NC = _feed_forward(layer, x_NC, mixed)
         y_BC = _norm(self._body.norm, x_NC[last_B])
         return onednn_linear(y_BC, self._head.weight, self._head.bias) if self._packed else _linear(self._head, y_BC, ())
@@ -149,23 +153,73 @@ def _window(own: Any) -> int | None:
     return window
 
 
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer, how many tokens it sees back, and its products of one input, as one product where they are joined."""
+
+    module: Any
+    window: int | None
+    qkv: JoinedLinear | None
+    gate_up: JoinedLinear | None
+
+
+def _layers(model: Any, *, packed: bool) -> list[_Layer]:
+    of_one_input = [(_qkv(layer), _gate_up(layer)) for layer in model.model.layers]
+    joins = packed and sum(_bytes(one) for groups in of_one_input for group in groups for one in group) <= COPY_BYTES
+    return [
+        _Layer(layer, _window(layer.self_attn), *(JoinedLinear(group) if joins else None for group in groups))
+        for layer, groups in zip(model.model.layers, of_one_input, strict=True)
+    ]
+
+
+def _qkv(layer: Any) -> list[Any]:
+    return [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj]
+
+
+def _gate_up(layer: Any) -> list[Any]:
+    return [layer.mlp.gate_proj, layer.mlp.up_proj]
+
+
+def _bytes(linear: Any) -> int:
+    size: int = linear.in_features * linear.out_features * linear.weight.element_size()
+    return size
+
+
 def _attention(
-    layer: Any, x_NC: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor], window: int | None, attend: Attend, mixed: Sequence[lora.Mixed]
+    layer: _Layer, x_NC: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor], attend: Attend, mixed: Sequence[lora.Mixed]
 ) -> torch.Tensor:
-    own = layer.self_attn
-    y_NC = _norm(layer.input_layernorm, x_NC)
-    heads_NHD = torch.cat([_linear(one, y_NC, mixed) for one in (own.q_proj, own.k_proj, own.v_proj)], -1).view(len(x_NC), -1, own.head_dim)
+    own, parts = layer.module.self_attn, _qkv(layer.module)
+    y_NC = _norm(layer.module.input_layernorm, x_NC)
+    if layer.qkv is None:
+        heads_NHD = torch.cat([_linear(one, y_NC, mixed) for one in parts], -1).view(len(x_NC), -1, own.head_dim)
+    else:
+        heads_NHD = _joined(layer.qkv, parts, y_NC, mixed).view(len(x_NC), -1, own.head_dim)
     keys = own.config.num_key_value_heads
     turned_NHD = _turned(heads_NHD[:, :-keys], turns)
-    out_NHD = attend(own, turned_NHD[:, :-keys], turned_NHD[:, -keys:], heads_NHD[:, -keys:], own.scaling, window)
+    out_NHD = attend(own, turned_NHD[:, :-keys], turned_NHD[:, -keys:], heads_NHD[:, -keys:], own.scaling, layer.window)
     return _linear_onto(own.o_proj, out_NHD.reshape(len(x_NC), -1), x_NC, mixed)
 
 
-def _feed_forward(layer: Any, x_NC: torch.Tensor, mixed: Sequence[lora.Mixed]) -> torch.Tensor:
-    own = layer.mlp
-    y_NC = _norm(layer.post_attention_layernorm, x_NC)
-    gate = F.silu(_linear(own.gate_proj, y_NC, mixed), inplace=True)
-    return _linear_onto(own.down_proj, gate.mul_(_linear(own.up_proj, y_NC, mixed)), x_NC, mixed)
+def _feed_forward(layer: _Layer, x_NC: torch.Tensor, mixed: Sequence[lora.Mixed]) -> torch.Tensor:
+    parts = _gate_up(layer.module)
+    y_NC = _norm(layer.module.post_attention_layernorm, x_NC)
+    if layer.gate_up is None or len(x_NC) > FEW_TOKENS:
+        gate, up = (_linear(one, y_NC, mixed) for one in parts)
+        gate = F.silu(gate, inplace=True)
+    else:
+        gate, up = _joined(layer.gate_up, parts, y_NC, mixed).chunk(2, -1)
+        gate = F.silu(gate)
+    return _linear_onto(layer.module.mlp.down_proj, gate.mul_(up), x_NC, mixed)
+
+
+def _joined(joined: JoinedLinear, parts: Sequence[Any], x_NC: torch.Tensor, mixed: Sequence[lora.Mixed]) -> torch.Tensor:
+    """What `parts` make of one input, side by side, by the product in which their weights are joined."""
+    y = joined.forward(x_NC)
+    if mixed:
+        for part, own in zip(parts, torch.split(y, joined.widths, -1), strict=True):
+            if isinstance(part, lora.LoraLinear):
+                part.add_mixed(own, x_NC, mixed)
+    return y
 
 
 def _norm(norm: Any, x_NC: torch.Tensor) -> torch.Tensor:

@@ -33,8 +33,9 @@ MAX_ROWS = 64
 MAX_WAITING = 256
 """Requests that wait for a row; a further one is refused."""
 
-CHUNK_TOKENS = 256
-"""Tokens of prompts in a pass in which others get their next token: on a CPU about as long again as the pass itself."""
+PASS_TOKENS = 256
+"""Tokens of a pass that reads prompts while others get their next token, those of both together: about twice as long as without
+prompts on a CPU, and a number that the products take as it is (`_padding` of decoder.py)."""
 
 IDLE_S = 1.0
 """How long the thread waits for work before it ends; the next request starts another."""
@@ -94,7 +95,7 @@ class Loop:
         *,
         max_rows: int = MAX_ROWS,
         max_waiting: int = MAX_WAITING,
-        chunk_tokens: int = CHUNK_TOKENS,
+        pass_tokens: int = PASS_TOKENS,
     ) -> None:
         self.load = Load()
         self._forward = forward
@@ -102,7 +103,7 @@ class Loop:
         self._lock = lock
         self._max_rows = max_rows
         self._max_waiting = max_waiting
-        self._chunk_tokens = chunk_tokens
+        self._pass_tokens = pass_tokens
         self._waiting: deque[Row] = deque()
         self._running: list[Row] = []
         self._ended_s: deque[float] = deque(maxlen=64)
@@ -240,7 +241,8 @@ class Loop:
         A prompt of which one token is left, or room for one, is a row of one token as well.
         """
         steps = self._with_room([row for row in self._running if row.holding is not None and row.pending == 1])
-        chunks = list(self._chunks(self._chunk_tokens if steps else 4 * self._chunk_tokens))
+        room = max(self._pass_tokens - len(steps), self._pass_tokens // 2) if steps else 4 * self._pass_tokens
+        chunks = list(self._chunks(room))
         if not steps and not chunks and self._running:
             self._preempt()
         return self._forward.arrange([Segment(row, 1) for row in steps] + chunks)

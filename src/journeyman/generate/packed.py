@@ -9,6 +9,8 @@ and hold the same numbers. torch knows this as a step of its compiler (`torch._i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -35,6 +37,18 @@ class PackedLinear(nn.Linear):
         """x W^T + bias + residual, rounded once."""
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(input, residual, self.weight, self.bias, "add")
         return out
+
+
+class JoinedLinear(PackedLinear):
+    """Packed layers of the same input as one, whose output is theirs side by side, of these `widths`; a copy of their weights."""
+
+    def __init__(self, layers: Sequence[PackedLinear]) -> None:
+        together = nn.Linear(layers[0].in_features, sum(one.out_features for one in layers), bias=False, device="meta")
+        together.weight = nn.Parameter(torch.cat([one.weight.to_dense() for one in layers]), requires_grad=False)
+        if layers[0].bias is not None:
+            together.bias = nn.Parameter(torch.cat([one.bias for one in layers]).detach(), requires_grad=False)
+        super().__init__(together)
+        self.widths = [one.out_features for one in layers]
 
 
 def onednn_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

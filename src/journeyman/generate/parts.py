@@ -73,18 +73,20 @@ def places_of(row: Row, start: int, end: int) -> np.ndarray[Any, np.dtype[np.int
     return blocks[at // BLOCK_TOKENS - first] * BLOCK_TOKENS + at % BLOCK_TOKENS
 
 
-def _unseen_keys(lengths_B: torch.Tensor, places: int, window: int | None) -> torch.Tensor:
-    """What lies beyond a row's end, or before the window that its last token sees."""
+def _unseen(lengths_B: torch.Tensor, places: int, heads: int, window: int | None, like: torch.Tensor) -> torch.Tensor:
+    """What is added to scores, B K 1 S, of `heads`: -inf for what lies beyond a row's end, or before the window that its last token sees."""
     at_S = torch.arange(places, device=lengths_B.device)
-    unseen = at_S >= lengths_B[:, None]
-    return unseen if window is None else unseen | (at_S < lengths_B[:, None] - window)
+    unseen_BS = at_S >= lengths_B[:, None]
+    if window is not None:
+        unseen_BS |= at_S < lengths_B[:, None] - window
+    added_BS = torch.zeros(unseen_BS.shape, dtype=like.dtype, device=like.device).masked_fill_(unseen_BS, float("-inf"))
+    return added_BS[:, None, None].expand(-1, heads, 1, -1)
 
 
-def _attend(q_GD: torch.Tensor, k_SD: torch.Tensor, v_SD: torch.Tensor, unseen_S: torch.Tensor, scaling: float) -> torch.Tensor:
-    """Softmax of the scores over what is seen, times the values. Rows and heads come first, in any order that all have."""
-    scores = (q_GD * scaling) @ k_SD.transpose(-1, -2)
-    scores.masked_fill_(unseen_S, float("-inf"))
-    return torch.softmax(scores, -1) @ v_SD
+def _attend(q_XGD: torch.Tensor, k_XSD: torch.Tensor, v_XSD: torch.Tensor, unseen_X1S: torch.Tensor, scaling: float) -> torch.Tensor:
+    """Softmax of the scores over what is seen, times the values; X are rows and key heads, in any order that all have."""
+    scores_XGS = torch.baddbmm(unseen_X1S, q_XGD, k_XSD.transpose(-1, -2), alpha=scaling)
+    return torch.bmm(torch.softmax(scores_XGS, -1), v_XSD)
 
 
 @dataclass(slots=True)
@@ -115,9 +117,10 @@ class InLanes:
         more = min(-B % LANES_TOGETHER, len(held_LKSD[0]) - self.first - B)
         k, v = (held[self.first : self.first + B + more] for held in held_LKSD)
         if window not in self._unseen:
-            self._unseen[window] = _unseen_keys(F.pad(self.lengths_B, (0, more), value=1), k.shape[2], window)
-        q_BKGD = F.pad(q_NHD, (0, 0, 0, 0, 0, more)).view(B + more, K, -1, D)
-        return _attend(q_BKGD, k, v, self._unseen[window][:, None, None], scaling)[:B].reshape(B, -1, D)
+            self._unseen[window] = _unseen(F.pad(self.lengths_B, (0, more), value=1), k.shape[2], K, window, k).flatten(0, 1)
+        q_XGD = F.pad(q_NHD, (0, 0, 0, 0, 0, more)).reshape((B + more) * K, -1, D)
+        out_XGD = _attend(q_XGD, k.flatten(0, 1), v.flatten(0, 1), self._unseen[window], scaling)
+        return out_XGD.view(B + more, -1, D)[:B]
 
     def _places_of_newest(self, heads: int, places: int) -> torch.Tensor:
         """Where each row's newest token is, for each head, in lanes laid end to end; the layers have it in common."""
@@ -157,10 +160,10 @@ class Gathered:
             for pool in pool_KPD
         )
         if window not in self._unseen:
-            self._unseen[window] = _unseen_keys(self.lengths_B, k.shape[2], window)
-        q_KBGD = q_NHD.reshape(B, K, -1, D).transpose(0, 1)
-        out_KBGD = _attend(q_KBGD, k, v, self._unseen[window][:, None], scaling)
-        return out_KBGD.transpose(0, 1).reshape(B, -1, D)
+            self._unseen[window] = _unseen(self.lengths_B, k.shape[2], K, window, k).transpose(0, 1).flatten(0, 1)
+        q_XGD = q_NHD.view(B, K, -1, D).transpose(0, 1).flatten(0, 1)
+        out_XGD = _attend(q_XGD, k.flatten(0, 1), v.flatten(0, 1), self._unseen[window], scaling)
+        return out_XGD.view(K, B, -1, D).transpose(0, 1).reshape(B, -1, D)
 
 
 def _gathered(steps: Sequence[Segment], tokens: slice, device: str) -> Gathered:
