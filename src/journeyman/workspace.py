@@ -10,21 +10,16 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from journeyman import files, logs
 from journeyman import settings as settings_module
-from journeyman.data.dataset import Dataset, open_dataset
+from journeyman.data.dataset import open_dataset
 from journeyman.errors import (
     CheckpointError,
-    DataError,
     JobConflict,
-    JourneymanError,
     ModelNotFound,
-    PlanError,
     TaskError,
 )
 from journeyman.plan.plan import Plan, Wishes
@@ -34,13 +29,8 @@ from journeyman.request import (
     OnEvent,
     OnProgress,
     TrainRequest,
-    asked,
-    asked_wishes,
-    base_name,
     build_dataset,
     ignore,
-    kept,
-    lasting,
     never,
     quiet,
     suffix_of,
@@ -52,9 +42,7 @@ if TYPE_CHECKING:
 
     from journeyman.answer.judges import Judges
     from journeyman.answering import Answering, Served
-    from journeyman.data.check.finding import Finding, Report
-    from journeyman.data.check.review import Review, Training
-    from journeyman.data.check.rule import Asked, FindNames
+    from journeyman.data.check.review import Review
     from journeyman.evaluate.comparison import Comparison
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import Scores
@@ -68,9 +56,7 @@ if TYPE_CHECKING:
     from journeyman.jobs.events import Event
     from journeyman.jobs.pool import Pool
     from journeyman.jobs.standing import Standing
-    from journeyman.jobs.state import JobState
     from journeyman.jobs.store import Job, JobStore
-    from journeyman.jobs.worker import Materials, Start
     from journeyman.models.bases import Base
     from journeyman.models.export.export import Export
     from journeyman.models.registry import Registry, Version
@@ -137,107 +123,20 @@ class Workspace:
         that the report leaves out and only counts; `on_progress` is told the rule at work, how many are done, of how many.
         Raises DataError `unknown_rule` for a code in `ignore` that no finding can have.
         """
-        from journeyman.data.asked import read_asked
-        from journeyman.data.check.fix import require_rules
-        from journeyman.data.check.rules import CODES
+        from journeyman import checking
 
-        require_rules(ignore, CODES, "ignored")
-        task = self.task(request.source)
-        find_names: FindNames | None = None
-        if names is not None:
-            from journeyman.data.check.names import Names
-
-            find_names = Names(names)
-        return self._review(task, request, read_asked(against) if against else (), find_names, ignore, on_progress)
-
-    def _review(
-        self,
-        task: Task,
-        request: TrainRequest,
-        against: Sequence[Asked],
-        names: FindNames | None,
-        ignore: Collection[str],
-        on_progress: OnProgress,
-    ) -> Review:
-        import tempfile
-
-        from journeyman.data.check.review import Review, ignoring
-
-        with tempfile.TemporaryDirectory(prefix="journeyman-check-") as folder:
-            dataset = build_dataset(task, request, Path(folder))
-        report, ignored = ignoring(self._report(task, dataset, against, names, on_progress), ignore)
-        row_tokens: list[int] = []
-        plan: Plan | None = None
-        if report.verdict != "errors":
-            on_progress("Planning a training", 0, 1)
-            further, plan, row_tokens = self._drawn(task, request, dataset)
-            report, ignored_too = ignoring(report.with_findings(further), ignore)
-            ignored |= ignored_too
-
-        def look(path: Path) -> Review:
-            of_copy = replace(request, columns=dataset.columns or request.columns)
-            return self._review(replace(task, examples=path), of_copy, against, names, ignore, on_progress)
-
-        training = _training(plan) if plan else None
-        return Review(task.name, task.examples, dataset, report, look, row_tokens, training, ignored)
+        return checking.check(
+            self, request, against=against, names=names, ignore=ignore, on_progress=on_progress
+        )
 
     def check_job(self, job_id: str, *, ignore: Collection[str] = (), on_progress: OnProgress = quiet) -> Review:
         """Check the rows that a job has trained on, together with how each was learned, where its training wrote that down.
 
         `ignore` is as in `check`. Raises JobNotFound, or DataError `not_a_dataset` where the job has not read its rows yet.
         """
-        from journeyman.data.check import learned
-        from journeyman.data.check.finding import Finding
-        from journeyman.data.check.fix import require_rules
-        from journeyman.data.check.review import Review, ignoring
-        from journeyman.data.check.rules import CODES, check
+        from journeyman import checking
 
-        require_rules(ignore, CODES, "ignored")
-        job = self.jobs.get(job_id)
-        dataset = open_dataset(job.folder / "dataset")
-        record = job.folder / learned.FILE
-        losses = learned.read_losses(record, dataset.train) if record.is_file() else ()
-        report = check(dataset, losses=losses, on_progress=on_progress)
-        if not losses:
-            message = "this training wrote down no loss of its rows, so that how they were learned can't be said"
-            report = replace(report, findings=(*report.findings, Finding("no_row_losses", "info", message, (), "")))
-        report, ignored = ignoring(report, ignore)
-        return Review(job.id, Path(dataset.manifest["sources"][0]["file"]), dataset, report, ignored=ignored)
-
-    def _report(
-        self,
-        task: Task,
-        dataset: Dataset,
-        against: Sequence[Asked] = (),
-        names: FindNames | None = None,
-        on_progress: OnProgress = quiet,
-    ) -> Report:
-        from journeyman.data.check.rules import check
-
-        return check(
-            dataset, against=against, instructions=task.instructions, graders=task.graders,
-            input_similarity=dataset.input_similarity, names=names, on_progress=on_progress,
-        )
-
-    def _drawn(
-        self, task: Task, request: TrainRequest, dataset: Dataset
-    ) -> tuple[list[Finding], Plan | None, list[int]]:
-        """What only a base shows: why a training would not start; else what it does to rows, its plan, and their tokens."""
-        from journeyman.data.check.finding import Finding
-        from journeyman.jobs import draw
-        from journeyman.jobs.fate import fates
-        from journeyman.text.template import ChatFormat
-
-        try:
-            suffix_of(task, request)
-            base = self._base_of(base_name(task, request), fetch=False)
-            plan, encodings = draw.draw_plan(base, dataset, self.machine(), self.wishes_of(task, request))
-        except JourneymanError as error:
-            message = "; ".join((error.message, *error.problems))
-            known = error.code == "base_not_fetched"
-            return [Finding(error.code, "info" if known else "error", message, (), error.fix or "")], None, []
-        found = list(fates(dataset, encodings, ChatFormat.open(base.folder), max_tokens=plan.max_tokens.value))
-        return found, plan, [len(e) + e.cut_tokens for e in (*encodings.train, *encodings.validation)]
+        return checking.check_job(self, job_id, ignore=ignore, on_progress=on_progress)
 
     def show_learned(
         self, examples: Sequence[Example], *, base: str = "starter"
@@ -274,17 +173,9 @@ class Workspace:
         The rows are checked first, and the report is kept with the job's dataset. Raises DataError `check_errors` where
         it has errors, unless the request says to train despite them.
         """
-        from journeyman.jobs import lock
-        from journeyman.jobs.state import JobState, claim, new_owner
+        from journeyman import training
 
-        owner = new_owner()
-        job = self._create(request, owner=owner)
-        with lock.held(job.folder):
-            claim(
-                self._database, job.id, owner,
-                lease_s=self.settings.lease_s, of=frozenset({JobState.QUEUED}), dead=owner,
-            )  # fmt: skip
-            return self._run(job, owner, on_event, should_stop)
+        return training.train(self, request, on_event=on_event, should_stop=should_stop)
 
     def submit(
         self,
@@ -300,7 +191,9 @@ class Workspace:
         labels, `project` is whose turn it takes, `details` is kept for the caller. Raises TaskError, DataError,
         BaseNotFound or PlanError.
         """
-        return self._create(request, project=project, metadata=metadata, details=details)
+        from journeyman import training
+
+        return training.create(self, request, project=project, metadata=metadata, details=details)
 
     def job(self, job_id: str) -> Job:
         """A job by its id. Raises JobNotFound."""
@@ -337,25 +230,9 @@ class Workspace:
 
         Raises JobConflict where the job has ended, or where another process runs it.
         """
-        from journeyman.jobs import lock
-        from journeyman.jobs.state import JobState, claim, new_owner
+        from journeyman import training
 
-        job = self.jobs.get(job_id)
-        if job.status.terminal:
-            raise JobConflict(f"the job {job.id} has {job.status} already", where="job")
-        dead = lock.dead_owner(job.lease_owner, job.folder)
-        owner = new_owner()
-        with lock.held(job.folder):
-            if not claim(
-                self._database, job.id, owner, dead=dead,
-                lease_s=self.settings.lease_s, of=frozenset({JobState.QUEUED, JobState.RUNNING, JobState.PAUSED}),
-            ):  # fmt: skip
-                raise JobConflict(
-                    f"the job {job.id} is run by {job.lease_owner} already",
-                    where="job",
-                    fix=f"wait for it; {self.settings.lease_s:g} s after that process dies the job is free",
-                )
-            return self._run(job, owner, on_event, should_stop)
+        return training.resume(self, job_id, on_event=on_event, should_stop=should_stop)
 
     def requeue(self, job_id: str) -> Job:
         """Put a paused job back into the queue, where a worker goes on from its last checkpoint.
@@ -444,194 +321,24 @@ class Workspace:
 
         A job that `should_stop` ends goes back into the queue.
         """
-        import os
+        from journeyman import training
 
-        from journeyman.jobs import lock
-        from journeyman.jobs.state import JobState, LeaseLost
-        from journeyman.jobs.supervisor import BUSY, LEASE_LOST
-
-        logs.job_id.set(job_id)
-        job = self.jobs.get(job_id)
-        if lock.is_held(job.folder):
-            return BUSY
-        try:
-            with lock.held(job.folder):
-                self._run(
-                    job, owner, ignore, should_stop,
-                    when_stopped=JobState.QUEUED, on_lost=lambda: os._exit(LEASE_LOST),
-                )  # fmt: skip
-        except LeaseLost:
-            return LEASE_LOST
-        except JourneymanError:  # the job's row and events say it
-            return 0
-        return 0
-
-    def _create(
-        self,
-        request: TrainRequest,
-        *,
-        owner: str | None = None,
-        project: str = "default",
-        metadata: Mapping[str, str] | None = None,
-        details: Mapping[str, Any] | None = None,
-    ) -> Job:
-        from journeyman.jobs import events
-        from journeyman.plan.plan import refuse_wishes
-        from journeyman.plan.shape import ModelShape
-
-        task, base = self.task_and_base(request)
-        wishes = self.wishes_of(task, request)
-        if owner is None:
-            refuse_wishes(wishes, ModelShape.read(base.folder))
-        if (named := base_name(task, request)).startswith("ft:"):
-            request = replace(request, base=named)  # the job's row says what it goes on from, also where the task's file did
-        job = self.jobs.create(
-            base=base.source,
-            source=lasting(request.source),
-            suffix=suffix_of(task, request),
-            wishes=wishes,
-            project=project,
-            request=kept(request),
-            metadata=metadata,
-            details=details,
-            owner=owner,
-            lease_s=self.settings.lease_s,
-        )
-        files.write_json(job.folder / "graders.json", list(task.graders))
-        events.append(job.folder, {"type": "created", "job": job.id, "folder": str(job.folder)})
-        log.info("%s: created", job.id, extra={"job_id": job.id})
-        return job
-
-    def _run(
-        self,
-        job: Job,
-        owner: str,
-        on_event: OnEvent,
-        should_stop: Callable[[], bool],
-        *,
-        when_stopped: JobState | None = None,
-        on_lost: Callable[[], None] = lambda: None,
-    ) -> tuple[Job, Version | None]:
-        from journeyman.jobs.lease import Lease
-        from journeyman.jobs.state import JobState
-        from journeyman.jobs.tracker import tracked
-
-        with Lease(self._database, job.id, owner, lease_s=self.settings.lease_s, on_lost=on_lost) as lease:
-            on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
-            from journeyman.jobs import worker  # after the lease is renewed: torch takes seconds to load
-
-            with tracked(job.id, job.folder, job.details or {}, on_event) as told:
-                version = worker.run(
-                    job,
-                    lease=lease,
-                    store=self.jobs,
-                    registry=self.registry,
-                    materials=lambda journal: self._materials(job, journal),
-                    machine=self.machine(),
-                    org=self.settings.org,
-                    on_event=told,
-                    should_stop=should_stop,
-                    when_stopped=when_stopped or JobState.PAUSED,
-                )
-        return self.jobs.get(job.id), version
-
-    def _materials(self, job: Job, on_event: OnEvent) -> Materials:
-        """What a job is made of. Rows are read and checked until there is a plan for them, and never again."""
-        from journeyman.jobs.worker import Materials
-        from journeyman.models import bases
-
-        request = asked(job)
-        start = self._begun_from(request.base or "")
-        base = bases.resolve(job.base)
-        if (job.folder / "plan.json").is_file():
-            return Materials(base, open_dataset(job.folder / "dataset"), start)
-        if start is not None:
-            on_event({"type": "continued", "model": start.id})
-        self._refuse_gone_files(job)
-        task = self.task(job.source)
-        dataset = build_dataset(task, request, job.folder / "dataset")
-        if request.every_row:
-            _refuse_any(dataset)
-        report = self._report(task, dataset)
-        dataset.keep(report)
-        if not request.despite_errors:
-            _refuse_errors(report, request)
-        on_event({"type": "data", **dataset.manifest["counts"]})
-        on_event({"type": "checked", **report.summary()})
-        return Materials(base, dataset, start)
-
-    def _begun_from(self, name: str) -> Start | None:
-        """`_start` for a job that was made when the model was there. Raises ModelNotFound."""
-        try:
-            return self._start(name)
-        except ModelNotFound:
-            fix = "fine-tune another model"
-            raise ModelNotFound(f"the model {name} that this job goes on from was deleted", where="model", fix=fix) from None
-
-    def _refuse_gone_files(self, job: Job) -> None:
-        """Raise DataError where a client's file is gone that the job was to read."""
-        from journeyman.jobs.needed import given_paths
-
-        for path in given_paths(job):
-            if path.parent == self.settings.files_folder and not path.is_file():
-                raise DataError(
-                    f"the file {path.stem} was deleted, or has expired, before the job had read it",
-                    where=str(path), fix="upload it again and create another job", code="file_not_found",
-                )  # fmt: skip
+        return training.run_claimed(self, job_id, owner, should_stop=should_stop)
 
     def task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:
         """The task and the base of a request. Raises TaskError, BaseNotFound or CheckpointError."""
-        task = self.task(request.source)
-        return task, self._base_of(base_name(task, request))
+        from journeyman import beginning
 
-    def _start(self, name: str) -> Start | None:
-        """What a training goes on from, where its base is named by an `ft:` id or a checkpoint's. Raises ModelNotFound."""
-        if not name.startswith("ft:"):
-            return None
-        from journeyman.jobs.worker import Start  # torch comes with it
-
-        if ":ckpt-step-" in name:
-            job, folder = self.checkpoint_folder(name)
-            plan = Plan.read(job.folder / "plan.json")
-            full, rank, top_layers = plan.method.value == "full", plan.rank.value, plan.top_layers.value
-            return Start(name, job.base, plan.base_hash, full, rank, top_layers, folder)
-        version = self.registry.get(name)
-        choices = version.plan["choices"]
-        rank, top_layers = (int(choices[n]["value"]) if n in choices else 0 for n in ("rank", "top_layers"))
-        full = version.method == "full"
-        return Start(version.id, version.base_source, version.base_fingerprint, full, rank, top_layers, version.folder)
-
-    def _base_of(self, name: str, *, fetch: bool = True) -> Base:
-        """The base of that name, or the one that a fine-tuned model stands on. Raises CheckpointError where it has changed."""
-        from journeyman.models import bases
-
-        start = self._start(name)
-        base = bases.resolve(start.base if start else name, fetch=fetch)
-        if start and base.fingerprint != start.base_fingerprint:
-            raise CheckpointError(
-                f"the base {base.name} has changed since {start.id} was trained on it",
-                where=str(base.folder),
-                fix="train on the base itself, or put the former one back",
-            )
-        return base
+        return beginning.task_and_base(self, request)
 
     def wishes_of(self, task: Task, request: TrainRequest) -> Wishes:
         """The wishes of a request; a training that goes on from a fine-tuned model trains what that one's did.
 
         Raises PlanError where that can't be.
         """
-        wishes, start = asked_wishes(task, request), self._start(base_name(task, request))
-        if start is None:
-            return wishes
-        full, rank, top_layers = start.full, start.rank, start.top_layers or None
-        if (wishes.full and not full) or wishes.rank not in (None, rank) or wishes.top_layers not in (None, top_layers):
-            was = "full" if full else f"LoRA of rank {rank}" + (f" on the last {top_layers} layers" if top_layers else "")
-            raise PlanError(
-                f"{start.id} was trained as {was}, and goes on as that only",
-                where="rank",
-                fix="leave out --full, --rank and --top-layers, or train on the base itself",
-            )
-        return replace(wishes, full=full, rank=None if full else rank, top_layers=top_layers)
+        from journeyman import beginning
+
+        return beginning.wishes_of(self, task, request)
 
     # ── models ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -1127,49 +834,6 @@ class Workspace:
 def _key_of(job_id: str) -> str:
     """The eight characters of a job's id by which its checkpoints are called."""
     return job_id.removeprefix("ftjob-")[:8]
-
-
-def _refuse_any(dataset: Dataset) -> None:
-    """Stop where a row can't be used, naming line and reason. Too few rows is for the plan to refuse."""
-    if dataset.refused:
-        shown = [str(refused) for refused in dataset.refused[:5]]
-        more = len(dataset.refused) - len(shown)
-        raise DataError(
-            f"{len(dataset.refused)} row(s) can't be used",
-            where=dataset.refused[0].place.file,
-            fix="mend these rows and send the file again",
-            code="invalid_file_format",
-            problems=shown + ([f"and {more} more"] if more else []),
-        )
-
-
-def _training(plan: Plan) -> Training:
-    """What the plan's training takes, for a check."""
-    from journeyman.data.check.review import Training
-
-    epochs, facts = plan.epochs.value, plan.facts
-    tokens, learned = facts.tokens * epochs, facts.learned_tokens * epochs
-    return Training(plan.base, epochs, plan.steps, tokens, learned, round(plan.time_s, 1))
-
-
-def _refuse_errors(report: Report, request: TrainRequest) -> None:
-    """Stop before a training that would copy what is certainly wrong. Too few rows is for the plan to refuse."""
-    errors = [f for f in report.findings if f.severity == "error" and f.code != "invalid_n_examples"]
-    if errors:
-        raise DataError(
-            f"the check of the examples found {len(errors)} error(s)",
-            where=request.source,
-            fix=f"`journeyman check {request.source}` shows the rows, with --fix OUT it mends what can be mended; "
-            "--despite-errors trains all the same",
-            code="check_errors",
-            problems=[_in_one_line(finding) for finding in errors],
-        )
-
-
-def _in_one_line(finding: Finding) -> str:
-    places = ", ".join(str(row.place) for row in finding.rows[:3])
-    more = f" and {len(finding.rows) - 3} more" if len(finding.rows) > 3 else ""
-    return f"{finding.code}: {finding.message}" + (f" ({places}{more})" if places else "")
 
 
 class Model:
