@@ -12,6 +12,7 @@ from journeyman.errors import CheckpointError, PlanError
 from journeyman.jobs.materials import Start
 from journeyman.models import bases
 from journeyman.models.bases import Base
+from journeyman.models.names import CHECKPOINT
 from journeyman.plan.plan import Plan, Wishes
 from journeyman.request import TrainRequest, asked_wishes, base_name
 from journeyman.task import Task
@@ -43,7 +44,7 @@ def start_of(workspace: Workspace, name: str) -> Start | None:
     """What a training goes on from, where its base is named by an `ft:` id or a checkpoint's. Raises ModelNotFound."""
     if not name.startswith("ft:"):
         return None
-    if ":ckpt-step-" in name:
+    if CHECKPOINT in name:
         job, folder = workspace.checkpoint_folder(name)
         plan = Plan.read(job.folder / "plan.json")
         full, rank, top_layers = plan.method.value == "full", plan.rank.value, plan.top_layers.value

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from journeyman.errors import (
     ModelNotFound,
     TaskError,
 )
+from journeyman.models.names import CHECKPOINT
 from journeyman.plan.plan import Plan, Wishes
 from journeyman.records import Answer, Example, Message, ToolUse
 from journeyman.request import (
@@ -487,32 +487,23 @@ class Workspace:
             raise not_found("file", file.id) from None
 
     def checkpoint_name(self, job: Job, step: int) -> str:
-        """What a job's checkpoint is called as a model: an id of the job's own, and the step."""
-        from journeyman.models import bases
-        from journeyman.models.names import ModelName
+        """What a job's checkpoint is called as a model: an id of the job's own, and the step. Raises BaseNotFound."""
+        from journeyman.jobs import checkpoints
 
-        name = ModelName(bases.resolve(job.base).name, self.settings.org, job.suffix, _key_of(job.id))
-        return f"{name}:ckpt-step-{step}"
+        return checkpoints.name_of(job, step, self.settings.org)
 
     def checkpoint_models(self) -> list[tuple[str, Job, float]]:
         """Every checkpoint that can be called: its name, its job and when it was written; from the newest job."""
-        from journeyman.errors import BaseNotFound
-        from journeyman.jobs.checkpoints import kept
+        from journeyman.jobs import checkpoints
 
-        found = []
-        for job in self.jobs.list():
-            with suppress(BaseNotFound):  # without its base a checkpoint can't be called
-                found += [(self.checkpoint_name(job, step), job, created_at) for step, _, created_at in kept(job.folder)]
-        return found
+        org = self.settings.org
+        return [(name, job, created_at) for job in self.jobs.list() for name, created_at in checkpoints.named(job, org)]
 
     def checkpoint_folder(self, name: str) -> tuple[Job, Path]:
         """The job and the folder of a checkpoint by the name that `checkpoint_name` gives. Raises ModelNotFound."""
-        model, _, step = name.rpartition(":ckpt-step-")
-        for job in self.jobs.list() if step.isascii() and step.isdigit() and len(step) < 12 else ():
-            folder = job.folder / "checkpoints" / f"step-{int(step):06d}"
-            if model.endswith(f":{_key_of(job.id)}") and folder.is_dir() and self.checkpoint_name(job, int(step)) == name:
-                return job, folder
-        raise ModelNotFound(f"The model `{name[:200]}` does not exist or you do not have access to it.", where="model")
+        from journeyman.jobs import checkpoints
+
+        return checkpoints.find(name, self.jobs, self.settings.org)
 
     def graders(self, task: Task) -> tuple[Grader, ...]:
         """A task's graders, those that ask a judge model with one to ask. Raises GraderError that names every problem."""
@@ -543,7 +534,7 @@ class Workspace:
         from journeyman.errors import JobNotFound
         from journeyman.storage.documents import DEFAULT_PROJECT
 
-        if ":ckpt-step-" in model_id:
+        if CHECKPOINT in model_id:
             return self.checkpoint_folder(model_id)[0].project
         try:
             return self.jobs.get(self.registry.get(model_id).job).project
@@ -574,7 +565,7 @@ class Workspace:
 
     def _owned(self, model: str) -> tuple[str, str]:
         """A model's or checkpoint's id, whatever it was called by, and its project."""
-        model_id = model if ":ckpt-step-" in model else self.registry.get(model).id
+        model_id = model if CHECKPOINT in model else self.registry.get(model).id
         return model_id, self.project_of(model_id)
 
     def delete_model(self, model_id: str) -> Version:
@@ -587,6 +578,7 @@ class Workspace:
         import shutil
 
         from journeyman.errors import JobNotFound
+        from journeyman.jobs.checkpoints import named
         from journeyman.jobs.results import forget_weights_file
 
         owner, version = self.project_of(model_id), self.registry.by_id(model_id)
@@ -594,7 +586,7 @@ class Workspace:
             job = self.jobs.get(version.job)
         except JobNotFound:
             job = None
-        names = [version.id, *(self._checkpoint_names(job) if job else ())]
+        names = [version.id, *(name for name, _ in named(job, self.settings.org))] if job else [version.id]
         self._refuse_followed(version.id, names, owner)
         self.registry.remove(version.id)
         for name in names:
@@ -608,15 +600,6 @@ class Workspace:
         if self._answers is not None:
             self._answers.unload(names, folders)
         return version
-
-    def _checkpoint_names(self, job: Job) -> list[str]:
-        """What a job's checkpoints are called; nothing where its base, whose name is part of theirs, is gone: they can't be called."""
-        from journeyman.errors import BaseNotFound
-
-        try:
-            return [self.checkpoint_name(job, checkpoint.step) for checkpoint in self.checkpoints(job.id)]
-        except BaseNotFound:
-            return []
 
     def _refuse_followed(self, model_id: str, names: Sequence[str], owner: str) -> None:
         """Raise JobConflict where a job that has not ended goes on from one of these; a job of another project is not named."""
@@ -829,11 +812,6 @@ class Workspace:
         return comparing.compare(
             self, request, on_event=on_event, on_progress=on_progress, should_stop=should_stop
         )
-
-
-def _key_of(job_id: str) -> str:
-    """The eight characters of a job's id by which its checkpoints are called."""
-    return job_id.removeprefix("ftjob-")[:8]
 
 
 class Model:
