@@ -6,7 +6,6 @@ do not wait for torch.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -15,12 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from journeyman import settings as settings_module
 from journeyman.data.dataset import open_dataset
-from journeyman.errors import (
-    CheckpointError,
-    JobConflict,
-    ModelNotFound,
-    TaskError,
-)
+from journeyman.errors import JobConflict, ModelNotFound, TaskError
 from journeyman.models.names import CHECKPOINT
 from journeyman.plan.plan import Plan, Wishes
 from journeyman.records import Answer, Example, Message, ToolUse
@@ -71,8 +65,6 @@ if TYPE_CHECKING:
 
 ANY_USE = ToolUse()
 """Tools may be called, all of them, any number of times."""
-
-log = logging.getLogger("journeyman.jobs")
 
 
 class Workspace:
@@ -412,19 +404,9 @@ class Workspace:
 
         Raises RequestError for a kind that there is none of.
         """
-        from journeyman.errors import RequestError
-        from journeyman.jobs.clean import KINDS, removable, remove
+        from journeyman import deleting
 
-        if unknown := [kind for kind in kinds if kind not in KINDS]:
-            raise RequestError(
-                f"nothing is called {', '.join(unknown)} here", where="--only", fix=f"name some of {', '.join(KINDS)}",
-                code="invalid_value",
-            )  # fmt: skip
-        found = removable(
-            self.settings, self.jobs, self.registry, self.files, self.documents.everywhere("file"),
-            older_than_s=older_than_days * 86_400,
-        )  # fmt: skip
-        return [item for item in found if item.kind in kinds and (not delete or remove(item, self.files))]
+        return deleting.clean(self, kinds, older_than_days=older_than_days, delete=delete)
 
     # ── what the API shows of jobs ────────────────────────────────────────────────────────────────────────────
 
@@ -497,7 +479,8 @@ class Workspace:
         from journeyman.jobs import checkpoints
 
         org = self.settings.org
-        return [(name, job, created_at) for job in self.jobs.list() for name, created_at in checkpoints.named(job, org)]
+        jobs = self.jobs.list()
+        return [(name, job, at) for job in jobs for name, at in checkpoints.names_of(job, org).items()]
 
     def checkpoint_folder(self, name: str) -> tuple[Job, Path]:
         """The job and the folder of a checkpoint by the name that `checkpoint_name` gives. Raises ModelNotFound."""
@@ -575,44 +558,13 @@ class Workspace:
         may mean another model tomorrow should see what it means today; JobConflict where a job that has not ended goes on from
         it or from one of the checkpoints.
         """
-        import shutil
+        from journeyman import deleting
 
-        from journeyman.errors import JobNotFound
-        from journeyman.jobs.checkpoints import named
-        from journeyman.jobs.results import forget_weights_file
+        return deleting.delete_model(self, model_id, unload=self._unload)
 
-        owner, version = self.project_of(model_id), self.registry.by_id(model_id)
-        try:
-            job = self.jobs.get(version.job)
-        except JobNotFound:
-            job = None
-        names = [version.id, *(name for name, _ in named(job, self.settings.org))] if job else [version.id]
-        self._refuse_followed(version.id, names, owner)
-        self.registry.remove(version.id)
-        for name in names:
-            self.permissions.forget(name, owner)
-        folders = [version.folder]
-        if job is not None:
-            forget_weights_file(self.files.of(owner), job)
-            folders += [job.folder / "checkpoints", job.folder / "callable"]
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+    def _unload(self, names: Sequence[str], folders: Sequence[Path]) -> None:
         if self._answers is not None:
             self._answers.unload(names, folders)
-        return version
-
-    def _refuse_followed(self, model_id: str, names: Sequence[str], owner: str) -> None:
-        """Raise JobConflict where a job that has not ended goes on from one of these; a job of another project is not named."""
-        from journeyman.jobs.needed import follower_of
-
-        if (job := follower_of(names, self.jobs.unended())) is not None:
-            who = f"the job {job.id}" if job.project == owner else "a job of another project"
-            raise JobConflict(
-                f"The model `{model_id}` is in use: {who}, which has not ended, goes on from it or from a checkpoint of its job",
-                where="model",
-                fix="cancel that job, or wait for its end",
-                code="model_in_use",
-            )
 
     def served(self, model: str) -> Served:
         """What answers under a base's name or id, a fine-tuned model's id, or an alias. Loaded once, then kept.
@@ -623,28 +575,7 @@ class Workspace:
 
     def named(self, model: str) -> tuple[Version | None, Base | None]:
         """What a name means: a base, a LoRA version with its base, or a fully tuned version, which needs none."""
-        from journeyman.models import bases
-
-        known = bases.ALIASES.get(model, model)
-        if known != bases.STARTER and (model.startswith("ft:") or model in self.registry.aliases()):
-            version = self.registry.get(model)
-            if version.method == "full":
-                return version, None
-            base = bases.resolve(version.base_source)
-            if base.fingerprint != version.base_fingerprint:
-                raise CheckpointError(
-                    f"the base {version.base} has changed since {version.id} was trained on it",
-                    where=str(base.folder),
-                    fix="train again on the present base, or put the former one back",
-                )
-            return version, base
-        if known != bases.STARTER and not Path(known).is_dir() and "/" not in known:
-            raise ModelNotFound(
-                f"The model `{model}` does not exist or you do not have access to it.",
-                where="model",
-                fix="`journeyman models` lists what can be called",
-            )
-        return None, bases.resolve(model)
+        return self.registry.named(model)
 
     def export(
         self,
@@ -812,38 +743,3 @@ class Workspace:
         return comparing.compare(
             self, request, on_event=on_event, on_progress=on_progress, should_stop=should_stop
         )
-
-
-class Model:
-    """A model that answers: a base or a fine-tune.
-
-        model = journeyman.load("ft:starter-1:local::Ab12Cd34")
-        print(model.ask("My mug arrived with a chip."))
-    """
-
-    def __init__(self, workspace: Workspace, name: str) -> None:
-        self._workspace = workspace
-        self.id = workspace.served(name).id
-
-    def ask(self, question: str | Sequence[Message], **sampling: Any) -> str:
-        """The answer as text. `sampling` takes max_tokens, temperature, top_p, seed and stop."""
-        from journeyman.generate.sampling import Sampling
-
-        return self._workspace.answer(self.id, _conversation(question), Sampling(**sampling)).text
-
-    def stream(self, question: str | Sequence[Message], **sampling: Any) -> Iterator[str]:
-        """The answer piece by piece."""
-        from journeyman.generate.sampling import Sampling
-
-        for piece in self._workspace.stream(self.id, _conversation(question), Sampling(**sampling)):
-            if piece.text:
-                yield piece.text
-
-
-def _conversation(question: str | Sequence[Message]) -> Sequence[Message]:
-    return [Message("user", question)] if isinstance(question, str) else question
-
-
-def load(model: str, *, home: Path | None = None) -> Model:
-    """A model by its id, alias or base name. Raises ModelNotFound."""
-    return Model(Workspace(home), model)

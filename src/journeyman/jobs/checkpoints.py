@@ -72,15 +72,15 @@ def name_of(job: Job, step: int, org: str) -> str:
     return f"{ModelName(bases.resolve(job.base).name, org, job.suffix, _key_of(job.id))}{CHECKPOINT}{step}"
 
 
-def named(job: Job, org: str) -> list[tuple[str, float]]:
-    """The name of each checkpoint that a job has on disk, and when it was written, newest first.
+def names_of(job: Job, org: str) -> dict[str, float]:
+    """What each checkpoint that a job has on disk is called, newest first, and when it was written.
 
     Empty where the base, whose name is part of theirs, is gone: they can't be called then.
     """
     try:
-        return [(name_of(job, step, org), created_at) for step, _, created_at in kept(job.folder)]
+        return {name_of(job, step, org): created_at for step, _, created_at in kept(job.folder)}
     except BaseNotFound:
-        return []
+        return {}
 
 
 def find(name: str, jobs: JobStore, org: str) -> tuple[Job, Path]:
