@@ -20,18 +20,19 @@ class Model:
     def __init__(self, workspace: Workspace, name: str) -> None:
         self._workspace = workspace
         self.id = workspace.served(name).id
+        self._name = self.id if self.id.startswith("ft:") else name  # an alias may mean another model tomorrow; a folder's id is no path
 
     def ask(self, question: str | Sequence[Message], **sampling: Any) -> str:
         """The answer as text. `sampling` takes max_tokens, temperature, top_p, seed and stop."""
         from journeyman.generate.sampling import Sampling
 
-        return self._workspace.answer(self.id, _conversation(question), Sampling(**sampling)).text
+        return self._workspace.answer(self._name, _conversation(question), Sampling(**sampling)).text
 
     def stream(self, question: str | Sequence[Message], **sampling: Any) -> Iterator[str]:
         """The answer piece by piece."""
         from journeyman.generate.sampling import Sampling
 
-        for piece in self._workspace.stream(self.id, _conversation(question), Sampling(**sampling)):
+        for piece in self._workspace.stream(self._name, _conversation(question), Sampling(**sampling)):
             if piece.text:
                 yield piece.text
 
