@@ -1,5 +1,8 @@
 """The front door: one function per verb. Command line, HTTP server and programs call nothing else.
 
+What a verb of more than some lines does stands beside it, as functions over the workspace: checking.py, beginning.py,
+training.py, answering.py, evaluating.py, comparing.py, deleting.py.
+
 Heavy modules are imported inside the functions that need them, so that `--help`, `check` and the server's start
 do not wait for torch.
 """
@@ -117,9 +120,7 @@ class Workspace:
         """
         from journeyman import checking
 
-        return checking.check(
-            self, request, against=against, names=names, ignore=ignore, on_progress=on_progress
-        )
+        return checking.check(self, request, against=against, names=names, ignore=ignore, on_progress=on_progress)
 
     def check_job(self, job_id: str, *, ignore: Collection[str] = (), on_progress: OnProgress = quiet) -> Review:
         """Check the rows that a job has trained on, together with how each was learned, where its training wrote that down.
@@ -143,6 +144,21 @@ class Workspace:
         return [runs(encoded, chat) for example in examples for encoded in encode(example, chat)]
 
     # ── plan and train ────────────────────────────────────────────────────────────────────────────────────────
+
+    def task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:
+        """The task and the base of a request. Raises TaskError, BaseNotFound or CheckpointError."""
+        from journeyman import beginning
+
+        return beginning.task_and_base(self, request)
+
+    def wishes_of(self, task: Task, request: TrainRequest) -> Wishes:
+        """The wishes of a request; a training that goes on from a fine-tuned model trains what that one's did.
+
+        Raises PlanError where that can't be.
+        """
+        from journeyman import beginning
+
+        return beginning.wishes_of(self, task, request)
 
     def plan(self, request: TrainRequest) -> Plan:
         """What a training would do and why, without doing it."""
@@ -186,34 +202,6 @@ class Workspace:
         from journeyman import training
 
         return training.create(self, request, project=project, metadata=metadata, details=details)
-
-    def job(self, job_id: str) -> Job:
-        """A job by its id. Raises JobNotFound."""
-        return self.jobs.get(job_id)
-
-    def list_jobs(
-        self,
-        *,
-        after: str | None = None,
-        limit: int = 20,
-        metadata: Mapping[str, str] | None = None,
-        unlabelled: bool = False,
-        project: str | None = None,
-    ) -> tuple[list[Job], bool]:
-        """Jobs newest first, and whether there are older ones; see `JobStore.page`."""
-        return self.jobs.page(after=after, limit=limit, metadata=metadata, unlabelled=unlabelled, project=project)
-
-    def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> tuple[list[Event], bool]:
-        """A job's events, newest first, and whether there are older ones. Raises JobNotFound, and RequestError for `after`."""
-        from journeyman.jobs.events import newest
-
-        return newest(self.jobs.get(job_id).folder, after=after, limit=limit)
-
-    def checkpoints(self, job_id: str) -> list[Checkpoint]:
-        """The checkpoints that a job has on disk, newest first, with what was measured at each. Raises JobNotFound."""
-        from journeyman.jobs.checkpoints import checkpoints
-
-        return checkpoints(self.jobs.get(job_id).folder)
 
     def resume(
         self, job_id: str, *, on_event: OnEvent = ignore, should_stop: Callable[[], bool] = never
@@ -269,6 +257,8 @@ class Workspace:
         events.append(job.folder, {"type": "cancelled"})
         return job
 
+    # ── workers ───────────────────────────────────────────────────────────────────────────────────────────────
+
     def work(
         self,
         *,
@@ -302,12 +292,6 @@ class Workspace:
         command = [sys.executable, "-m", "journeyman", "worker", "--with-parent", "--slot"]
         return Pool([[*command, str(slot)] for slot in range(count)], self.settings.environment())
 
-    def standing(self) -> Standing:
-        """How the service stands: jobs, workers, disk. Raises what SQLAlchemy raises where the database is gone."""
-        from journeyman.jobs.standing import standing
-
-        return standing(self._database, self.settings.home)
-
     def run_claimed(self, job_id: str, owner: str, *, should_stop: Callable[[], bool]) -> int:
         """Run a job that a worker has claimed as `owner`, in a process of its own; the process's exit status.
 
@@ -317,98 +301,29 @@ class Workspace:
 
         return training.run_claimed(self, job_id, owner, should_stop=should_stop)
 
-    def task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:
-        """The task and the base of a request. Raises TaskError, BaseNotFound or CheckpointError."""
-        from journeyman import beginning
+    def standing(self) -> Standing:
+        """How the service stands: jobs, workers, disk. Raises what SQLAlchemy raises where the database is gone."""
+        from journeyman.jobs.standing import standing
 
-        return beginning.task_and_base(self, request)
+        return standing(self._database, self.settings.home)
 
-    def wishes_of(self, task: Task, request: TrainRequest) -> Wishes:
-        """The wishes of a request; a training that goes on from a fine-tuned model trains what that one's did.
+    # ── jobs, and what is shown of them ───────────────────────────────────────────────────────────────────────
 
-        Raises PlanError where that can't be.
-        """
-        from journeyman import beginning
+    def job(self, job_id: str) -> Job:
+        """A job by its id. Raises JobNotFound."""
+        return self.jobs.get(job_id)
 
-        return beginning.wishes_of(self, task, request)
-
-    # ── models ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    @cached_property
-    def _database(self) -> sa.Engine:
-        from journeyman.database import open_database
-
-        self.settings.make_home()
-        return open_database(self.settings.database_url)
-
-    @cached_property
-    def jobs(self) -> JobStore:
-        """The jobs of this workspace."""
-        from journeyman.jobs.store import JobStore
-
-        return JobStore(self._database, self.settings.jobs_folder)
-
-    @cached_property
-    def registry(self) -> Registry:
-        """The fine-tuned models of this workspace."""
-        from journeyman.models.registry import Registry
-
-        return Registry(self._database, self.settings.jobs_folder)
-
-    @cached_property
-    def documents(self) -> Documents:
-        """Objects of the API, of the default project."""
-        from journeyman.storage.documents import Documents
-
-        return Documents(self._database)
-
-    @cached_property
-    def files(self) -> FileStore:
-        """Files that clients keep here, of the default project."""
-        from journeyman.storage.files import FileStore
-
-        return FileStore(self.documents, self.settings.files_folder)
-
-    @cached_property
-    def uploads(self) -> UploadStore:
-        """Files that are being sent in parts, of the default project."""
-        from journeyman.storage.uploads import UploadStore
-
-        return UploadStore(self.files, self.settings.uploads_folder)
-
-    @cached_property
-    def permissions(self) -> Permissions:
-        """Which projects may call models of others."""
-        from journeyman.storage.permissions import Permissions
-
-        return Permissions(self.documents)
-
-    @cached_property
-    def keys(self) -> Keys:
-        """The keys that clients call with, besides those of JOURNEYMAN_API_KEY."""
-        from journeyman.storage.keys import Keys
-
-        return Keys(self._database)
-
-    @cached_property
-    def webhooks(self) -> Webhooks:
-        """The addresses that are told when jobs and eval runs end."""
-        from journeyman.storage.webhooks import Webhooks
-
-        return Webhooks(self._database)
-
-    def clean(
-        self, kinds: Sequence[str], *, older_than_days: float = 30.0, delete: bool = False
-    ) -> list[Removable]:
-        """What takes up room and nobody needs, the largest first, of these kinds (see `jobs/clean.py`); deleted on demand.
-
-        Raises RequestError for a kind that there is none of.
-        """
-        from journeyman import deleting
-
-        return deleting.clean(self, kinds, older_than_days=older_than_days, delete=delete)
-
-    # ── what the API shows of jobs ────────────────────────────────────────────────────────────────────────────
+    def list_jobs(
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 20,
+        metadata: Mapping[str, str] | None = None,
+        unlabelled: bool = False,
+        project: str | None = None,
+    ) -> tuple[list[Job], bool]:
+        """Jobs newest first, and whether there are older ones; see `JobStore.page`."""
+        return self.jobs.page(after=after, limit=limit, metadata=metadata, unlabelled=unlabelled, project=project)
 
     def plan_of(self, job: Job) -> Mapping[str, Any] | None:
         """A job's plan as it stands in its folder; None until there is one."""
@@ -424,6 +339,18 @@ class Workspace:
 
         return read_events(job.folder)
 
+    def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> tuple[list[Event], bool]:
+        """A job's events, newest first, and whether there are older ones. Raises JobNotFound, and RequestError for `after`."""
+        from journeyman.jobs.events import newest
+
+        return newest(self.jobs.get(job_id).folder, after=after, limit=limit)
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """The checkpoints that a job has on disk, newest first, with what was measured at each. Raises JobNotFound."""
+        from journeyman.jobs.checkpoints import checkpoints
+
+        return checkpoints(self.jobs.get(job_id).folder)
+
     def result_files(self, job: Job) -> list[str]:
         """Ids of a finished job's files: its metrics step by step, as CSV. Written when they are first asked for."""
         from journeyman.jobs.results import result_file
@@ -435,12 +362,6 @@ class Workspace:
         from journeyman.jobs.results import dataset_report
 
         return dataset_report(self.files.of(job.project), job)
-
-    def reader_of(self, file: Document) -> Job | None:
-        """A job that has not ended and has still to read a client's file."""
-        from journeyman.jobs.needed import reader_of
-
-        return reader_of(self.files.folder / self.files.stored_name(file), self.jobs.unended())
 
     def weights_file(self, job: Job) -> str | None:
         """The id of the file that is a finished job's model folder as one tar; None where there is none (any more)."""
@@ -468,6 +389,18 @@ class Workspace:
         except ModelNotFound:
             raise not_found("file", file.id) from None
 
+    def reader_of(self, file: Document) -> Job | None:
+        """A job that has not ended and has still to read a client's file."""
+        from journeyman.jobs.needed import reader_of
+
+        return reader_of(self.files.folder / self.files.stored_name(file), self.jobs.unended())
+
+    # ── models ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def named(self, model: str) -> tuple[Version | None, Base | None]:
+        """What a name means: a base, a LoRA version with its base, or a fully tuned version, which needs none."""
+        return self.registry.named(model)
+
     def checkpoint_name(self, job: Job, step: int) -> str:
         """What a job's checkpoint is called as a model: an id of the job's own, and the step. Raises BaseNotFound."""
         from journeyman.jobs import checkpoints
@@ -487,30 +420,6 @@ class Workspace:
         from journeyman.jobs import checkpoints
 
         return checkpoints.find(name, self.jobs, self.settings.org)
-
-    def graders(self, task: Task) -> tuple[Grader, ...]:
-        """A task's graders, those that ask a judge model with one to ask. Raises GraderError that names every problem."""
-        from journeyman.grade.parse import parse
-
-        return parse(task.graders, self.judge)
-
-    @cached_property
-    def judge(self) -> Judges:
-        """Asks judge models: those of this home by their id, others by the URL and key that a grader names."""
-        from journeyman.answer.judges import Judges
-        from journeyman.answer.local import LocalModel
-
-        def local(model: str) -> LocalModel:
-            served = self.served(model)
-            return LocalModel(served.engine, served.adapter, served.id)
-
-        return Judges(local, settings_module.secret)
-
-    def machine(self) -> Machine:
-        """What this computer has."""
-        from journeyman.plan.machine import probe
-
-        return probe(self.settings.home)
 
     def project_of(self, model_id: str) -> str:
         """The project whose job made a model or checkpoint; the default one where the job is gone. Raises ModelNotFound."""
@@ -566,17 +475,6 @@ class Workspace:
         if self._answers is not None:
             self._answers.unload(names, folders)
 
-    def served(self, model: str) -> Served:
-        """What answers under a base's name or id, a fine-tuned model's id, or an alias. Loaded once, then kept.
-
-        Raises ModelNotFound, or CheckpointError where the base is no longer the one the adapter was trained on.
-        """
-        return self._answering().served(model)
-
-    def named(self, model: str) -> tuple[Version | None, Base | None]:
-        """What a name means: a base, a LoRA version with its base, or a fully tuned version, which needs none."""
-        return self.registry.named(model)
-
     def export(
         self,
         model: str,
@@ -607,6 +505,15 @@ class Workspace:
         dataset = open_dataset(folder)
         return dataset.held_out or dataset.validation or dataset.train
 
+    # ── answer ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def served(self, model: str) -> Served:
+        """What answers under a base's name or id, a fine-tuned model's id, or an alias. Loaded once, then kept.
+
+        Raises ModelNotFound, or CheckpointError where the base is no longer the one the adapter was trained on.
+        """
+        return self._answering().served(model)
+
     def _answering(self) -> Answering:
         from journeyman.answering import Answering  # torch comes with it
 
@@ -627,6 +534,11 @@ class Workspace:
         """How many of the processes for small models are "ready", how many "away" (starting, or dead), and how many "unused" yet."""
         begun, ready = self._answers.processes if self._answers else (0, 0)
         return {"ready": ready, "away": begun - ready, "unused": self._answering_processes - begun}
+
+    def answer(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Answer:
+        """Answer one conversation."""
+        served = self.served(model)
+        return served.engine.answer(messages, adapter=served.adapter, sampling=sampling)
 
     def stream(
         self,
@@ -664,12 +576,25 @@ class Workspace:
         served = self.served(model)
         return served.engine.prompt_logprobs(prompt_ids, adapter=served.adapter, top=top)
 
-    def answer(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Answer:
-        """Answer one conversation."""
-        served = self.served(model)
-        return served.engine.answer(messages, adapter=served.adapter, sampling=sampling)
-
     # ── evaluate and compare ──────────────────────────────────────────────────────────────────────────────────
+
+    def graders(self, task: Task) -> tuple[Grader, ...]:
+        """A task's graders, those that ask a judge model with one to ask. Raises GraderError that names every problem."""
+        from journeyman.grade.parse import parse
+
+        return parse(task.graders, self.judge)
+
+    @cached_property
+    def judge(self) -> Judges:
+        """Asks judge models: those of this home by their id, others by the URL and key that a grader names."""
+        from journeyman.answer.judges import Judges
+        from journeyman.answer.local import LocalModel
+
+        def local(model: str) -> LocalModel:
+            served = self.served(model)
+            return LocalModel(served.engine, served.adapter, served.id)
+
+        return Judges(local, settings_module.secret)
 
     def evaluate(
         self,
@@ -743,3 +668,85 @@ class Workspace:
         return comparing.compare(
             self, request, on_event=on_event, on_progress=on_progress, should_stop=should_stop
         )
+
+    # ── what all of this stands on ────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def _database(self) -> sa.Engine:
+        from journeyman.database import open_database
+
+        self.settings.make_home()
+        return open_database(self.settings.database_url)
+
+    @cached_property
+    def jobs(self) -> JobStore:
+        """The jobs of this workspace."""
+        from journeyman.jobs.store import JobStore
+
+        return JobStore(self._database, self.settings.jobs_folder)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The fine-tuned models of this workspace."""
+        from journeyman.models.registry import Registry
+
+        return Registry(self._database, self.settings.jobs_folder)
+
+    @cached_property
+    def documents(self) -> Documents:
+        """Objects of the API, of the default project."""
+        from journeyman.storage.documents import Documents
+
+        return Documents(self._database)
+
+    @cached_property
+    def files(self) -> FileStore:
+        """Files that clients keep here, of the default project."""
+        from journeyman.storage.files import FileStore
+
+        return FileStore(self.documents, self.settings.files_folder)
+
+    @cached_property
+    def uploads(self) -> UploadStore:
+        """Files that are being sent in parts, of the default project."""
+        from journeyman.storage.uploads import UploadStore
+
+        return UploadStore(self.files, self.settings.uploads_folder)
+
+    @cached_property
+    def permissions(self) -> Permissions:
+        """Which projects may call models of others."""
+        from journeyman.storage.permissions import Permissions
+
+        return Permissions(self.documents)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The keys that clients call with, besides those of JOURNEYMAN_API_KEY."""
+        from journeyman.storage.keys import Keys
+
+        return Keys(self._database)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """The addresses that are told when jobs and eval runs end."""
+        from journeyman.storage.webhooks import Webhooks
+
+        return Webhooks(self._database)
+
+    def machine(self) -> Machine:
+        """What this computer has."""
+        from journeyman.plan.machine import probe
+
+        return probe(self.settings.home)
+
+    def clean(
+        self, kinds: Sequence[str], *, older_than_days: float = 30.0, delete: bool = False
+    ) -> list[Removable]:
+        """What takes up room and nobody needs, the largest first, of these kinds (see `jobs/clean.py`); deleted on demand.
+
+        Raises RequestError for a kind that there is none of.
+        """
+        from journeyman import deleting
+
+        return deleting.clean(self, kinds, older_than_days=older_than_days, delete=delete)
