@@ -22,7 +22,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from journeyman import training
 from journeyman.api.jobs import shown
 from journeyman.errors import JourneymanError
 from journeyman.jobs.state import JobState
@@ -219,18 +221,19 @@ class Fits(JourneymanError):
     code = "fits"
 
 
-class UpToTraining(Workspace):
-    """A workspace whose jobs end where their rows have been read and accepted."""
+def _accepted(*_: Any) -> Any:
+    raise Fits("the rows can be used")
 
-    def _report(self, *args: Any, **more: Any) -> Any:
-        raise Fits("the rows can be used")
+
+up_to_training = patch("journeyman.training.report_of", _accepted)
+"""Jobs end where their rows have been read and accepted."""
 
 
 class Files:
     """One job, whose training file is another one each time."""
 
     def __init__(self, home: Path) -> None:
-        self._workspace = UpToTraining(home)
+        self._workspace = Workspace(home)
         self._path = home / "file-mutated.jsonl"
         self._path.write_bytes(b"")
         request = TrainRequest(str(self._path), base="starter", despite_errors=True, every_row=True)
@@ -238,17 +241,19 @@ class Files:
             request, details={"model": "starter", "training_file": "file-mutated"}
         )
 
+    @up_to_training
     def error(self, data: bytes) -> dict[str, Any]:
         """The error that a client reads of the job, once a worker has read its rows. Raises what crashes it."""
         self._path.write_bytes(data)
         try:
-            self._workspace._materials(self._job, lambda event: None)
+            training.materials(self._workspace, self._job, lambda event: None)
         except JourneymanError as error:
             failed = replace(self._job, status=JobState.FAILED, error=error.as_dict())
         told = shown(self._workspace, failed).error
         assert told is not None
         return told.model_dump()
 
+    @up_to_training
     def error_by_queue(self, data: bytes) -> dict[str, Any]:
         """The same of a job of its own that goes through the queue: claimed, begun, failed, and read again."""
         self._path.write_bytes(data)

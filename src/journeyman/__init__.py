@@ -10,6 +10,7 @@ Importing the package imports nothing heavy; torch is imported when a model is l
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Threads of a product that wait for each other spin by default, and where other programs want the cores too, they spin
@@ -17,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from journeyman.workspace import Model, Workspace, load
+    from journeyman.asking import Model, load
+    from journeyman.workspace import Workspace
 
 __version__ = "0.1.0"
 __all__ = ["Model", "Workspace", "__version__", "load"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("Model", "Workspace", "load"):
-        from journeyman import workspace
+_HOMES = {"Model": "journeyman.asking", "Workspace": "journeyman.workspace", "load": "journeyman.asking"}
 
-        return getattr(workspace, name)
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'journeyman' has no attribute {name!r}")

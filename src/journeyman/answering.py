@@ -21,6 +21,7 @@ from journeyman.generate.loop import Load
 from journeyman.generate.sampling import Sampling
 from journeyman.generate.vllm import VllmEngine
 from journeyman.models import bases
+from journeyman.models.names import CHECKPOINT
 from journeyman.models.publish import publish
 from journeyman.plan import rules
 from journeyman.plan.plan import Plan
@@ -55,7 +56,7 @@ class Answering:
 
     def served(self, model: str) -> Served:
         """What `Workspace.served` promises."""
-        if ":ckpt-step-" in model:
+        if CHECKPOINT in model:
             return self._served_checkpoint(model)
         version, base = self._workspace.named(model)
         if version is None:

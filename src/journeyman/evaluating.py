@@ -34,6 +34,7 @@ from journeyman.evaluate.page import Subject, page
 from journeyman.evaluate.probing import OTHER_TASK_ROWS, Probe, bundled_probes, own_probes, task_probes
 from journeyman.evaluate.report import Evaluation, Saving, evaluate_pair
 from journeyman.evaluate.run import Scores, answer_room, drawn
+from journeyman.models.names import CHECKPOINT
 from journeyman.plan.plan import Plan, Wishes, explain
 from journeyman.records import Example
 from journeyman.request import OnProgress, TrainRequest, asked, build_dataset, file_name, lasting, no_held_out
@@ -195,7 +196,7 @@ def _trained_on(workspace: Workspace, version: Version) -> Iterator[Example]:
     name: str | None = version.id
     with suppress(ModelNotFound):
         while name:
-            job = workspace.checkpoint_folder(name)[0] if ":ckpt-step-" in name else workspace.jobs.get(workspace.registry.get(name).job)
+            job = workspace.checkpoint_folder(name)[0] if CHECKPOINT in name else workspace.jobs.get(workspace.registry.get(name).job)
             folder = job.folder / "dataset"
             yield from open_dataset(folder).train if folder.is_dir() else ()
             base = asked(job).base or ""

@@ -1,32 +1,24 @@
 """The front door: one function per verb. Command line, HTTP server and programs call nothing else.
 
+What a verb of more than some lines does stands beside it, as functions over the workspace: checking.py, beginning.py,
+training.py, answering.py, evaluating.py, comparing.py, deleting.py.
+
 Heavy modules are imported inside the functions that need them, so that `--help`, `check` and the server's start
 do not wait for torch.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from journeyman import files, logs
 from journeyman import settings as settings_module
-from journeyman.data.dataset import Dataset, open_dataset
-from journeyman.errors import (
-    CheckpointError,
-    DataError,
-    JobConflict,
-    JourneymanError,
-    ModelNotFound,
-    PlanError,
-    TaskError,
-)
+from journeyman.data.dataset import open_dataset
+from journeyman.errors import JobConflict, ModelNotFound, TaskError
+from journeyman.models.names import CHECKPOINT
 from journeyman.plan.plan import Plan, Wishes
 from journeyman.records import Answer, Example, Message, ToolUse
 from journeyman.request import (
@@ -34,13 +26,8 @@ from journeyman.request import (
     OnEvent,
     OnProgress,
     TrainRequest,
-    asked,
-    asked_wishes,
-    base_name,
     build_dataset,
     ignore,
-    kept,
-    lasting,
     never,
     quiet,
     suffix_of,
@@ -52,9 +39,7 @@ if TYPE_CHECKING:
 
     from journeyman.answer.judges import Judges
     from journeyman.answering import Answering, Served
-    from journeyman.data.check.finding import Finding, Report
-    from journeyman.data.check.review import Review, Training
-    from journeyman.data.check.rule import Asked, FindNames
+    from journeyman.data.check.review import Review
     from journeyman.evaluate.comparison import Comparison
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import Scores
@@ -68,9 +53,7 @@ if TYPE_CHECKING:
     from journeyman.jobs.events import Event
     from journeyman.jobs.pool import Pool
     from journeyman.jobs.standing import Standing
-    from journeyman.jobs.state import JobState
     from journeyman.jobs.store import Job, JobStore
-    from journeyman.jobs.worker import Materials, Start
     from journeyman.models.bases import Base
     from journeyman.models.export.export import Export
     from journeyman.models.registry import Registry, Version
@@ -85,8 +68,6 @@ if TYPE_CHECKING:
 
 ANY_USE = ToolUse()
 """Tools may be called, all of them, any number of times."""
-
-log = logging.getLogger("journeyman.jobs")
 
 
 class Workspace:
@@ -137,107 +118,18 @@ class Workspace:
         that the report leaves out and only counts; `on_progress` is told the rule at work, how many are done, of how many.
         Raises DataError `unknown_rule` for a code in `ignore` that no finding can have.
         """
-        from journeyman.data.asked import read_asked
-        from journeyman.data.check.fix import require_rules
-        from journeyman.data.check.rules import CODES
+        from journeyman import checking
 
-        require_rules(ignore, CODES, "ignored")
-        task = self.task(request.source)
-        find_names: FindNames | None = None
-        if names is not None:
-            from journeyman.data.check.names import Names
-
-            find_names = Names(names)
-        return self._review(task, request, read_asked(against) if against else (), find_names, ignore, on_progress)
-
-    def _review(
-        self,
-        task: Task,
-        request: TrainRequest,
-        against: Sequence[Asked],
-        names: FindNames | None,
-        ignore: Collection[str],
-        on_progress: OnProgress,
-    ) -> Review:
-        import tempfile
-
-        from journeyman.data.check.review import Review, ignoring
-
-        with tempfile.TemporaryDirectory(prefix="journeyman-check-") as folder:
-            dataset = build_dataset(task, request, Path(folder))
-        report, ignored = ignoring(self._report(task, dataset, against, names, on_progress), ignore)
-        row_tokens: list[int] = []
-        plan: Plan | None = None
-        if report.verdict != "errors":
-            on_progress("Planning a training", 0, 1)
-            further, plan, row_tokens = self._drawn(task, request, dataset)
-            report, ignored_too = ignoring(report.with_findings(further), ignore)
-            ignored |= ignored_too
-
-        def look(path: Path) -> Review:
-            of_copy = replace(request, columns=dataset.columns or request.columns)
-            return self._review(replace(task, examples=path), of_copy, against, names, ignore, on_progress)
-
-        training = _training(plan) if plan else None
-        return Review(task.name, task.examples, dataset, report, look, row_tokens, training, ignored)
+        return checking.check(self, request, against=against, names=names, ignore=ignore, on_progress=on_progress)
 
     def check_job(self, job_id: str, *, ignore: Collection[str] = (), on_progress: OnProgress = quiet) -> Review:
         """Check the rows that a job has trained on, together with how each was learned, where its training wrote that down.
 
         `ignore` is as in `check`. Raises JobNotFound, or DataError `not_a_dataset` where the job has not read its rows yet.
         """
-        from journeyman.data.check import learned
-        from journeyman.data.check.finding import Finding
-        from journeyman.data.check.fix import require_rules
-        from journeyman.data.check.review import Review, ignoring
-        from journeyman.data.check.rules import CODES, check
+        from journeyman import checking
 
-        require_rules(ignore, CODES, "ignored")
-        job = self.jobs.get(job_id)
-        dataset = open_dataset(job.folder / "dataset")
-        record = job.folder / learned.FILE
-        losses = learned.read_losses(record, dataset.train) if record.is_file() else ()
-        report = check(dataset, losses=losses, on_progress=on_progress)
-        if not losses:
-            message = "this training wrote down no loss of its rows, so that how they were learned can't be said"
-            report = replace(report, findings=(*report.findings, Finding("no_row_losses", "info", message, (), "")))
-        report, ignored = ignoring(report, ignore)
-        return Review(job.id, Path(dataset.manifest["sources"][0]["file"]), dataset, report, ignored=ignored)
-
-    def _report(
-        self,
-        task: Task,
-        dataset: Dataset,
-        against: Sequence[Asked] = (),
-        names: FindNames | None = None,
-        on_progress: OnProgress = quiet,
-    ) -> Report:
-        from journeyman.data.check.rules import check
-
-        return check(
-            dataset, against=against, instructions=task.instructions, graders=task.graders,
-            input_similarity=dataset.input_similarity, names=names, on_progress=on_progress,
-        )
-
-    def _drawn(
-        self, task: Task, request: TrainRequest, dataset: Dataset
-    ) -> tuple[list[Finding], Plan | None, list[int]]:
-        """What only a base shows: why a training would not start; else what it does to rows, its plan, and their tokens."""
-        from journeyman.data.check.finding import Finding
-        from journeyman.jobs import draw
-        from journeyman.jobs.fate import fates
-        from journeyman.text.template import ChatFormat
-
-        try:
-            suffix_of(task, request)
-            base = self._base_of(base_name(task, request), fetch=False)
-            plan, encodings = draw.draw_plan(base, dataset, self.machine(), self.wishes_of(task, request))
-        except JourneymanError as error:
-            message = "; ".join((error.message, *error.problems))
-            known = error.code == "base_not_fetched"
-            return [Finding(error.code, "info" if known else "error", message, (), error.fix or "")], None, []
-        found = list(fates(dataset, encodings, ChatFormat.open(base.folder), max_tokens=plan.max_tokens.value))
-        return found, plan, [len(e) + e.cut_tokens for e in (*encodings.train, *encodings.validation)]
+        return checking.check_job(self, job_id, ignore=ignore, on_progress=on_progress)
 
     def show_learned(
         self, examples: Sequence[Example], *, base: str = "starter"
@@ -252,6 +144,21 @@ class Workspace:
         return [runs(encoded, chat) for example in examples for encoded in encode(example, chat)]
 
     # ── plan and train ────────────────────────────────────────────────────────────────────────────────────────
+
+    def task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:
+        """The task and the base of a request. Raises TaskError, BaseNotFound or CheckpointError."""
+        from journeyman import beginning
+
+        return beginning.task_and_base(self, request)
+
+    def wishes_of(self, task: Task, request: TrainRequest) -> Wishes:
+        """The wishes of a request; a training that goes on from a fine-tuned model trains what that one's did.
+
+        Raises PlanError where that can't be.
+        """
+        from journeyman import beginning
+
+        return beginning.wishes_of(self, task, request)
 
     def plan(self, request: TrainRequest) -> Plan:
         """What a training would do and why, without doing it."""
@@ -274,17 +181,9 @@ class Workspace:
         The rows are checked first, and the report is kept with the job's dataset. Raises DataError `check_errors` where
         it has errors, unless the request says to train despite them.
         """
-        from journeyman.jobs import lock
-        from journeyman.jobs.state import JobState, claim, new_owner
+        from journeyman import training
 
-        owner = new_owner()
-        job = self._create(request, owner=owner)
-        with lock.held(job.folder):
-            claim(
-                self._database, job.id, owner,
-                lease_s=self.settings.lease_s, of=frozenset({JobState.QUEUED}), dead=owner,
-            )  # fmt: skip
-            return self._run(job, owner, on_event, should_stop)
+        return training.train(self, request, on_event=on_event, should_stop=should_stop)
 
     def submit(
         self,
@@ -300,35 +199,9 @@ class Workspace:
         labels, `project` is whose turn it takes, `details` is kept for the caller. Raises TaskError, DataError,
         BaseNotFound or PlanError.
         """
-        return self._create(request, project=project, metadata=metadata, details=details)
+        from journeyman import training
 
-    def job(self, job_id: str) -> Job:
-        """A job by its id. Raises JobNotFound."""
-        return self.jobs.get(job_id)
-
-    def list_jobs(
-        self,
-        *,
-        after: str | None = None,
-        limit: int = 20,
-        metadata: Mapping[str, str] | None = None,
-        unlabelled: bool = False,
-        project: str | None = None,
-    ) -> tuple[list[Job], bool]:
-        """Jobs newest first, and whether there are older ones; see `JobStore.page`."""
-        return self.jobs.page(after=after, limit=limit, metadata=metadata, unlabelled=unlabelled, project=project)
-
-    def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> tuple[list[Event], bool]:
-        """A job's events, newest first, and whether there are older ones. Raises JobNotFound, and RequestError for `after`."""
-        from journeyman.jobs.events import newest
-
-        return newest(self.jobs.get(job_id).folder, after=after, limit=limit)
-
-    def checkpoints(self, job_id: str) -> list[Checkpoint]:
-        """The checkpoints that a job has on disk, newest first, with what was measured at each. Raises JobNotFound."""
-        from journeyman.jobs.checkpoints import checkpoints
-
-        return checkpoints(self.jobs.get(job_id).folder)
+        return training.create(self, request, project=project, metadata=metadata, details=details)
 
     def resume(
         self, job_id: str, *, on_event: OnEvent = ignore, should_stop: Callable[[], bool] = never
@@ -337,25 +210,9 @@ class Workspace:
 
         Raises JobConflict where the job has ended, or where another process runs it.
         """
-        from journeyman.jobs import lock
-        from journeyman.jobs.state import JobState, claim, new_owner
+        from journeyman import training
 
-        job = self.jobs.get(job_id)
-        if job.status.terminal:
-            raise JobConflict(f"the job {job.id} has {job.status} already", where="job")
-        dead = lock.dead_owner(job.lease_owner, job.folder)
-        owner = new_owner()
-        with lock.held(job.folder):
-            if not claim(
-                self._database, job.id, owner, dead=dead,
-                lease_s=self.settings.lease_s, of=frozenset({JobState.QUEUED, JobState.RUNNING, JobState.PAUSED}),
-            ):  # fmt: skip
-                raise JobConflict(
-                    f"the job {job.id} is run by {job.lease_owner} already",
-                    where="job",
-                    fix=f"wait for it; {self.settings.lease_s:g} s after that process dies the job is free",
-                )
-            return self._run(job, owner, on_event, should_stop)
+        return training.resume(self, job_id, on_event=on_event, should_stop=should_stop)
 
     def requeue(self, job_id: str) -> Job:
         """Put a paused job back into the queue, where a worker goes on from its last checkpoint.
@@ -400,6 +257,8 @@ class Workspace:
         events.append(job.folder, {"type": "cancelled"})
         return job
 
+    # ── workers ───────────────────────────────────────────────────────────────────────────────────────────────
+
     def work(
         self,
         *,
@@ -433,293 +292,38 @@ class Workspace:
         command = [sys.executable, "-m", "journeyman", "worker", "--with-parent", "--slot"]
         return Pool([[*command, str(slot)] for slot in range(count)], self.settings.environment())
 
+    def run_claimed(self, job_id: str, owner: str, *, should_stop: Callable[[], bool]) -> int:
+        """Run a job that a worker has claimed as `owner`, in a process of its own; the process's exit status.
+
+        A job that `should_stop` ends goes back into the queue.
+        """
+        from journeyman import training
+
+        return training.run_claimed(self, job_id, owner, should_stop=should_stop)
+
     def standing(self) -> Standing:
         """How the service stands: jobs, workers, disk. Raises what SQLAlchemy raises where the database is gone."""
         from journeyman.jobs.standing import standing
 
         return standing(self._database, self.settings.home)
 
-    def run_claimed(self, job_id: str, owner: str, *, should_stop: Callable[[], bool]) -> int:
-        """Run a job that a worker has claimed as `owner`, in a process of its own; the process's exit status.
+    # ── jobs, and what is shown of them ───────────────────────────────────────────────────────────────────────
 
-        A job that `should_stop` ends goes back into the queue.
-        """
-        import os
+    def job(self, job_id: str) -> Job:
+        """A job by its id. Raises JobNotFound."""
+        return self.jobs.get(job_id)
 
-        from journeyman.jobs import lock
-        from journeyman.jobs.state import JobState, LeaseLost
-        from journeyman.jobs.supervisor import BUSY, LEASE_LOST
-
-        logs.job_id.set(job_id)
-        job = self.jobs.get(job_id)
-        if lock.is_held(job.folder):
-            return BUSY
-        try:
-            with lock.held(job.folder):
-                self._run(
-                    job, owner, ignore, should_stop,
-                    when_stopped=JobState.QUEUED, on_lost=lambda: os._exit(LEASE_LOST),
-                )  # fmt: skip
-        except LeaseLost:
-            return LEASE_LOST
-        except JourneymanError:  # the job's row and events say it
-            return 0
-        return 0
-
-    def _create(
+    def list_jobs(
         self,
-        request: TrainRequest,
         *,
-        owner: str | None = None,
-        project: str = "default",
+        after: str | None = None,
+        limit: int = 20,
         metadata: Mapping[str, str] | None = None,
-        details: Mapping[str, Any] | None = None,
-    ) -> Job:
-        from journeyman.jobs import events
-        from journeyman.plan.plan import refuse_wishes
-        from journeyman.plan.shape import ModelShape
-
-        task, base = self.task_and_base(request)
-        wishes = self.wishes_of(task, request)
-        if owner is None:
-            refuse_wishes(wishes, ModelShape.read(base.folder))
-        if (named := base_name(task, request)).startswith("ft:"):
-            request = replace(request, base=named)  # the job's row says what it goes on from, also where the task's file did
-        job = self.jobs.create(
-            base=base.source,
-            source=lasting(request.source),
-            suffix=suffix_of(task, request),
-            wishes=wishes,
-            project=project,
-            request=kept(request),
-            metadata=metadata,
-            details=details,
-            owner=owner,
-            lease_s=self.settings.lease_s,
-        )
-        files.write_json(job.folder / "graders.json", list(task.graders))
-        events.append(job.folder, {"type": "created", "job": job.id, "folder": str(job.folder)})
-        log.info("%s: created", job.id, extra={"job_id": job.id})
-        return job
-
-    def _run(
-        self,
-        job: Job,
-        owner: str,
-        on_event: OnEvent,
-        should_stop: Callable[[], bool],
-        *,
-        when_stopped: JobState | None = None,
-        on_lost: Callable[[], None] = lambda: None,
-    ) -> tuple[Job, Version | None]:
-        from journeyman.jobs.lease import Lease
-        from journeyman.jobs.state import JobState
-        from journeyman.jobs.tracker import tracked
-
-        with Lease(self._database, job.id, owner, lease_s=self.settings.lease_s, on_lost=on_lost) as lease:
-            on_event({"type": "created", "job": job.id, "folder": str(job.folder)})
-            from journeyman.jobs import worker  # after the lease is renewed: torch takes seconds to load
-
-            with tracked(job.id, job.folder, job.details or {}, on_event) as told:
-                version = worker.run(
-                    job,
-                    lease=lease,
-                    store=self.jobs,
-                    registry=self.registry,
-                    materials=lambda journal: self._materials(job, journal),
-                    machine=self.machine(),
-                    org=self.settings.org,
-                    on_event=told,
-                    should_stop=should_stop,
-                    when_stopped=when_stopped or JobState.PAUSED,
-                )
-        return self.jobs.get(job.id), version
-
-    def _materials(self, job: Job, on_event: OnEvent) -> Materials:
-        """What a job is made of. Rows are read and checked until there is a plan for them, and never again."""
-        from journeyman.jobs.worker import Materials
-        from journeyman.models import bases
-
-        request = asked(job)
-        start = self._begun_from(request.base or "")
-        base = bases.resolve(job.base)
-        if (job.folder / "plan.json").is_file():
-            return Materials(base, open_dataset(job.folder / "dataset"), start)
-        if start is not None:
-            on_event({"type": "continued", "model": start.id})
-        self._refuse_gone_files(job)
-        task = self.task(job.source)
-        dataset = build_dataset(task, request, job.folder / "dataset")
-        if request.every_row:
-            _refuse_any(dataset)
-        report = self._report(task, dataset)
-        dataset.keep(report)
-        if not request.despite_errors:
-            _refuse_errors(report, request)
-        on_event({"type": "data", **dataset.manifest["counts"]})
-        on_event({"type": "checked", **report.summary()})
-        return Materials(base, dataset, start)
-
-    def _begun_from(self, name: str) -> Start | None:
-        """`_start` for a job that was made when the model was there. Raises ModelNotFound."""
-        try:
-            return self._start(name)
-        except ModelNotFound:
-            fix = "fine-tune another model"
-            raise ModelNotFound(f"the model {name} that this job goes on from was deleted", where="model", fix=fix) from None
-
-    def _refuse_gone_files(self, job: Job) -> None:
-        """Raise DataError where a client's file is gone that the job was to read."""
-        from journeyman.jobs.needed import given_paths
-
-        for path in given_paths(job):
-            if path.parent == self.settings.files_folder and not path.is_file():
-                raise DataError(
-                    f"the file {path.stem} was deleted, or has expired, before the job had read it",
-                    where=str(path), fix="upload it again and create another job", code="file_not_found",
-                )  # fmt: skip
-
-    def task_and_base(self, request: TrainRequest) -> tuple[Task, Base]:
-        """The task and the base of a request. Raises TaskError, BaseNotFound or CheckpointError."""
-        task = self.task(request.source)
-        return task, self._base_of(base_name(task, request))
-
-    def _start(self, name: str) -> Start | None:
-        """What a training goes on from, where its base is named by an `ft:` id or a checkpoint's. Raises ModelNotFound."""
-        if not name.startswith("ft:"):
-            return None
-        from journeyman.jobs.worker import Start  # torch comes with it
-
-        if ":ckpt-step-" in name:
-            job, folder = self.checkpoint_folder(name)
-            plan = Plan.read(job.folder / "plan.json")
-            full, rank, top_layers = plan.method.value == "full", plan.rank.value, plan.top_layers.value
-            return Start(name, job.base, plan.base_hash, full, rank, top_layers, folder)
-        version = self.registry.get(name)
-        choices = version.plan["choices"]
-        rank, top_layers = (int(choices[n]["value"]) if n in choices else 0 for n in ("rank", "top_layers"))
-        full = version.method == "full"
-        return Start(version.id, version.base_source, version.base_fingerprint, full, rank, top_layers, version.folder)
-
-    def _base_of(self, name: str, *, fetch: bool = True) -> Base:
-        """The base of that name, or the one that a fine-tuned model stands on. Raises CheckpointError where it has changed."""
-        from journeyman.models import bases
-
-        start = self._start(name)
-        base = bases.resolve(start.base if start else name, fetch=fetch)
-        if start and base.fingerprint != start.base_fingerprint:
-            raise CheckpointError(
-                f"the base {base.name} has changed since {start.id} was trained on it",
-                where=str(base.folder),
-                fix="train on the base itself, or put the former one back",
-            )
-        return base
-
-    def wishes_of(self, task: Task, request: TrainRequest) -> Wishes:
-        """The wishes of a request; a training that goes on from a fine-tuned model trains what that one's did.
-
-        Raises PlanError where that can't be.
-        """
-        wishes, start = asked_wishes(task, request), self._start(base_name(task, request))
-        if start is None:
-            return wishes
-        full, rank, top_layers = start.full, start.rank, start.top_layers or None
-        if (wishes.full and not full) or wishes.rank not in (None, rank) or wishes.top_layers not in (None, top_layers):
-            was = "full" if full else f"LoRA of rank {rank}" + (f" on the last {top_layers} layers" if top_layers else "")
-            raise PlanError(
-                f"{start.id} was trained as {was}, and goes on as that only",
-                where="rank",
-                fix="leave out --full, --rank and --top-layers, or train on the base itself",
-            )
-        return replace(wishes, full=full, rank=None if full else rank, top_layers=top_layers)
-
-    # ── models ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    @cached_property
-    def _database(self) -> sa.Engine:
-        from journeyman.database import open_database
-
-        self.settings.make_home()
-        return open_database(self.settings.database_url)
-
-    @cached_property
-    def jobs(self) -> JobStore:
-        """The jobs of this workspace."""
-        from journeyman.jobs.store import JobStore
-
-        return JobStore(self._database, self.settings.jobs_folder)
-
-    @cached_property
-    def registry(self) -> Registry:
-        """The fine-tuned models of this workspace."""
-        from journeyman.models.registry import Registry
-
-        return Registry(self._database, self.settings.jobs_folder)
-
-    @cached_property
-    def documents(self) -> Documents:
-        """Objects of the API, of the default project."""
-        from journeyman.storage.documents import Documents
-
-        return Documents(self._database)
-
-    @cached_property
-    def files(self) -> FileStore:
-        """Files that clients keep here, of the default project."""
-        from journeyman.storage.files import FileStore
-
-        return FileStore(self.documents, self.settings.files_folder)
-
-    @cached_property
-    def uploads(self) -> UploadStore:
-        """Files that are being sent in parts, of the default project."""
-        from journeyman.storage.uploads import UploadStore
-
-        return UploadStore(self.files, self.settings.uploads_folder)
-
-    @cached_property
-    def permissions(self) -> Permissions:
-        """Which projects may call models of others."""
-        from journeyman.storage.permissions import Permissions
-
-        return Permissions(self.documents)
-
-    @cached_property
-    def keys(self) -> Keys:
-        """The keys that clients call with, besides those of JOURNEYMAN_API_KEY."""
-        from journeyman.storage.keys import Keys
-
-        return Keys(self._database)
-
-    @cached_property
-    def webhooks(self) -> Webhooks:
-        """The addresses that are told when jobs and eval runs end."""
-        from journeyman.storage.webhooks import Webhooks
-
-        return Webhooks(self._database)
-
-    def clean(
-        self, kinds: Sequence[str], *, older_than_days: float = 30.0, delete: bool = False
-    ) -> list[Removable]:
-        """What takes up room and nobody needs, the largest first, of these kinds (see `jobs/clean.py`); deleted on demand.
-
-        Raises RequestError for a kind that there is none of.
-        """
-        from journeyman.errors import RequestError
-        from journeyman.jobs.clean import KINDS, removable, remove
-
-        if unknown := [kind for kind in kinds if kind not in KINDS]:
-            raise RequestError(
-                f"nothing is called {', '.join(unknown)} here", where="--only", fix=f"name some of {', '.join(KINDS)}",
-                code="invalid_value",
-            )  # fmt: skip
-        found = removable(
-            self.settings, self.jobs, self.registry, self.files, self.documents.everywhere("file"),
-            older_than_s=older_than_days * 86_400,
-        )  # fmt: skip
-        return [item for item in found if item.kind in kinds and (not delete or remove(item, self.files))]
-
-    # ── what the API shows of jobs ────────────────────────────────────────────────────────────────────────────
+        unlabelled: bool = False,
+        project: str | None = None,
+    ) -> tuple[list[Job], bool]:
+        """Jobs newest first, and whether there are older ones; see `JobStore.page`."""
+        return self.jobs.page(after=after, limit=limit, metadata=metadata, unlabelled=unlabelled, project=project)
 
     def plan_of(self, job: Job) -> Mapping[str, Any] | None:
         """A job's plan as it stands in its folder; None until there is one."""
@@ -735,6 +339,18 @@ class Workspace:
 
         return read_events(job.folder)
 
+    def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> tuple[list[Event], bool]:
+        """A job's events, newest first, and whether there are older ones. Raises JobNotFound, and RequestError for `after`."""
+        from journeyman.jobs.events import newest
+
+        return newest(self.jobs.get(job_id).folder, after=after, limit=limit)
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """The checkpoints that a job has on disk, newest first, with what was measured at each. Raises JobNotFound."""
+        from journeyman.jobs.checkpoints import checkpoints
+
+        return checkpoints(self.jobs.get(job_id).folder)
+
     def result_files(self, job: Job) -> list[str]:
         """Ids of a finished job's files: its metrics step by step, as CSV. Written when they are first asked for."""
         from journeyman.jobs.results import result_file
@@ -746,12 +362,6 @@ class Workspace:
         from journeyman.jobs.results import dataset_report
 
         return dataset_report(self.files.of(job.project), job)
-
-    def reader_of(self, file: Document) -> Job | None:
-        """A job that has not ended and has still to read a client's file."""
-        from journeyman.jobs.needed import reader_of
-
-        return reader_of(self.files.folder / self.files.stored_name(file), self.jobs.unended())
 
     def weights_file(self, job: Job) -> str | None:
         """The id of the file that is a finished job's model folder as one tar; None where there is none (any more)."""
@@ -779,64 +389,44 @@ class Workspace:
         except ModelNotFound:
             raise not_found("file", file.id) from None
 
-    def checkpoint_name(self, job: Job, step: int) -> str:
-        """What a job's checkpoint is called as a model: an id of the job's own, and the step."""
-        from journeyman.models import bases
-        from journeyman.models.names import ModelName
+    def reader_of(self, file: Document) -> Job | None:
+        """A job that has not ended and has still to read a client's file."""
+        from journeyman.jobs.needed import reader_of
 
-        name = ModelName(bases.resolve(job.base).name, self.settings.org, job.suffix, _key_of(job.id))
-        return f"{name}:ckpt-step-{step}"
+        return reader_of(self.files.folder / self.files.stored_name(file), self.jobs.unended())
+
+    # ── models ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def named(self, model: str) -> tuple[Version | None, Base | None]:
+        """What a name means: a base, a LoRA version with its base, or a fully tuned version, which needs none."""
+        return self.registry.named(model)
+
+    def checkpoint_name(self, job: Job, step: int) -> str:
+        """What a job's checkpoint is called as a model: an id of the job's own, and the step. Raises BaseNotFound."""
+        from journeyman.jobs import checkpoints
+
+        return checkpoints.name_of(job, step, self.settings.org)
 
     def checkpoint_models(self) -> list[tuple[str, Job, float]]:
         """Every checkpoint that can be called: its name, its job and when it was written; from the newest job."""
-        from journeyman.errors import BaseNotFound
-        from journeyman.jobs.checkpoints import kept
+        from journeyman.jobs import checkpoints
 
-        found = []
-        for job in self.jobs.list():
-            with suppress(BaseNotFound):  # without its base a checkpoint can't be called
-                found += [(self.checkpoint_name(job, step), job, created_at) for step, _, created_at in kept(job.folder)]
-        return found
+        org = self.settings.org
+        jobs = self.jobs.list()
+        return [(name, job, at) for job in jobs for name, at in checkpoints.names_of(job, org).items()]
 
     def checkpoint_folder(self, name: str) -> tuple[Job, Path]:
         """The job and the folder of a checkpoint by the name that `checkpoint_name` gives. Raises ModelNotFound."""
-        model, _, step = name.rpartition(":ckpt-step-")
-        for job in self.jobs.list() if step.isascii() and step.isdigit() and len(step) < 12 else ():
-            folder = job.folder / "checkpoints" / f"step-{int(step):06d}"
-            if model.endswith(f":{_key_of(job.id)}") and folder.is_dir() and self.checkpoint_name(job, int(step)) == name:
-                return job, folder
-        raise ModelNotFound(f"The model `{name[:200]}` does not exist or you do not have access to it.", where="model")
+        from journeyman.jobs import checkpoints
 
-    def graders(self, task: Task) -> tuple[Grader, ...]:
-        """A task's graders, those that ask a judge model with one to ask. Raises GraderError that names every problem."""
-        from journeyman.grade.parse import parse
-
-        return parse(task.graders, self.judge)
-
-    @cached_property
-    def judge(self) -> Judges:
-        """Asks judge models: those of this home by their id, others by the URL and key that a grader names."""
-        from journeyman.answer.judges import Judges
-        from journeyman.answer.local import LocalModel
-
-        def local(model: str) -> LocalModel:
-            served = self.served(model)
-            return LocalModel(served.engine, served.adapter, served.id)
-
-        return Judges(local, settings_module.secret)
-
-    def machine(self) -> Machine:
-        """What this computer has."""
-        from journeyman.plan.machine import probe
-
-        return probe(self.settings.home)
+        return checkpoints.find(name, self.jobs, self.settings.org)
 
     def project_of(self, model_id: str) -> str:
         """The project whose job made a model or checkpoint; the default one where the job is gone. Raises ModelNotFound."""
         from journeyman.errors import JobNotFound
         from journeyman.storage.documents import DEFAULT_PROJECT
 
-        if ":ckpt-step-" in model_id:
+        if CHECKPOINT in model_id:
             return self.checkpoint_folder(model_id)[0].project
         try:
             return self.jobs.get(self.registry.get(model_id).job).project
@@ -867,7 +457,7 @@ class Workspace:
 
     def _owned(self, model: str) -> tuple[str, str]:
         """A model's or checkpoint's id, whatever it was called by, and its project."""
-        model_id = model if ":ckpt-step-" in model else self.registry.get(model).id
+        model_id = model if CHECKPOINT in model else self.registry.get(model).id
         return model_id, self.project_of(model_id)
 
     def delete_model(self, model_id: str) -> Version:
@@ -877,84 +467,13 @@ class Workspace:
         may mean another model tomorrow should see what it means today; JobConflict where a job that has not ended goes on from
         it or from one of the checkpoints.
         """
-        import shutil
+        from journeyman import deleting
 
-        from journeyman.errors import JobNotFound
-        from journeyman.jobs.results import forget_weights_file
+        return deleting.delete_model(self, model_id, unload=self._unload)
 
-        owner, version = self.project_of(model_id), self.registry.by_id(model_id)
-        try:
-            job = self.jobs.get(version.job)
-        except JobNotFound:
-            job = None
-        names = [version.id, *(self._checkpoint_names(job) if job else ())]
-        self._refuse_followed(version.id, names, owner)
-        self.registry.remove(version.id)
-        for name in names:
-            self.permissions.forget(name, owner)
-        folders = [version.folder]
-        if job is not None:
-            forget_weights_file(self.files.of(owner), job)
-            folders += [job.folder / "checkpoints", job.folder / "callable"]
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+    def _unload(self, names: Sequence[str], folders: Sequence[Path]) -> None:
         if self._answers is not None:
             self._answers.unload(names, folders)
-        return version
-
-    def _checkpoint_names(self, job: Job) -> list[str]:
-        """What a job's checkpoints are called; nothing where its base, whose name is part of theirs, is gone: they can't be called."""
-        from journeyman.errors import BaseNotFound
-
-        try:
-            return [self.checkpoint_name(job, checkpoint.step) for checkpoint in self.checkpoints(job.id)]
-        except BaseNotFound:
-            return []
-
-    def _refuse_followed(self, model_id: str, names: Sequence[str], owner: str) -> None:
-        """Raise JobConflict where a job that has not ended goes on from one of these; a job of another project is not named."""
-        from journeyman.jobs.needed import follower_of
-
-        if (job := follower_of(names, self.jobs.unended())) is not None:
-            who = f"the job {job.id}" if job.project == owner else "a job of another project"
-            raise JobConflict(
-                f"The model `{model_id}` is in use: {who}, which has not ended, goes on from it or from a checkpoint of its job",
-                where="model",
-                fix="cancel that job, or wait for its end",
-                code="model_in_use",
-            )
-
-    def served(self, model: str) -> Served:
-        """What answers under a base's name or id, a fine-tuned model's id, or an alias. Loaded once, then kept.
-
-        Raises ModelNotFound, or CheckpointError where the base is no longer the one the adapter was trained on.
-        """
-        return self._answering().served(model)
-
-    def named(self, model: str) -> tuple[Version | None, Base | None]:
-        """What a name means: a base, a LoRA version with its base, or a fully tuned version, which needs none."""
-        from journeyman.models import bases
-
-        known = bases.ALIASES.get(model, model)
-        if known != bases.STARTER and (model.startswith("ft:") or model in self.registry.aliases()):
-            version = self.registry.get(model)
-            if version.method == "full":
-                return version, None
-            base = bases.resolve(version.base_source)
-            if base.fingerprint != version.base_fingerprint:
-                raise CheckpointError(
-                    f"the base {version.base} has changed since {version.id} was trained on it",
-                    where=str(base.folder),
-                    fix="train again on the present base, or put the former one back",
-                )
-            return version, base
-        if known != bases.STARTER and not Path(known).is_dir() and "/" not in known:
-            raise ModelNotFound(
-                f"The model `{model}` does not exist or you do not have access to it.",
-                where="model",
-                fix="`journeyman models` lists what can be called",
-            )
-        return None, bases.resolve(model)
 
     def export(
         self,
@@ -986,6 +505,15 @@ class Workspace:
         dataset = open_dataset(folder)
         return dataset.held_out or dataset.validation or dataset.train
 
+    # ── answer ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def served(self, model: str) -> Served:
+        """What answers under a base's name or id, a fine-tuned model's id, or an alias. Loaded once, then kept.
+
+        Raises ModelNotFound, or CheckpointError where the base is no longer the one the adapter was trained on.
+        """
+        return self._answering().served(model)
+
     def _answering(self) -> Answering:
         from journeyman.answering import Answering  # torch comes with it
 
@@ -1006,6 +534,11 @@ class Workspace:
         """How many of the processes for small models are "ready", how many "away" (starting, or dead), and how many "unused" yet."""
         begun, ready = self._answers.processes if self._answers else (0, 0)
         return {"ready": ready, "away": begun - ready, "unused": self._answering_processes - begun}
+
+    def answer(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Answer:
+        """Answer one conversation."""
+        served = self.served(model)
+        return served.engine.answer(messages, adapter=served.adapter, sampling=sampling)
 
     def stream(
         self,
@@ -1043,12 +576,25 @@ class Workspace:
         served = self.served(model)
         return served.engine.prompt_logprobs(prompt_ids, adapter=served.adapter, top=top)
 
-    def answer(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Answer:
-        """Answer one conversation."""
-        served = self.served(model)
-        return served.engine.answer(messages, adapter=served.adapter, sampling=sampling)
-
     # ── evaluate and compare ──────────────────────────────────────────────────────────────────────────────────
+
+    def graders(self, task: Task) -> tuple[Grader, ...]:
+        """A task's graders, those that ask a judge model with one to ask. Raises GraderError that names every problem."""
+        from journeyman.grade.parse import parse
+
+        return parse(task.graders, self.judge)
+
+    @cached_property
+    def judge(self) -> Judges:
+        """Asks judge models: those of this home by their id, others by the URL and key that a grader names."""
+        from journeyman.answer.judges import Judges
+        from journeyman.answer.local import LocalModel
+
+        def local(model: str) -> LocalModel:
+            served = self.served(model)
+            return LocalModel(served.engine, served.adapter, served.id)
+
+        return Judges(local, settings_module.secret)
 
     def evaluate(
         self,
@@ -1123,85 +669,84 @@ class Workspace:
             self, request, on_event=on_event, on_progress=on_progress, should_stop=should_stop
         )
 
+    # ── what all of this stands on ────────────────────────────────────────────────────────────────────────────
 
-def _key_of(job_id: str) -> str:
-    """The eight characters of a job's id by which its checkpoints are called."""
-    return job_id.removeprefix("ftjob-")[:8]
+    @cached_property
+    def _database(self) -> sa.Engine:
+        from journeyman.database import open_database
 
+        self.settings.make_home()
+        return open_database(self.settings.database_url)
 
-def _refuse_any(dataset: Dataset) -> None:
-    """Stop where a row can't be used, naming line and reason. Too few rows is for the plan to refuse."""
-    if dataset.refused:
-        shown = [str(refused) for refused in dataset.refused[:5]]
-        more = len(dataset.refused) - len(shown)
-        raise DataError(
-            f"{len(dataset.refused)} row(s) can't be used",
-            where=dataset.refused[0].place.file,
-            fix="mend these rows and send the file again",
-            code="invalid_file_format",
-            problems=shown + ([f"and {more} more"] if more else []),
-        )
+    @cached_property
+    def jobs(self) -> JobStore:
+        """The jobs of this workspace."""
+        from journeyman.jobs.store import JobStore
 
+        return JobStore(self._database, self.settings.jobs_folder)
 
-def _training(plan: Plan) -> Training:
-    """What the plan's training takes, for a check."""
-    from journeyman.data.check.review import Training
+    @cached_property
+    def registry(self) -> Registry:
+        """The fine-tuned models of this workspace."""
+        from journeyman.models.registry import Registry
 
-    epochs, facts = plan.epochs.value, plan.facts
-    tokens, learned = facts.tokens * epochs, facts.learned_tokens * epochs
-    return Training(plan.base, epochs, plan.steps, tokens, learned, round(plan.time_s, 1))
+        return Registry(self._database, self.settings.jobs_folder)
 
+    @cached_property
+    def documents(self) -> Documents:
+        """Objects of the API, of the default project."""
+        from journeyman.storage.documents import Documents
 
-def _refuse_errors(report: Report, request: TrainRequest) -> None:
-    """Stop before a training that would copy what is certainly wrong. Too few rows is for the plan to refuse."""
-    errors = [f for f in report.findings if f.severity == "error" and f.code != "invalid_n_examples"]
-    if errors:
-        raise DataError(
-            f"the check of the examples found {len(errors)} error(s)",
-            where=request.source,
-            fix=f"`journeyman check {request.source}` shows the rows, with --fix OUT it mends what can be mended; "
-            "--despite-errors trains all the same",
-            code="check_errors",
-            problems=[_in_one_line(finding) for finding in errors],
-        )
+        return Documents(self._database)
 
+    @cached_property
+    def files(self) -> FileStore:
+        """Files that clients keep here, of the default project."""
+        from journeyman.storage.files import FileStore
 
-def _in_one_line(finding: Finding) -> str:
-    places = ", ".join(str(row.place) for row in finding.rows[:3])
-    more = f" and {len(finding.rows) - 3} more" if len(finding.rows) > 3 else ""
-    return f"{finding.code}: {finding.message}" + (f" ({places}{more})" if places else "")
+        return FileStore(self.documents, self.settings.files_folder)
 
+    @cached_property
+    def uploads(self) -> UploadStore:
+        """Files that are being sent in parts, of the default project."""
+        from journeyman.storage.uploads import UploadStore
 
-class Model:
-    """A model that answers: a base or a fine-tune.
+        return UploadStore(self.files, self.settings.uploads_folder)
 
-        model = journeyman.load("ft:starter-1:local::Ab12Cd34")
-        print(model.ask("My mug arrived with a chip."))
-    """
+    @cached_property
+    def permissions(self) -> Permissions:
+        """Which projects may call models of others."""
+        from journeyman.storage.permissions import Permissions
 
-    def __init__(self, workspace: Workspace, name: str) -> None:
-        self._workspace = workspace
-        self.id = workspace.served(name).id
+        return Permissions(self.documents)
 
-    def ask(self, question: str | Sequence[Message], **sampling: Any) -> str:
-        """The answer as text. `sampling` takes max_tokens, temperature, top_p, seed and stop."""
-        from journeyman.generate.sampling import Sampling
+    @cached_property
+    def keys(self) -> Keys:
+        """The keys that clients call with, besides those of JOURNEYMAN_API_KEY."""
+        from journeyman.storage.keys import Keys
 
-        return self._workspace.answer(self.id, _conversation(question), Sampling(**sampling)).text
+        return Keys(self._database)
 
-    def stream(self, question: str | Sequence[Message], **sampling: Any) -> Iterator[str]:
-        """The answer piece by piece."""
-        from journeyman.generate.sampling import Sampling
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """The addresses that are told when jobs and eval runs end."""
+        from journeyman.storage.webhooks import Webhooks
 
-        for piece in self._workspace.stream(self.id, _conversation(question), Sampling(**sampling)):
-            if piece.text:
-                yield piece.text
+        return Webhooks(self._database)
 
+    def machine(self) -> Machine:
+        """What this computer has."""
+        from journeyman.plan.machine import probe
 
-def _conversation(question: str | Sequence[Message]) -> Sequence[Message]:
-    return [Message("user", question)] if isinstance(question, str) else question
+        return probe(self.settings.home)
 
+    def clean(
+        self, kinds: Sequence[str], *, older_than_days: float = 30.0, delete: bool = False
+    ) -> list[Removable]:
+        """What takes up room and nobody needs, the largest first, of these kinds (see `jobs/clean.py`); deleted on demand.
 
-def load(model: str, *, home: Path | None = None) -> Model:
-    """A model by its id, alias or base name. Raises ModelNotFound."""
-    return Model(Workspace(home), model)
+        Raises RequestError for a kind that there is none of.
+        """
+        from journeyman import deleting
+
+        return deleting.clean(self, kinds, older_than_days=older_than_days, delete=delete)

@@ -53,11 +53,11 @@ def test_a_job_whose_file_is_gone_says_so_without_a_path(it, client):
 def test_a_job_that_is_paused_while_it_fails_tells_no_failure(it, client, monkeypatch):
     job = client.fine_tuning.jobs.create(model="tiny", training_file=uploaded(client))
 
-    def paused_and_failed(job, on_event):
+    def paused_and_failed(workspace, job, on_event):
         it.workspace.pause(job.id)
         raise OSError("gone")
 
-    monkeypatch.setattr(it.workspace, "_materials", paused_and_failed)
+    monkeypatch.setattr("journeyman.training.materials", paused_and_failed)
     with pytest.raises(OSError, match="gone"):
         it.workspace.resume(job.id)
     assert it.workspace.job(job.id).status is JobState.PAUSED

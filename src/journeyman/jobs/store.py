@@ -137,6 +137,15 @@ class JobStore:
                 found.append(job)
         return found, False
 
+    def beginning(self, prefix: str) -> list[Job]:
+        """The jobs whose ids begin with `prefix`, newest first. No character of it stands for others."""
+        table = database.jobs
+        job_id = database.bytewise(self.engine, table.c.id)
+        query = sa.select(table).where(job_id >= prefix, job_id < prefix + "~")  # which comes after all that ids are made of
+        with self.engine.connect() as connection:
+            rows = connection.execute(query.order_by(table.c.created_at.desc(), table.c.id.desc())).all()
+        return [self._job(row) for row in rows]
+
     def count_live(self, project: str) -> int:
         """How many jobs of a project are queued or running."""
         table = database.jobs

@@ -19,7 +19,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from journeyman.jobs.draw import Encodings, draw_plan, encode_dataset
 from journeyman.jobs.events import read_events
 from journeyman.jobs.judge import Judge, make_judge
 from journeyman.jobs.lease import Lease
+from journeyman.jobs.materials import Materials
 from journeyman.jobs.state import JobState, LeaseLost, move, release
 from journeyman.jobs.store import Job, JobStore
 from journeyman.models.bases import Base
@@ -62,28 +62,6 @@ GRADERS = "graders.json"
 
 REPLAYED_ROWS = 8
 """Rows whose log-probabilities are compared before a model is published."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The fine-tuned model, or another job's checkpoint, that a training goes on from; `rank` and `top_layers` are of its adapter."""
-
-    id: str
-    base: str
-    base_fingerprint: str
-    full: bool
-    rank: int
-    top_layers: int
-    folder: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Materials:
-    """What a job is made of: base, dataset, and what it goes on from, if it does."""
-
-    base: Base
-    dataset: Dataset
-    start: Start | None = None
 
 
 def run(

@@ -12,6 +12,9 @@ from journeyman.errors import PlanError
 _BASE62 = string.ascii_letters + string.digits
 _ID = re.compile(r"ft:(?P<base>[^:]+):(?P<org>[^:]*):(?P<suffix>[^:]*):(?P<key>[A-Za-z0-9]{8})")
 
+CHECKPOINT = ":ckpt-step-"
+"""What stands before the step in a checkpoint's name, and in no other model's."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelName:

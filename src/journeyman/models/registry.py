@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from journeyman import database
-from journeyman.errors import ModelConflict, ModelNotFound
-from journeyman.models.bases import ALIASES, STARTER
+from journeyman.errors import CheckpointError, ModelConflict, ModelNotFound
+from journeyman.models.bases import ALIASES, STARTER, Base, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,32 @@ class Registry:
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(database.models).order_by(database.models.c.created_at.desc())).all()
         return [self._version(row) for row in rows]
+
+    def named(self, name: str) -> tuple[Version | None, Base | None]:
+        """What a name means: a base, a LoRA version with its base, or a fully tuned version, which needs none.
+
+        Raises ModelNotFound, BaseNotFound, or CheckpointError where the base is no longer the one the adapter was trained on.
+        """
+        known = ALIASES.get(name, name)
+        if known != STARTER and (name.startswith("ft:") or name in self.aliases()):
+            version = self.get(name)
+            if version.method == "full":
+                return version, None
+            base = resolve(version.base_source)
+            if base.fingerprint != version.base_fingerprint:
+                raise CheckpointError(
+                    f"the base {version.base} has changed since {version.id} was trained on it",
+                    where=str(base.folder),
+                    fix="train again on the present base, or put the former one back",
+                )
+            return version, base
+        if known != STARTER and not Path(known).is_dir() and "/" not in known:
+            raise ModelNotFound(
+                f"The model `{name}` does not exist or you do not have access to it.",
+                where="model",
+                fix="`journeyman models` lists what can be called",
+            )
+        return None, resolve(name)
 
     def oldest_of(self, base: str) -> Version | None:
         """The first model that was trained on a base of this name; None where there is none."""
