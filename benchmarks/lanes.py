@@ -1,6 +1,6 @@
-"""Adapters on the last layers only, and the base in int8: what that saves, and what it costs.
+"""Adapters on the last layers only, and the base in fewer bits: what that saves, and what it costs.
 
-    python benchmarks/lanes.py --bench DIR --tasks support banking77 --rows 2000 --lanes all int8 3 2 1
+    python benchmarks/lanes.py --bench DIR --tasks support banking77 --rows 2000 --lanes all int8 fp8 nf4 3 2 1
     python benchmarks/lanes.py --base DIR --tasks support --rows 48 --lanes all int8 20 10 --score 0
 
 A number stands for so many last layers. Each line of results/lanes.jsonl is one training: its seconds, its highest memory,
@@ -24,6 +24,7 @@ from sweep import first_rows
 
 from journeyman.files import read_jsonl
 from journeyman.models import bases
+from journeyman.plan.memory import QUANTISED_BYTES
 from journeyman.plan.plan import Wishes
 from journeyman.plan.shape import ModelShape
 from journeyman.request import TrainRequest
@@ -88,7 +89,7 @@ def main() -> None:
                     known = read_jsonl(args.out) if args.out.is_file() else ()
                     if any(row.items() <= dict(other).items() for other in known):
                         continue
-                    asked_for = {} if lane == "all" else {"quantise": lane} if lane == "int8" else {"top_layers": int(lane)}
+                    asked_for = {} if lane == "all" else {"quantise": lane} if lane in QUANTISED_BYTES else {"top_layers": int(lane)}
                     wishes = Wishes(seed=seed, **asked_for)
                     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
                         row |= apart.submit(run, Path(home) / "home", found, args.base, wishes, args.score).result()

@@ -295,7 +295,7 @@ def lanes(found: list[Row]) -> str:
         body.append(
             [
                 f"{params / 1e6:.1f}M, {task}",
-                {"all": "as the plan has it", "int8": "`--quantise int8`"}.get(lane, f"`--top-layers {lane}`"),
+                "as the plan has it" if lane == "all" else f"`--top-layers {lane}`" if lane.isdigit() else f"`--quantise {lane}`",
                 str(len(mine)),
                 f"{_median(mine, 'processor_s'):.0f}",
                 f"{statistics.median(quicker):.1f}" if quicker else "",

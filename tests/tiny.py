@@ -253,7 +253,7 @@ def train(
     stop_at: int | None = None,
 ) -> Run:
     """Run (or resume) the loop in `folder`; `stop_at` pauses it after that step."""
-    model = load_base(base)
+    model = load_base(base, precision=plan.precision.value, device=plan.device.value)
     loop.prepare(model, plan)
     events: list[Mapping[str, Any]] = []
     seen = [0]

@@ -76,7 +76,7 @@ def test_a_model_trained_on_int8_says_how_far_its_base_is_from_that(tmp_path, ba
     job, version = workspace.train(TrainRequest(str(rows), base=str(bases("llama")), wishes=wishes, despite_errors=True))
     replayed = next(event for event in workspace.history(job) if event["type"] == "replayed")
     assert replayed["largest_difference"] <= replayed["limit"]
-    assert replayed["largest_difference"] < replayed["difference_of_int8"] < 1, "in bf16 the limit itself is wider than that"
+    assert replayed["largest_difference"] < replayed["difference_of_quantised"] < 1, "in bf16 the limit itself is wider than that"
     assert workspace.served(version.id).adapter == version.id
 
 

@@ -36,7 +36,8 @@ def test_the_rules_decide_where_nothing_is_wished():
     assert made.threads.value == tiny.MACHINE.cores
     assert made.device.value == "cpu"
     assert not [name for name, choice in made.choices().items() if choice.source == "user"]
-    assert [name for name, _, _ in explain(made)] == list(made.choices())
+    of_a_gpu = {"compiled", "offload"}
+    assert [name for name, _, _ in explain(made)] == [name for name in made.choices() if name not in of_a_gpu]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +152,32 @@ def test_a_gpus_own_memory_counts():
     made = plan(on=gpu)
     assert (made.device.value, made.precision.value) == ("cuda", "bf16")
     assert made.time_s < plan().time_s
+    assert {"compiled", "offload"} <= {name for name, _, _ in explain(made)}
+
+
+LARGE = replace(SHAPE, params=8 * 10**9, body_params=7 * 10**9, head_params=5 * 10**8, hidden=4096, layers=32, vocab=128_256,
+                context_tokens=8192, lora_width=32 * 60_000, kv_width=1024, intermediate=14_336)  # fmt: skip
+LONG_ROWS = replace(FACTS, rows=20_000, tokens=80_000_000, learned_tokens=20_000_000, longest_row_tokens=8192)
+
+
+def on_a_gpu(free_gib: float, **wishes) -> Plan:
+    gpu = replace(tiny.MACHINE, gpu="a GPU", gpu_memory_bytes=int(free_gib * 2**30), gpu_free_bytes=int(free_gib * 2**30), free_memory_bytes=2**36)
+    return make_plan(base="b", base_hash="", dataset_hash="", facts=LONG_ROWS, shape=LARGE, machine=gpu, wishes=Wishes(**wishes))
+
+
+def test_on_a_gpu_more_is_given_up_the_less_memory_there_is():
+    roomy, recomputed, offloaded = on_a_gpu(180), on_a_gpu(48), on_a_gpu(28)
+    assert [(p.recompute.value, p.offload.value) for p in (roomy, recomputed, offloaded)] == [(False, False), (True, False), (True, True)]
+    assert roomy.micro_batch_tokens.value == 16_384 > recomputed.micro_batch_tokens.value
+    with pytest.raises(PlanError) as error:
+        on_a_gpu(16)
+    assert error.value.code == "does_not_fit" and "16.0 GiB are free" in error.value.message
+
+
+def test_layers_are_compiled_where_a_training_on_a_gpu_is_long():
+    assert on_a_gpu(180).compiled.value
+    for plain in (on_a_gpu(48), on_a_gpu(180, top_layers=4), plan(on=replace(tiny.MACHINE, gpu="a GPU", gpu_free_bytes=2**36)), plan()):
+        assert not plain.compiled.value and plain.compiled.reason
 
 
 def test_notes_say_what_a_reader_should_know():

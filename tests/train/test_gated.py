@@ -15,9 +15,9 @@ IDS = torch.arange(40).reshape(2, 20) * 7 % 50
 GATED = set(tiny.FAMILIES) & GATED_KINDS
 
 
-def adapted(base, *, first=0, int8=False):
+def adapted(base, *, first=0, quantised=None):
     """A model with adapters that change something."""
-    model = load_base(base, int8=int8)
+    model = load_base(base, quantised=quantised)
     lora.add_adapter(model, "a", rank=3, alpha=6, seed=1, first=first)
     torch.manual_seed(5)
     for _, layer in lora.lora_layers(model):
@@ -32,11 +32,11 @@ def loss_and_gradients(model, ids=IDS):
     return loss.item(), torch.autograd.grad(loss, trained)
 
 
-@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("quantised", [None, "int8", "nf4"])
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("family", sorted(GATED))
-def test_loss_and_gradients_are_the_plain_ones(bases, family, first, int8):
-    model = adapted(bases(family), first=first, int8=int8)
+def test_loss_and_gradients_are_the_plain_ones(bases, family, first, quantised):
+    model = adapted(bases(family), first=first, quantised=quantised)
     plain, wanted = loss_and_gradients(model)
     assert keep_less(model) == model.config.num_hidden_layers - first
     loss, found = loss_and_gradients(model)

@@ -108,8 +108,8 @@ class TrainingView:
             f"  replayed {event['rows']} rows through the served files: largest difference in log-probability "
             f"{event['largest_difference']:.1e} (limit {event['limit']:.0e})"
         )
-        if (apart := event.get("difference_of_int8")) is not None:
-            self._screen.line(f"  it answers on the base's own weights, not on their int8 form: that changes log-probabilities by up to {apart:.1e}")
+        if (apart := event.get("difference_of_quantised")) is not None:
+            self._screen.line(f"  it answers on the base's own weights, not on their quantised form: that changes log-probabilities by up to {apart:.1e}")
 
     def _on_paused(self, event: Mapping[str, Any]) -> None:
         self._stop()

@@ -22,7 +22,7 @@ BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Rows an opt
 LearningRate = Annotated[float | None, typer.Option("--learning-rate", help="Peak learning rate.")]
 Rank = Annotated[int | None, typer.Option("--rank", help="Rank of the adapters.")]
 TopLayers = Annotated[int | None, typer.Option("--top-layers", metavar="N", help="Adapters on the last N layers only: quicker, and learns less.")]
-Quantise = Annotated[str | None, typer.Option("--quantise", metavar="no|int8", help="The frozen base in int8: a byte a weight, where more would not fit.")]
+Quantise = Annotated[str | None, typer.Option("--quantise", metavar="no|int8|fp8|nf4", help="The frozen base in fewer bits, where more would not fit: a byte a weight, or half of one (nf4).")]
 Full = Annotated[bool, typer.Option("--full", help="Train all weights instead of adapters.")]
 Validation = Annotated[Path | None, typer.Option("--validation", metavar="FILE", help="Validation rows of your own.")]
 HeldOut = Annotated[Path | None, typer.Option("--held-out", metavar="FILE", help="Held-out rows of your own.")]

@@ -177,8 +177,7 @@ def _run(
     plan, encodings = _plan_of(job, base, dataset, machine, journal)
     rehearsed = _rehearsed(job, base, plan, journal)
     judge = _judge_of(job, base, dataset, plan)
-    int8 = plan.quantise.value == "int8"
-    model = load_base(base.folder, precision=plan.precision.value, device=plan.device.value, int8=int8)
+    model = load_base(base.folder, precision=plan.precision.value, device=plan.device.value, quantised=plan.quantised)
     loop.prepare(model, plan)
     if materials.start is not None:
         checkpoint.read_weights(model, materials.start.folder)
@@ -296,7 +295,7 @@ def replay_served(
 
     The published files in a fresh serving engine must give the log-probabilities that the best checkpoint gave on the
     training module (`trained`, a tensor a row), token by token, within rounding. Raises TrainingError where they don't: such a
-    model is not published. Where the base was trained on in int8, the published adapter is held against that; what the engine's own
+    model is not published. Where the base was trained on quantised, the published adapter is held against that; what the engine's own
     weights, which will answer, give otherwise is measured before, and told.
     """
     if plan.method.value == "lora":
@@ -311,11 +310,11 @@ def replay_served(
         return max(float((a - b).abs().max()) for a, b in zip(trained, served, strict=True))
 
     told, model = {}, engine.model
-    if plan.quantise.value == "int8":
-        told["difference_of_int8"] = largest_difference(model)
-        del engine, model  # who trains in int8 has no room for both
+    if plan.quantised:
+        told["difference_of_quantised"] = largest_difference(model)
+        del engine, model  # who trains on a quantised base has no room for both
         # From the files again, as the training did: what was rounded to bf16 before has other steps.
-        model = load_base(base.folder, precision=plan.precision.value, device=plan.device.value, int8=True)
+        model = load_base(base.folder, precision=plan.precision.value, device=plan.device.value, quantised=plan.quantised)
         lora.load_adapter(model, "published", published)
         lora.activate(model, "published")
     difference = largest_difference(model)

@@ -26,9 +26,20 @@ HELD_AGAIN = 7.7
 """The same where activations are computed again. Little is alive then, but what is kept for each layer lies between what comes
 and goes, so that the heap does not shrink to it (fitted at 135M, rows of 400 and of 1,000 tokens, in fp32)."""
 
+QUANTISED_BYTES = {"int8": 1.0, "fp8": 1.0, "nf4": 0.5 + 4 / 64}
+"""Of a weight in the layers, by the kind (train/quantised.py:KINDS); nf4 has a scale of four bytes for 64 weights."""
+
 TILE_LOGITS, TILE_ROWS = 2**21, 64
 """Logits that train/loss.py:TiledLoss computes at a time: 8 MiB in fp32, which stays in a CPU's cache; and the rows of a
 tile at least, for the products' sake."""
+
+GPU_TILE_LOGITS = 2**27
+"""The same on a GPU, where a tile must be large enough to keep it busy: 512 MiB in fp32, 883 rows of a vocabulary of 152,000."""
+
+
+def tile_rows(vocab: int, *, gpu: bool) -> int:
+    """Learned tokens whose logits are computed at a time."""
+    return max(TILE_ROWS, (GPU_TILE_LOGITS if gpu else TILE_LOGITS) // vocab)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +71,12 @@ def estimate(
     rank: int,
     bytes_per_weight: int,
     micro_batch_tokens: int,
-    int8: bool = False,
+    quantised: str | None = None,
     recompute: bool = False,
+    offload: bool = False,
     workers: int = 1,
     compiled: bool = False,
+    gpu: bool = False,
 ) -> Memory:
     """Peak memory of one training step.
 
@@ -71,10 +84,11 @@ def estimate(
     are what backward keeps of a Llama block: each norm's input and output (and the normed value before its trained
     weight), attention's q, k, v and output, gate, silu(gate), up and their product (gate and up alone with adapters in `GATED_KINDS`);
     `HELD` times that is in use. Logits exist for one tile of learned tokens, four times (logits, log-softmax, their two
-    gradients); where the head is trained, its gradient is summed beside that of the tile. With `int8` the weights in the
-    layers take a byte each; with `recompute` each layer's input is kept, and the activations of one layer at a time.
+    gradients); where the head is trained, its gradient is summed beside that of the tile. With a base that is `quantised`
+    the weights in the layers take `QUANTISED_BYTES` each; with `recompute` each layer's input is kept,
+    with `offload` outside of this memory, and the activations of one layer at a time.
     `micro_batch_tokens` are those of all `workers` together, each of which has a tile and gradients of its own.
-    `compiled` says that products are those of a CPU in bf16.
+    `compiled` says that products are those of a CPU in bf16, `gpu` that the memory is a GPU's.
     """
     trained = shape.params if method == "full" else rank * shape.lora_width
     kept_inside = 2 if method == "lora" and shape.kind in GATED_KINDS else 4
@@ -83,16 +97,17 @@ def estimate(
         token_width += 7 * rank
     kept_width = shape.layers * token_width
     if recompute:
-        kept_width = min(kept_width, int(HELD_AGAIN / HELD * (shape.layers * shape.hidden + token_width)))
+        inputs_width = 0 if offload else shape.layers * shape.hidden
+        kept_width = min(kept_width, int(HELD_AGAIN / HELD * (inputs_width + token_width)))
     bytes_per_value = max(bytes_per_weight, 2)
-    tile_rows = max(TILE_ROWS, TILE_LOGITS // shape.vocab)
-    logits = 4 * 4 * tile_rows * shape.vocab
+    logits = 4 * 4 * tile_rows(shape.vocab, gpu=gpu) * shape.vocab
     if method == "full":
         logits += 2 * 4 * shape.head_params
     gradients = 4 * trained * workers if workers > 1 else 0
     weights = shape.params * bytes_per_weight
-    if int8:  # and one layer's weight at a time as it is multiplied with
-        weights -= shape.body_params * (bytes_per_weight - 1) - shape.hidden * shape.intermediate * bytes_per_weight
+    if quantised:  # and one layer's weight at a time as it is multiplied with
+        held = int(shape.body_params * QUANTISED_BYTES[quantised])
+        weights -= shape.body_params * bytes_per_weight - held - shape.hidden * shape.intermediate * bytes_per_weight
     return Memory(
         runtime_bytes=RUNTIME_BYTES + (COMPILED_BYTES if compiled else 0),
         weights_bytes=weights if method == "lora" else 0,

@@ -69,8 +69,10 @@ NO_REHEARSAL = Choice(0.0, "only your rows; `--rehearsal 0.2` mixes in the base'
 NO_PENALTY = Choice(1.0, "answers are drawn as the base's own settings say", "Journeyman's default")
 PADDED = Choice("padded", "rows of like length together, padded to the longest", "Journeyman's default")
 ALL_LAYERS = Choice(0, "every layer has adapters; `--top-layers` leaves the lower ones out, which is quicker and learns less", "Journeyman's default")
-NOT_QUANTISED = Choice("no", "the frozen base in the training's precision; `--quantise int8` takes a byte a weight where that does not fit", "Journeyman's default")
+NOT_QUANTISED = Choice("no", "the frozen base in the training's precision; `--quantise int8` or `fp8` takes a byte a weight where that does not fit, `nf4` half of one", "Journeyman's default")
 ONE_AT_A_TIME = Choice(1, "several micro-batches at a time would not fit into memory", "plan/memory.py")
+NOT_OFFLOADED = Choice(False, "what backward needs stays in the memory that computes", "plan/memory.py")
+NOT_COMPILED = Choice(False, "layers as transformers has them", "Journeyman's default")
 ONE_WORKER = Choice(1, "micro-batches one after the other", "Journeyman's default")
 KEPT = Choice(False, "activations are kept for backward: they fit", "plan/memory.py")
 PATIENCE = Choice(4, "stop after 4 validations (two epochs) without a new best", "Journeyman's default")
@@ -119,11 +121,20 @@ class Plan:
     recompute: Choice[bool] = KEPT
     workers: Choice[int] = ONE_WORKER
     """How many micro-batches of a step are computed side by side; the threads are shared out among them."""
+    compiled: Choice[bool] = NOT_COMPILED
+    """Whether layers are compiled before the first step."""
+    offload: Choice[bool] = NOT_OFFLOADED
+    """Whether the inputs of layers that are computed again wait outside of the GPU's memory."""
 
     @property
     def frozen_layers(self) -> int:
         """How many of the first layers nothing is trained in or before."""
         return self.shape.layers - self.top_layers.value if self.top_layers.value else 0
+
+    @property
+    def quantised(self) -> str | None:
+        """How the frozen base is held in fewer bits (train/quantised.py:KINDS); None where it is not."""
+        return None if self.quantise.value == "no" else self.quantise.value
 
     def choices(self) -> dict[str, Choice[Any]]:
         """Every chosen value by name, in the order of the plan."""
@@ -198,7 +209,7 @@ def make_plan(
         counted = step_tokens(batch_size.value)
         facts = replace(facts, computed_tokens=facts.tokens - own_tokens + sum(counted))
         largest_step_tokens = max(counted)
-    layout = rules.layout(shape, machine, facts.tokens, facts.computed_tokens)
+    layout = rules.layout(shape, facts.tokens, facts.computed_tokens)
     steps_per_epoch = -(-facts.rows // batch_size.value)
     steps = steps_per_epoch * epochs.value
     rate = _learning_rate(rules.learning_rate(shape, method), wishes)
@@ -208,7 +219,7 @@ def make_plan(
     max_tokens = _wish(wishes.max_tokens, rules.max_tokens(facts.longest_row_tokens, shape))
     bytes_per_weight = 2 if precision.value == "bf16" else 4
     workers = rules.workers(machine, (facts.computed_tokens or facts.tokens) // steps_per_epoch)
-    micro, need, recompute, fits_together = _micro_batch(trained, machine, method, rank.value, bytes_per_weight, max_tokens.value, largest_step_tokens, _most_tokens(machine, facts), wishes.quantise == "int8", workers.value)
+    micro, need, recompute, offload, fits_together = _micro_batch(trained, machine, method, rank.value, bytes_per_weight, max_tokens.value, largest_step_tokens, _most_tokens(machine, facts), None if wishes.quantise == "no" else wishes.quantise, workers.value)
     evaluate_every = rules.evaluate_every(steps_per_epoch)
     shared = layout.value == "packed" and facts.computed_tokens is not None
     time_s = _time_s(shape, trained.layers, recompute.value, facts, (facts.computed_tokens or 0) if shared else facts.tokens, epochs.value, steps, evaluate_every.value, method, precision.value, machine)
@@ -246,6 +257,8 @@ def make_plan(
         quantise=_wish(wishes.quantise, NOT_QUANTISED),
         recompute=recompute,
         workers=workers if fits_together else ONE_AT_A_TIME,
+        offload=offload,
+        compiled=rules.compiled(machine, layout.value, time_s, whole=not wishes.top_layers and not recompute.value),
     )
 
 
@@ -287,10 +300,11 @@ def _wrong_layers(wishes: Wishes, shape: ModelShape) -> list[str]:
 
 
 def _wrong_quantise(wishes: Wishes) -> list[str]:
-    problems = ["quantise and full exclude each other: weights in int8 can't be trained"] if wishes.quantise == "int8" and wishes.full else []
-    if wishes.quantise not in (None, "no", "int8"):
-        problems.append(f"quantise is {wishes.quantise!r}, but must be no or int8")
-    return problems
+    if wishes.quantise in (None, "no"):
+        return []
+    if wishes.quantise not in memory.QUANTISED_BYTES:
+        return [f"quantise is {wishes.quantise!r}, but must be no, {', '.join(memory.QUANTISED_BYTES)}"]
+    return [f"quantise and full exclude each other: weights in {wishes.quantise} can't be trained"] if wishes.full else []
 
 
 def _wish(wish: T | None, choice: Choice[T]) -> Choice[T]:
@@ -322,9 +336,9 @@ def _checkpoint_every(steps: int, time_s: float) -> Choice[int]:
     return Choice(value, "about every 20 seconds: a crash loses no more", "Journeyman's default")
 
 
-MOST_TOKENS, MOST_TOKENS_CPU = 4096, 1024
+MOST_TOKENS, MOST_TOKENS_CPU, MOST_TOKENS_GPU = 4096, 1024, 16_384
 """Of all micro-batches that are in memory at a time. On a CPU 2,048 or 4,096 tokens are no quicker than 1,024 (measured on 2
-cores, LoRA and full), and their activations need that much more memory."""
+cores, LoRA and full), and their activations need that much more memory; a GPU is kept busy by more."""
 LEAST_TOKENS = 640
 """Of the limit for each of several micro-batches that are computed side by side: products of 400 rows are a tenth slower than
 of 600 (measured on 2 cores, LoRA at 135M in bf16)."""
@@ -333,7 +347,9 @@ of 600 (measured on 2 cores, LoRA at 135M in bf16)."""
 def _most_tokens(machine: Machine, facts: DataFacts) -> int:
     """The larger number where rows share beginnings too, since these are computed once a micro-batch."""
     shared = facts.computed_tokens is not None and facts.computed_tokens < 0.95 * facts.tokens
-    return MOST_TOKENS if machine.gpu or shared else MOST_TOKENS_CPU
+    if machine.gpu:
+        return MOST_TOKENS_GPU
+    return MOST_TOKENS if shared else MOST_TOKENS_CPU
 
 
 def _micro_batch(
@@ -345,44 +361,48 @@ def _micro_batch(
     max_tokens: int,
     largest_step_tokens: int,
     most_tokens: int,
-    int8: bool,
+    quantised: str | None,
     workers: int,
-) -> tuple[Choice[int], int, Choice[bool], bool]:
+) -> tuple[Choice[int], int, Choice[bool], Choice[bool], bool]:
     """The largest micro-batch that the memory holds as often as there are workers, all of them up to `most_tokens`.
 
-    At least one longest row must fit. The bytes come with it, whether activations are computed again (only where one row would
-    not fit otherwise), and whether there is room for all the workers.
+    At least one longest row must fit. The bytes come with it, whether activations are computed again and whether their
+    layers' inputs wait outside of a GPU (each only where one row would not fit otherwise), and whether there is room for all the workers.
     """
     free = machine.gpu_free_bytes if machine.gpu else machine.free_memory_bytes
     compiled = machine.cpu_bf16 and not machine.gpu
 
-    def need(tokens: int, *, recompute: bool, int8: bool = int8, workers: int = 1) -> int:
+    def need(tokens: int, *, recompute: bool, offload: bool = False, quantised: str | None = quantised, workers: int = 1) -> int:
         training = memory.estimate(
             shape,
             method=method,
             rank=rank,
             bytes_per_weight=bytes_per_weight,
             micro_batch_tokens=min(tokens * workers, max(max_tokens, largest_step_tokens)),
-            int8=int8,
+            quantised=quantised,
             recompute=recompute,
+            offload=offload,
             workers=workers,
             compiled=compiled,
+            gpu=machine.gpu is not None,
         ).total_bytes
-        return max(training, memory.answering_bytes(shape, bytes_per_weight))  # the base itself answers, when it was trained on in int8
+        return max(training, memory.answering_bytes(shape, bytes_per_weight))  # the base itself answers, however it was trained on
 
-    for count, recompute in ((workers, False), (1, False), (1, True)):
+    ways = [(workers, False, False), (1, False, False), (1, True, False)] + ([(1, True, True)] if machine.gpu else [])
+    for count, recompute, offload in ways:
         tokens = max(most_tokens // count, LEAST_TOKENS)
-        while tokens > max_tokens and need(tokens, recompute=recompute, workers=count) > 0.8 * free:
+        while tokens > max_tokens and need(tokens, recompute=recompute, offload=offload, workers=count) > 0.8 * free:
             tokens //= 2
         tokens = max(tokens, max_tokens)
-        needed = need(tokens, recompute=recompute, workers=count)
-        if needed <= (0.9 if count == 1 else 0.8) * free:
+        needed = need(tokens, recompute=recompute, offload=offload, workers=count)
+        waiting = tokens * shape.layers * shape.hidden * max(bytes_per_weight, 2) if offload else 0
+        if needed <= (0.9 if count == 1 else 0.8) * free and waiting <= 0.8 * machine.free_memory_bytes:
             reason = f"{needed / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free"
             again = _again(need(max_tokens, recompute=False), free) if recompute else KEPT
-            return Choice(tokens, reason, "plan/memory.py"), needed, again, count == workers
+            return Choice(tokens, reason, "plan/memory.py"), needed, again, _offloads(waiting) if offload else NOT_OFFLOADED, count == workers
     raise PlanError(
         f"needs about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free",
-        fix=_what_would_fit(partial(need, recompute=True), max_tokens, free, method),
+        fix=_what_would_fit(partial(need, recompute=True, offload=machine.gpu is not None), max_tokens, free, method),
         code="does_not_fit",
     )
 
@@ -392,14 +412,19 @@ def _again(kept_bytes: int, free: int) -> Choice[bool]:
     return Choice(True, reason, "plan/memory.py")
 
 
+def _offloads(waiting: int) -> Choice[bool]:
+    return Choice(True, f"the layers' inputs, {waiting / 2**30:.1f} GiB, wait outside of the GPU's memory: there they would not fit", "plan/memory.py")
+
+
 def _what_would_fit(need: Callable[..., int], max_tokens: int, free: int, method: str) -> str:
     tokens = max_tokens
     while tokens > 64 and need(tokens) > 0.9 * free:
         tokens //= 2
     if need(tokens) <= 0.9 * free:
         return f"--max-tokens {tokens} would fit"
-    if method == "lora" and need(max_tokens, int8=True) <= 0.9 * free:
-        return "--quantise int8 would fit"
+    for kind in ("int8", "nf4") if method == "lora" else ():  # fp8 takes as much as int8
+        if need(max_tokens, quantised=kind) <= 0.9 * free:
+            return f"--quantise {kind} would fit"
     return "take a smaller base" if method == "lora" else "leave out --full, or take a smaller base"
 
 
@@ -478,6 +503,8 @@ def _notes(facts: DataFacts, max_tokens: int) -> tuple[str, ...]:
 def explain(plan: Plan) -> list[tuple[str, str, str]]:
     """(name, value, reason) for every choice that has an effect, for a table."""
     without_effect = {"rank", "alpha", "top_layers", "quantise"} if plan.method.value == "full" else set()
+    if plan.device.value == "cpu":
+        without_effect |= {"compiled", "offload"}
     choices = plan.choices().items()
     return [(name, "all" if choice == ALL_LAYERS else _show(choice.value), choice.reason) for name, choice in choices if name not in without_effect]
 

@@ -103,10 +103,8 @@ PACKED_KINDS = frozenset(
 a way that train/attention.py does not compute, such as Gemma 2 with its capped scores."""
 
 
-def layout(shape: ModelShape, machine: Machine, tokens: int, computed_tokens: int | None) -> Choice[str]:
+def layout(shape: ModelShape, tokens: int, computed_tokens: int | None) -> Choice[str]:
     """How the rows of a step lie in memory: "packed" side by side, shared beginnings once, or "padded"."""
-    if machine.gpu:
-        return Choice("padded", "rows of like length together; packed rows are for CPUs so far", "train/attention.py")
     if shape.kind not in PACKED_KINDS:
         return Choice("padded", f"attention of {shape.kind} models is not known to us in packed rows", "plan/rules.py")
     reason = "no padding is computed"
@@ -115,6 +113,21 @@ def layout(shape: ModelShape, machine: Machine, tokens: int, computed_tokens: in
         reason += f"; {saved:,} of {tokens:,} tokens an epoch are beginnings that rows of a step share, computed once"
         reason = reason if saved else "no padding is computed; rows share no beginning of 16 tokens or more"
     return Choice("packed", reason, "text/shared.py")
+
+
+COMPILED_S = 600.0
+"""A training that takes so long is worth a minute of compiling."""
+
+
+def compiled(machine: Machine, layout: str, time_s: float, *, whole: bool) -> Choice[bool]:
+    """On a GPU, where a training is long; `whole` says that every layer is trained and keeps its activations."""
+    if not machine.gpu:
+        return Choice(False, "on a CPU the products take most of a step, and eager operations the rest", "Journeyman's default")
+    if layout != "packed" or not whole:
+        return Choice(False, "layers are compiled where rows are packed, all layers are trained and activations are kept", "train/compiled.py")
+    if time_s < COMPILED_S:
+        return Choice(False, f"about {time_s:.0f} s of training are not worth a minute of compiling", "train/compiled.py")
+    return Choice(True, "norms, rotations and gates in few passes over memory", "train/compiled.py")
 
 
 WORKER_TOKENS = 64

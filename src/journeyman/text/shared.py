@@ -43,6 +43,19 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Spans:
+    """The same segments one after the other, without padding, E of them: for attention that takes their lengths.
+
+    Segment e's queries are the places from `ends_E[e - 1]` to `ends_E[e]`; its keys are those of `keys_S` between the same
+    numbers of `key_ends_E`, of which the last as many as it has queries are its own: query t sees all keys but the last T - 1 - t.
+    """
+
+    ends_E: Indexes
+    key_ends_E: Indexes
+    keys_S: Indexes
+
+
+@dataclass(frozen=True)
 class SharedBatch:
     """One sequence of `ids_N` at `positions_N`; the last place is a filler that no other place sees.
 
@@ -54,6 +67,7 @@ class SharedBatch:
     ids_N: Indexes
     positions_N: Indexes
     blocks: tuple[Block, ...]
+    spans: Spans
     needed_K: Indexes
     sources_M: Indexes
     targets_M: Indexes
@@ -227,6 +241,7 @@ def _lay_out(rows: Sequence[Encoded], share: bool) -> SharedBatch:
         np.concatenate([*ids, np.zeros(filling, dtype=np.int64)]).astype(np.int64),
         np.concatenate([*positions, np.zeros(filling, dtype=np.int64)]),
         _blocks(segments, places, filler),
+        _spans(segments, places),
         _needed(sources_M, filler + 1),
         sources_M,
         targets_M,
@@ -261,6 +276,12 @@ def _blocks(segments: Sequence[_Segment], places: Sequence[Indexes], filler: int
             keys_BS[index, : segment.end] = seen
         blocks.append(Block(queries_BT, keys_BS, begin))
     return tuple(blocks)
+
+
+def _spans(segments: Sequence[_Segment], places: Sequence[Indexes]) -> Spans:
+    keys = [places[segment.low][: segment.end] for segment in segments]
+    ends_E = np.cumsum([segment.end - segment.begin for segment in segments])
+    return Spans(ends_E, np.cumsum([len(seen) for seen in keys]), np.concatenate(keys))
 
 
 def _rounded(tokens: int) -> int:

@@ -12,7 +12,7 @@ Shapes: B rows, H query heads, K key heads (H is a multiple of K), T queries, S 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -23,6 +23,8 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+from journeyman.text import shared
 
 NAME = "journeyman_causal"
 """What a model is told to use: `model.set_attn_implementation(NAME)`."""
@@ -231,9 +233,10 @@ def attending(attend_instead: Attend) -> Iterator[None]:
         _instead.reset(token)
 
 
-def shared(blocks: Sequence[Block]) -> AbstractContextManager[None]:
-    """Within, a model told to use NAME attends as `blocks` say, in the one sequence that it is given."""
-    return attending(partial(_attend_shared, blocks))
+def in_blocks(blocks: Sequence[shared.Block]) -> Attend:
+    """What attends as the blocks of text/shared.py say, in the one sequence that a model is given, for `attending`."""
+    in_tensors = [Block(torch.from_numpy(b.queries_BT), torch.from_numpy(b.keys_BS), b.first) for b in blocks]
+    return partial(_attend_shared, in_tensors)
 
 
 def layer_terms(query: torch.Tensor, value: torch.Tensor, rest: dict[str, Any]) -> tuple[float, int | None]:
@@ -265,7 +268,7 @@ def _attend_shared(
     return out.unsqueeze(0)
 
 
-def _forward(
+def attend_in_model(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **rest: Any
 ) -> tuple[torch.Tensor, None]:
     """transformers' hook: what `attending` names, ours for whole causal rows in bf16 on a CPU, else transformers' own."""
@@ -288,5 +291,5 @@ def _forward(
     return causal_attention(query, key, value, scaling).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(NAME, _forward)
+AttentionInterface.register(NAME, attend_in_model)
 AttentionMaskInterface.register(NAME, _mask)

@@ -17,10 +17,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, 
 """What weights are loaded as. "mixed" keeps them in fp32; the training loop computes their products in bf16."""
 
 
-def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu", int8: bool = False) -> nn.Module:
+def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu", quantised: str | None = None) -> nn.Module:
     """Load any decoder-only causal model transformers knows, ready for exact work: no dropout surprises, no cache.
 
-    With `int8` its linear layers are quantised, and the whole model is never in memory wider than its files are.
+    With `quantised`, a kind of train/quantised.py, its linear layers are, and the whole model is never in memory wider than its files are.
 
     Raises BaseNotFound with transformers' own words where the folder can't be loaded.
     """
@@ -28,7 +28,7 @@ def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu", int
     try:
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype="auto" if int8 else DTYPES[precision],
+            dtype="auto" if quantised else DTYPES[precision],
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -39,11 +39,11 @@ def load_base(folder: Path, *, precision: str = "fp32", device: str = "cpu", int
             where=str(folder),
             fix="give a decoder-only causal model in safetensors format that this transformers version knows",
         ) from error
-    if int8:
-        quantise(model)
+    if quantised:
+        quantise(model, quantised)
         for parameter in model.parameters():
-            if parameter.is_floating_point():
+            if parameter.is_floating_point() and parameter.element_size() > 1:
                 parameter.data = parameter.data.to(DTYPES[precision])
-    if device == "cpu" and model.config._attn_implementation == "sdpa":  # type: ignore[union-attr]
+    if model.config._attn_implementation == "sdpa":  # type: ignore[union-attr]
         model.set_attn_implementation(attention.NAME)  # type: ignore[operator]
     return model.to(device).eval()

@@ -26,6 +26,7 @@ from journeyman.text.shared import SharedBatch, shared_batches
 from journeyman.train import checkpoint, lora
 from journeyman.train.allocator import keep_freed_memory
 from journeyman.train.checkpoint import Progress
+from journeyman.train.compiled import compile_layers
 from journeyman.train.frozen import FrozenLayers
 from journeyman.train.gated import keep_less
 from journeyman.train.loss import TokenLoss, check_head, check_packed, shared_loss, token_loss
@@ -61,6 +62,8 @@ def prepare(model: nn.Module, plan: Plan) -> None:
     torch.set_num_threads(plan.threads.value)
     if plan.device.value == "cpu":
         keep_freed_memory()
+    else:  # sums of a GPU in the same order in every run, or a resumed one would not write the same bytes
+        torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(plan.seed.value)
     difference = check_head(model)
     if not difference < (0.1 if plan.precision.value == "bf16" else 1e-3):
@@ -82,7 +85,9 @@ def prepare(model: nn.Module, plan: Plan) -> None:
     else:
         model.requires_grad_(True)
     if plan.recompute.value:
-        recompute(model, plan.frozen_layers)
+        recompute(model, plan.frozen_layers, offload=plan.offload.value)
+    if plan.compiled.value:
+        compile_layers(model)
 
 
 def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:

@@ -28,7 +28,7 @@ from transformers.pytorch_utils import Conv1D
 from journeyman.errors import CheckpointError
 from journeyman.files import read_json, write_bytes, write_json
 from journeyman.train.layers import layer_of
-from journeyman.train.quantised import Int8Linear, dense
+from journeyman.train.quantised import QuantisedLinear, dense
 
 ADAPTER_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -37,18 +37,17 @@ _PREFIX = "base_model.model."
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """What of a layer with one adapter is not trained: W (O x D, which may be int8 with a step for each output), bias, scaling."""
+    """What of a layer with one adapter is not trained: W (O x D, or the layer that holds it quantised), bias, scaling."""
 
-    weight: torch.Tensor
+    weight: torch.Tensor | QuantisedLinear
     bias: torch.Tensor | None
-    step_O1: torch.Tensor | None
     scaling: float
 
 
 def product(x_ND: torch.Tensor, factors: Factors, a_RD: torch.Tensor, b_OR: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """x W^T + bias + (x A^T) B^T, with B scaled already, and the N x R product x A^T, which backward needs."""
     inner_NR = x_ND @ a_RD.T
-    y_NO = F.linear(x_ND, dense(factors.weight, factors.step_O1, x_ND.dtype), factors.bias)
+    y_NO = F.linear(x_ND, dense(factors.weight, x_ND.dtype), factors.bias)
     return y_NO.addmm_(inner_NR, b_OR.T), inner_NR
 
 
@@ -69,7 +68,7 @@ def product_backward(
     grad_b = (grad_NO.T @ inner_NR).float() * factors.scaling
     if not needed:
         return None, grad_a, grad_b
-    weight = dense(factors.weight, factors.step_O1, grad_NO.dtype)
+    weight = dense(factors.weight, grad_NO.dtype)
     grad_ND = grad_NO @ weight if onto is None else onto.addmm_(grad_NO, weight)
     return grad_ND.addmm_(grad_inner_NR, a_RD), grad_a, grad_b
 
@@ -160,7 +159,7 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The base layer's output plus the active adapter's, or those of the tokens' own adapters."""
-        parts = _mixed.get()
+        parts = None if torch.compiler.is_compiling() else _mixed.get()  # a layer is compiled for training only
         if parts is not None:
             return self._forward_mixed(x, parts)
         if self.active is None:
@@ -216,10 +215,12 @@ class LoraLinear(nn.Module):
 def factors_of(layer: LoraLinear) -> Factors:
     """The frozen side of a layer and its active adapter."""
     assert layer.active is not None
-    weight = weight_of(layer.base)
-    weight = weight.T if isinstance(layer.base, Conv1D) else weight
-    step_O1 = layer.base.step_O1 if isinstance(layer.base, Int8Linear) else None
-    return Factors(weight, layer.base.bias, step_O1, layer.scaling[layer.active])  # type: ignore[arg-type]
+    weight: torch.Tensor | QuantisedLinear
+    if isinstance(layer.base, QuantisedLinear):
+        weight = layer.base
+    else:
+        weight = weight_of(layer.base).T if isinstance(layer.base, Conv1D) else weight_of(layer.base)
+    return Factors(weight, layer.base.bias, layer.scaling[layer.active])  # type: ignore[arg-type]
 
 
 def weight_of(layer: nn.Module) -> torch.Tensor:
@@ -309,7 +310,7 @@ def save_adapter(model: nn.Module, name: str, folder: Path, *, base: str) -> Non
         "lora_alpha": round(first.scaling[name] * rank),
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": isinstance(first.base, Conv1D) or (isinstance(first.base, Int8Linear) and first.base.transposed),
+        "fan_in_fan_out": isinstance(first.base, Conv1D) or (isinstance(first.base, QuantisedLinear) and first.base.transposed),
         "target_modules": sorted({path.rpartition(".")[2] for path in layers}),
         "inference_mode": True,
         **_transformed(model, layers),

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  (the field's usual name)
 
-from journeyman.plan.memory import TILE_LOGITS, TILE_ROWS
+from journeyman.plan.memory import tile_rows
 from journeyman.records import Place
 from journeyman.text.encode import Encoded
 from journeyman.text.shared import SHORTEST_SHARED, SharedBatch, shared_batches
-from journeyman.train import attention
+from journeyman.train import attention, varlen
 from journeyman.train.layers import decoder_layers
 
 
@@ -53,16 +53,23 @@ def token_loss(model: nn.Module, ids_BT: torch.Tensor, weights_BT: torch.Tensor)
     return _loss_at(model, hidden_ND, targets_N, torch.ones(len(targets_N), device=targets_N.device))
 
 
-def shared_loss(model: nn.Module, batch: SharedBatch) -> TokenLoss:
-    """What `token_loss` gives for the rows of a shared batch, each learned token counted once for every row."""
-    blocks = [attention.Block(torch.from_numpy(b.queries_BT), torch.from_numpy(b.keys_BS), b.first) for b in batch.blocks]
+def shared_loss(model: nn.Module, batch: SharedBatch, attend: attention.Attend | None = None) -> TokenLoss:
+    """What `token_loss` gives for the rows of a shared batch, each learned token counted once for every row.
+
+    `attend` computes attention, else what is quickest on the model's device: blocks on a CPU, segments on a GPU.
+    """
+    device = next(model.parameters()).device
     if model.config._attn_implementation != attention.NAME:  # type: ignore[union-attr]
         raise NotImplementedError("packed rows need train/attention.py, which this model does not use")
-    with attention.shared(blocks), _last_layer_at(model, torch.from_numpy(batch.needed_K)):
-        hidden_ND = hidden_states(
-            model, torch.from_numpy(batch.ids_N).unsqueeze(0), torch.from_numpy(batch.positions_N).unsqueeze(0)
-        )[0]
-    sources_M, targets_M, counts_M = map(torch.from_numpy, (batch.sources_M, batch.targets_M, batch.counts_M))
+
+    def there(values: np.ndarray[Any, Any]) -> torch.Tensor:
+        return torch.from_numpy(values).to(device)
+
+    if attend is None:
+        attend = attention.in_blocks(batch.blocks) if device.type == "cpu" else varlen.attending(batch.spans, device)
+    with attention.attending(attend), _last_layer_at(model, there(batch.needed_K)):
+        hidden_ND = hidden_states(model, there(batch.ids_N).unsqueeze(0), there(batch.positions_N).unsqueeze(0))[0]
+    sources_M, targets_M, counts_M = there(batch.sources_M), there(batch.targets_M), there(batch.counts_M)
     return _loss_at(model, hidden_ND.index_select(0, sources_M), targets_M, counts_M)
 
 
@@ -147,7 +154,7 @@ class TiledLoss(torch.autograd.Function):
         Keeps the gradients of the hidden states and of the head's trained weights.
         """
         vocab = model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
-        rows = max(TILE_ROWS, TILE_LOGITS // vocab)
+        rows = tile_rows(vocab, gpu=hidden_ND.is_cuda)
         learned = len(targets_N)
         # Few different shapes, as in text/batch.py; the rows that fill the last tile up count 0 times.
         filling = -learned % TILE_STEP
@@ -236,7 +243,8 @@ def check_packed(model: nn.Module) -> float:
         together = shared_loss(model, batch).sum
     except NotImplementedError:
         return math.inf
-    alone = torch.stack([token_loss(model, *_alone(row)).sum for row in rows]).sum()
+    device = next(model.parameters()).device
+    alone = torch.stack([token_loss(model, *(x.to(device) for x in _alone(row))).sum for row in rows]).sum()
     if not torch.isfinite(alone):
         return 0.0  # nothing can be compared; the first step that computes with such weights is refused by name
     return float(abs(together - alone) / abs(alone))
