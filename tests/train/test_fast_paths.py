@@ -49,7 +49,7 @@ def test_tiled_loss_is_the_plain_loss(bases, family, full, monkeypatch):
     model = load_base(bases(family))
     model.requires_grad_(full)
     head = model.get_output_embeddings().weight
-    monkeypatch.setattr(losses, "TILE_LOGITS", 1)
+    monkeypatch.setattr("journeyman.plan.memory.TILE_LOGITS", 1)
     generator = torch.Generator().manual_seed(4)
     hidden = torch.randn(150, head.shape[1], generator=generator)
     targets = torch.randint(0, head.shape[0], (150,), generator=generator)
