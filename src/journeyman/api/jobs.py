@@ -65,7 +65,7 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
     ) -> JobList:
         """Jobs from the newest, those with all labels of `metadata[key]=value`, or with none by `metadata=null`."""
         labels = labels_of(request)
-        unlabelled = _unlabelled(request)
+        unlabelled = _unlabelled(request, labels)
         project = project_of(request)
         if after is not None:
             _job(workspace, after, project)
@@ -228,18 +228,19 @@ def _begin(ids: list[str], after: str | None) -> int:
     return ids.index(after) + 1
 
 
-def _unlabelled(request: Request) -> bool:
-    """Whether jobs without labels are asked for. Raises RefusedError for a filter that says nothing."""
-    asked = request.query_params.get("metadata")
-    if asked not in (None, "null"):
-        raise RefusedError(
-            400,
-            f"Invalid value for 'metadata': {asked[:100]!r}",
-            code="invalid_value",
-            where="metadata",
-            fix="send metadata[key]=value for the jobs with this label, or metadata=null for those without any",
-        )
-    return asked == "null"
+def _unlabelled(request: Request, labels: Mapping[str, str]) -> bool:
+    """Whether jobs without labels are asked for. Raises RefusedError for a filter that is neither that nor among the labels."""
+    asked = [(name, value) for name, value in request.query_params.items() if name.startswith("metadata")]
+    for name, value in asked:
+        if (name, value) != ("metadata", "null") and name.removeprefix("metadata")[1:-1] not in labels:
+            raise RefusedError(
+                400,
+                f"Invalid value for 'metadata': {f'{name}={value}'[:100]!r} names no label",
+                code="invalid_value",
+                where="metadata",
+                fix="send metadata[key]=value for the jobs with this label, or metadata=null for those without any",
+            )
+    return ("metadata", "null") in asked
 
 
 # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────
