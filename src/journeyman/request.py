@@ -42,6 +42,8 @@ class TrainRequest:
     columns: Columns | None = None
     despite_errors: bool = False
     """Train also where the check finds errors in the rows."""
+    hold_out: bool = True
+    """False trains on every row of the examples: none are split off. Files of validation or held-out rows are used all the same."""
     every_row: bool = False
     """Refuse to train where a row can't be used, instead of leaving it out: what OpenAI does."""
 
@@ -122,6 +124,7 @@ def kept(request: TrainRequest) -> dict[str, Any]:
         "held_out": lasting(str(request.held_out)) if request.held_out else None,
         "columns": request.columns.as_dict() if request.columns else None,
         "despite_errors": request.despite_errors,
+        "hold_out": request.hold_out,
         "every_row": request.every_row,
     }
 
@@ -138,6 +141,7 @@ def asked(job: Job) -> TrainRequest:
         suffix=job.suffix,
         columns=Columns(**columns) if columns else None,
         despite_errors=bool(kept.get("despite_errors")),
+        hold_out=bool(kept.get("hold_out", True)),
         every_row=bool(kept.get("every_row")),
         **paths,
     )
@@ -178,8 +182,8 @@ def build_dataset(task: Task, request: TrainRequest, folder: Path) -> Dataset:
         folder,
         validation=request.validation or task.validation,
         held_out=request.held_out or task.held_out,
-        held_out_share=task.held_out_share,
-        validation_share=task.validation_share,
+        held_out_share=task.held_out_share if request.hold_out else 0.0,
+        validation_share=task.validation_share if request.hold_out else 0.0,
         columns=request.columns or task.columns,
         seed=asked_wishes(task, request).seed or 0,
     )

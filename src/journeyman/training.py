@@ -16,6 +16,7 @@ from journeyman.beginning import start_of, task_and_base, wishes_of
 from journeyman.checking import report_of
 from journeyman.data.check.finding import Finding, Report
 from journeyman.data.dataset import Dataset, open_dataset
+from journeyman.data.refused import in_lines
 from journeyman.errors import DataError, JobConflict, JourneymanError, ModelNotFound
 from journeyman.jobs import events, lock
 from journeyman.jobs.lease import Lease
@@ -213,12 +214,12 @@ def _refuse_gone_files(workspace: Workspace, job: Job) -> None:
 def _refuse_any(dataset: Dataset) -> None:
     """Stop where a row can't be used, naming line and reason. Too few rows is for the plan to refuse."""
     if dataset.refused:
-        shown = [str(refused) for refused in dataset.refused[:5]]
+        shown, mend = in_lines(dataset.refused[:5])
         more = len(dataset.refused) - len(shown)
         raise DataError(
             f"{len(dataset.refused)} row(s) can't be used",
             where=dataset.refused[0].place.file,
-            fix="mend these rows and send the file again",
+            fix=f"{mend or 'mend these rows'}, and send the file again",
             code="invalid_file_format",
             problems=shown + ([f"and {more} more"] if more else []),
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,7 +232,7 @@ class Workspace:
             return job
         job = self.jobs.get(job_id)
         events.append(job.folder, {"type": "queued"})
-        return job
+        return replace(job, status=JobState.QUEUED)  # as it was put back: a worker may have it already
 
     def pause(self, job_id: str) -> Job:
         """Pause a job: a process that runs it writes a checkpoint and stops after its current step.

@@ -75,6 +75,14 @@ def test_streamed_text_equals_the_plain_one(client):
     assert [c.finish_reason for c in choices if c.finish_reason] == [plain.choices[0].finish_reason]
     assert chunks[-1].choices == [] and chunks[-1].usage.total_tokens == plain.usage.total_tokens
     assert len({(c.id, c.created, c.model) for c in chunks}) == 1
+    for details in ("prompt_tokens_details", "completion_tokens_details"):
+        assert getattr(chunks[-1].usage, details).to_dict().keys() == getattr(plain.usage, details).to_dict().keys()
+
+
+def test_streamed_logprobs_have_the_keys_of_plain_ones(client):
+    plain = ask(client, logprobs=True)
+    streamed = [c.choices[0].logprobs for c in ask(client, logprobs=True, stream=True) if c.choices and c.choices[0].logprobs]
+    assert streamed and {frozenset(one.to_dict()) for one in streamed} == {frozenset(plain.choices[0].logprobs.to_dict())}
 
 
 def test_usage_is_not_streamed_unasked(client):

@@ -68,3 +68,12 @@ def test_what_can_not_be_checked_is_refused_by_field(tmp_path):
         reply = httpx.post(f"{url}/v1/files/{broken}/check", timeout=60)
         assert reply.status_code == 400 or reply.json()["verdict"] == "errors"
         assert str(tmp_path) not in reply.text
+
+
+def test_a_mend_needs_no_command_line(tmp_path):
+    table = b"a,b,c\n" + b"".join(f"Say {i},{i} it is,And {i}\n".encode() for i in range(12))
+    with serving(Workspace(tmp_path)) as url:
+        sent = httpx.post(f"{url}/v1/files", files={"file": ("rows.csv", table)}, data={"purpose": "user_data"})
+        error = httpx.post(f"{url}/v1/files/{sent.json()['id']}/check", timeout=60).json()["error"]
+    assert error["code"] == "ambiguous_columns" and "name the columns input and output" in error["message"]
+    assert "--" not in error["message"]

@@ -72,6 +72,7 @@ def test_what_is_not_here_yet_is_refused_by_name(server: Running, field):
         ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content", "invalid_type"),
         ({"messages": [{"role": "user", "content": "x", "wieght": 1}]}, "messages[0].wieght", "unknown_parameter"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages", "invalid_value"),
+        ({"messages": [{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "c", "content": "x"}]}, "messages[1].role", "invalid_value"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages[0].content[0]", "unsupported_parameter"),
         ({"temperature": "1"}, "temperature", "invalid_type"),
         ({"temperature": True}, "temperature", "invalid_type"),
@@ -127,6 +128,32 @@ def test_a_body_that_does_not_fit_is_refused_by_field(http, change, param, code)
 def test_several_problems_are_named_at_once(http):
     error = refused(http.post("/v1/chat/completions", json={**BODY, "n": 0, "top_p": 3}), 400)
     assert "'n'" in error["message"] and "'top_p'" in error["message"]
+
+
+def test_what_is_wrong_in_several_places_is_said_once(http):
+    image = {"type": "image_url", "image_url": {"url": "x"}}
+    messages = [{"role": "user", "content": [image, image]}, {"role": "user", "content": [image]}]
+    message = refused(http.post("/v1/chat/completions", json={**BODY, "messages": messages}), 400)["message"]
+    places = "'messages[0].content[0]', 'messages[0].content[1]', 'messages[1].content[0]'"
+    assert message == f"Unsupported parameter: {places}. Only text parts can be read."
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "text"),
+    [
+        ("/v1/files/file-nope", None, "No such File object: file-nope"),
+        ("/v1/fine_tuning/jobs/ftjob-nope", None, "Could not find fine tune: ftjob-nope"),
+        ("/v1/fine_tuning/jobs", {"model": "tiny", "training_file": "file-nope"}, "invalid training_file: file-nope"),
+        (
+            "/v1/uploads",
+            {"filename": "a.txt", "purpose": "fine-tune", "bytes": 1, "mime_type": "text/plain"},
+            "Invalid file format for Fine-Tuning API. Must be .jsonl",
+        ),
+    ],
+)
+def test_openais_own_texts_are_exact(http, path, body, text):
+    reply = http.get(path) if body is None else http.post(path, json=body)
+    assert reply.json()["error"]["message"] == text
 
 
 @pytest.mark.parametrize(

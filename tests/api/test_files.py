@@ -90,6 +90,13 @@ def test_what_can_not_be_kept_is_refused_and_leaves_nothing(tmp_path, base, file
         assert list((tmp_path / "files").iterdir()) == []
 
 
+def test_an_upload_of_a_wrong_name_names_its_own_field(client):
+    for filename, purpose in (("a.txt", "fine-tune"), ("a\0.jsonl", "evals")):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.uploads.create(filename=filename, purpose=purpose, bytes=1, mime_type="text/plain")
+        assert caught.value.param == "filename"
+
+
 @pytest.mark.parametrize("name", ["../../etc/x.jsonl", "..\\x.jsonl", "/x.jsonl", "a\x00.jsonl", "é" * 300 + ".jsonl"])
 def test_a_files_name_is_never_a_path(tmp_path, base, name):
     with running(tmp_path, base) as server:

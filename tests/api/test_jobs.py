@@ -236,6 +236,23 @@ def test_the_report_of_the_rows_is_in_short_in_the_job_and_whole_in_a_file(it, c
     assert client.fine_tuning.jobs.retrieve(job.id).model_extra["dataset_report"] == short
 
 
+def test_rows_are_held_out_unless_a_job_asks_for_none(it, client, train, done):
+    split = done.model_extra["dataset_report"]["rows"]
+    assert split["train"] + split["held_out"] == 24 and split["held_out"] > 0 and split["validation"] == 10
+    (told,) = [e.message for e in client.fine_tuning.jobs.list_events(done.id, limit=100) if e.message.startswith("Training on")]
+    assert told.startswith(f"Training on {split['train']} row(s), with 10 more for validation and {split['held_out']} held out")
+    assert '"hold_out": false' in told
+    asked = {"model": "tiny", "training_file": train, "hyperparameters": {"n_epochs": 1}, "extra_body": {"hold_out": False}}
+    every = client.fine_tuning.jobs.create(**asked)
+    valid = client.fine_tuning.jobs.create(**asked, validation_file=done.validation_file)
+    with working(it.workspace):
+        every, valid = ended(client, every.id), ended(client, valid.id)
+    assert (every.status, valid.status) == ("succeeded", "succeeded"), (every.error, valid.error)
+    rows_of = [job.model_extra["dataset_report"]["rows"] for job in (every, valid)]
+    assert [(r["train"], r["validation"], r["held_out"]) for r in rows_of] == [(24, 0, 0), (24, 10, 0)]
+    assert client.fine_tuning.jobs.checkpoints.list(every.id).data[0].step_number == every.model_extra["progress"]["step"]
+
+
 LEAKING = "My key is sk-" + "ab12" * 10 + ", please use it"
 
 
@@ -275,6 +292,13 @@ def test_jobs_are_found_by_their_labels(client, train):
         assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
 
 
+@pytest.mark.parametrize("filter", [{"metadata": "foo"}, {"metadata": ""}, {"metadata[]": "foo"}, {"metadata[" + "k" * 65 + "]": "foo"}])
+def test_a_filter_without_a_label_is_refused(client, filter):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.fine_tuning.jobs.list(extra_query=filter)
+    assert caught.value.param == "metadata" and "metadata[key]=value" in caught.value.message
+
+
 def test_pause_resume_cancel(client, train):
     job = client.fine_tuning.jobs.create(model="tiny", training_file=train, hyperparameters={"n_epochs": 50})
     assert job.status == "queued" and job.error is None and job.hyperparameters.n_epochs == 50
@@ -285,6 +309,55 @@ def test_pause_resume_cancel(client, train):
     for call in (client.fine_tuning.jobs.cancel, client.fine_tuning.jobs.pause, client.fine_tuning.jobs.resume):
         with pytest.raises(openai.BadRequestError):
             call(job.id)
+
+
+def test_a_job_shows_that_its_rows_are_read_and_how_far_its_checkpoints_are(it, client, train):
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=train, hyperparameters={"n_epochs": 2})
+    seen = []
+
+    def look(event):
+        now = client.fine_tuning.jobs.retrieve(job.id)
+        strict(FineTuningJob, now)
+        seen.append((event["type"], now.status))
+        if event["type"] == "checkpoint":
+            assert now.model_extra["progress"]["step"] == event["step"]
+
+    it.workspace.resume(job.id, on_event=look)
+    assert ("data", "validating_files") in seen and ("planned", "running") in seen
+    assert sum(kind == "checkpoint" for kind, _ in seen) > 1
+
+
+@pytest.mark.parametrize("field", ["training_file", "validation_file"])
+@pytest.mark.parametrize(
+    ("name", "purpose"),
+    [("a.jsonl", "assistants"), ("a.csv", "user_data"), ("a.jsonl", "evals"), ("a.jsonl", "batch"), ("a.png", "vision")],
+)
+def test_a_file_for_something_else_is_refused(client, train, name, purpose, field):
+    other = client.files.create(file=(name, rows(12)), purpose=purpose).id
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.fine_tuning.jobs.create(**{"model": "tiny", "training_file": train, field: other})
+    assert (caught.value.param, caught.value.code) == (field, "invalid_file_purpose")
+    assert other in caught.value.message and f"'{purpose}'" in caught.value.message and ".jsonl" in caught.value.message
+
+
+def test_what_a_job_leaves_is_no_training_file(client, done):
+    left = [*done.result_files, done.model_extra["dataset_report"]["file"], done.model_extra["weights_file"]]
+    for file_id in left:
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.fine_tuning.jobs.create(model="tiny", training_file=file_id)
+        assert (caught.value.param, caught.value.code) == ("training_file", "invalid_file_purpose")
+
+
+def test_a_mend_is_said_once_and_needs_no_command_line(it, client):
+    file = client.files.create(file=("bad.jsonl", rows(12) + b"{cut off\n{cut off\n"), purpose="fine-tune").id
+    unclear = "".join(json.dumps({"a": f"Say {i}", "b": f"{i} it is", "c": f"And {i}"}) + "\n" for i in range(12)).encode()
+    columns = client.files.create(file=("columns.jsonl", unclear), purpose="fine-tune").id
+    with working(it.workspace):
+        job, of_columns = (ended(client, client.fine_tuning.jobs.create(model="tiny", training_file=f).id) for f in (file, columns))
+    assert job.error.message.count("write one complete JSON object a line") == 1
+    assert f"{file}:13: " in job.error.message and f"{file}:14: " in job.error.message
+    assert of_columns.error.code == "ambiguous_columns" and "--" not in of_columns.error.message
+    assert "name the columns input and output" in of_columns.error.message
 
 
 @pytest.mark.parametrize(
@@ -318,6 +391,8 @@ def test_a_bad_file_fails_the_job_and_says_where(it, client, content, code, told
         ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}}, "method.type"),
         ({"method": {"type": "reinforcement", "reinforcement": {"grader": {"type": "string_check"}}}}, "method.type"),
         ({"method": {"type": "magic"}}, "method.type"),
+        ({"method": {"type": "supervised", "dpo": {}}}, "method.dpo"),
+        ({"method": {"type": "supervised", "reinforcement": {"grader": {}}}}, "method.reinforcement"),
     ],
 )
 def test_what_can_not_be_asked_is_refused_by_field(client, train, change, param):

@@ -110,6 +110,10 @@ def test_a_stream_has_openais_events_in_its_order(client):
     ("more", "param"),
     [
         ({"background": True}, "background"),
+        ({"max_tool_calls": 1}, "max_tool_calls"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt"),
+        ({"context_management": [{"type": "compaction"}]}, "context_management"),
+        ({"max_output_tokens": 15}, "max_output_tokens"),
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
         ({"extra_body": {"inptu": 1}}, "inptu"),

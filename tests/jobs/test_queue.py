@@ -158,7 +158,7 @@ def test_a_new_checkpoint_forgives_the_deaths_before_it(store):
     for _ in range(queue.MOST_DEATHS + 3):
         owner = new_owner()
         assert queue.claim_next(store.engine, owner, lease_s=60) == job
-        store.record_checkpoint(job)
+        store.record_checkpoint(job, step=2, steps=9, trained_tokens=50)
         release(store.engine, job, owner, death="killed by SIGKILL")
     assert store.get(job).status is JobState.RUNNING
 

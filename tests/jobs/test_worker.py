@@ -251,6 +251,7 @@ def test_a_cancelled_job_ends_without_a_model(home, data, bases):
 
     job, version = home.train(request(data, bases("llama")), on_event=cancel_at_three)
     assert (job.status, version) == (JobState.CANCELLED, None)
+    assert "paused" not in [event["type"] for event in home.history(job)]
     assert home.registry.list() == []
     with pytest.raises(JobConflict, match="cancelled"):
         home.resume(job.id)

@@ -13,6 +13,7 @@ from journeyman.api.errors import RefusedError
 from journeyman.api.gate import project_of
 from journeyman.api.rendering import Json
 from journeyman.api.wire_files import CheckRequest
+from journeyman.api.wire_jobs import without_flags
 from journeyman.errors import DataError, ObjectNotFound
 from journeyman.jobs.results import without_folder
 from journeyman.request import TrainRequest
@@ -51,7 +52,7 @@ def _checked(workspace: Workspace, store: FileStore, file_id: str, body: CheckRe
         review = workspace.check(TrainRequest(str(path), validation=validation), against=against)
     except DataError as error:  # nothing in it can be read
         said = without_folder([error.message, error.where or "", *error.problems], folder)
-        raise DataError(said[0], where=said[1] or None, fix=error.fix, code=error.code, problems=said[2:]) from None
+        raise DataError(said[0], where=said[1] or None, fix=without_flags(error.fix or "") or None, code=error.code, problems=said[2:]) from None
     if format == "html":
         return HTMLResponse(without_folder(review.html(), folder))
     return Json(without_folder(review.as_dict(), folder))

@@ -179,8 +179,10 @@ async def _no_route(request: Request, error: Exception) -> JSONResponse:
 def _message(error: JourneymanError) -> str:
     parts = [error.message, *error.problems]
     # OpenAI's wording for an unknown model is matched on by scripts: nothing is added to it.
-    if error.fix and not isinstance(error, ModelNotFound):
+    if error.fix and not isinstance(error, ModelNotFound) and not any(error.fix in part for part in parts):
         parts.append(f"Mend: {error.fix}.")
+    if len(parts) == 1:  # no period either: OpenAI's other texts are matched on too
+        return error.message
     return " ".join(part if part.endswith((".", "!", "?")) else f"{part}." for part in parts)
 
 
@@ -262,8 +264,8 @@ def _merged(found: Sequence[_Misfit]) -> _Misfit:
     if all(misfit.kind == "literal_error" for misfit in told):
         told = list(found)
     told.sort(key=lambda misfit: misfit.kind == "literal_error")
-    others = [misfit.said.removeprefix("Input should be ") for misfit in told[1:]]
-    return replace(told[0], said=" or ".join(dict.fromkeys([told[0].said, *others])))
+    first, *others = dict.fromkeys(misfit.said for misfit in told)
+    return replace(told[0], said=" or ".join([first, *(said.removeprefix("Input should be ") for said in others)]))
 
 
 def misfit_envelope(problems: Sequence[Mapping[str, Any]], sent: Any = _UNKNOWN) -> ErrorEnvelope:
@@ -271,27 +273,31 @@ def misfit_envelope(problems: Sequence[Mapping[str, Any]], sent: Any = _UNKNOWN)
     if not problems:
         return envelope("The request does not fit.", status=400, code="invalid_request")
     described = [_describe(misfit) for misfit in _settled([_Misfit.of(problem, sent) for problem in problems])]
-    first_message, code, param = described[0]
-    others = [message for message, _, _ in described[1:MAX_PROBLEMS]]
-    return envelope(" ".join([first_message, *others]), status=400, code=code, param=param)
+    named: dict[tuple[str, str], list[str]] = {}  # what is wrong in several places is said once, with all their names
+    for saying, _, param in described[:MAX_PROBLEMS]:
+        named.setdefault(saying, []).append(f"'{param or 'body'}'")
+    message = " ".join(f"{before}{', '.join(names)}{after}" for (before, after), names in named.items())
+    _, code, param = described[0]
+    if code == "invalid_json":
+        return envelope("We could not parse the JSON body of your request.", status=400, code=code)
+    return envelope(message, status=400, code=code, param=param)
 
 
-def _describe(misfit: _Misfit) -> tuple[str, str, str | None]:
-    """One problem as (message, code, param)."""
+def _describe(misfit: _Misfit) -> tuple[tuple[str, str], str, str | None]:
+    """One problem as what is said before and after the name of its place, code, and param."""
     kind, param = misfit.kind, param_of(misfit.path)
-    name = f"'{param or 'body'}'"
     if kind == "json_invalid":
-        return "We could not parse the JSON body of your request.", "invalid_json", None
+        return ("", ""), "invalid_json", None
     if kind == "missing":
-        return f"Missing required parameter: {name}.", "missing_required_parameter", param
+        return ("Missing required parameter: ", "."), "missing_required_parameter", param
     if kind == "extra_forbidden":
-        return f"Unknown parameter: {name}.", "unknown_parameter", param
+        return ("Unknown parameter: ", "."), "unknown_parameter", param
     if kind in ("unsupported_parameter", "unsupported_value"):
-        return f"Unsupported parameter: {name}. {misfit.said}", "unsupported_parameter", param
+        return ("Unsupported parameter: ", f". {misfit.said}"), "unsupported_parameter", param
     if misfit.of_type:
         got = json.dumps(_json_kind(misfit.input))
-        return f"Invalid type for {name}: {misfit.said}, but got {got}.", "invalid_type", param
-    return f"Invalid value for {name}: {misfit.said}.", "invalid_value", param
+        return ("Invalid type for ", f": {misfit.said}, but got {got}."), "invalid_type", param
+    return ("Invalid value for ", f": {misfit.said}."), "invalid_value", param
 
 
 def param_of(path: Sequence[str | int]) -> str | None:

@@ -30,11 +30,13 @@ from journeyman.api.wire_jobs import (
     WireJob,
     WirePermission,
     wire_events,
+    without_flags,
     without_folders,
 )
 from journeyman.errors import BaseNotFound, JobNotFound, ModelNotFound, ObjectNotFound
 from journeyman.jobs.tracker import insist_on_wandb
 from journeyman.storage.documents import DEFAULT_PROJECT, Document
+from journeyman.storage.files import FINE_TUNE
 
 if TYPE_CHECKING:
     from journeyman.jobs.store import Job
@@ -63,7 +65,7 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
     ) -> JobList:
         """Jobs from the newest, those with all labels of `metadata[key]=value`, or with none by `metadata=null`."""
         labels = labels_of(request)
-        unlabelled = request.query_params.get("metadata") == "null"
+        unlabelled = _unlabelled(request, labels)
         project = project_of(request)
         if after is not None:
             _job(workspace, after, project)
@@ -226,6 +228,21 @@ def _begin(ids: list[str], after: str | None) -> int:
     return ids.index(after) + 1
 
 
+def _unlabelled(request: Request, labels: Mapping[str, str]) -> bool:
+    """Whether jobs without labels are asked for. Raises RefusedError for a filter that is neither that nor among the labels."""
+    asked = [(name, value) for name, value in request.query_params.items() if name.startswith("metadata")]
+    for name, value in asked:
+        if (name, value) != ("metadata", "null") and name.removeprefix("metadata")[1:-1] not in labels:
+            raise RefusedError(
+                400,
+                f"Invalid value for 'metadata': {f'{name}={value}'[:100]!r} names no label",
+                code="invalid_value",
+                where="metadata",
+                fix="send metadata[key]=value for the jobs with this label, or metadata=null for those without any",
+            )
+    return ("metadata", "null") in asked
+
+
 # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -261,7 +278,9 @@ def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project
         if file_id is None:
             continue
         try:
-            paths[field] = files.path(files.get(file_id))
+            file = files.get(file_id)
+            _refuse_other_purposes(file, field)
+            paths[field] = files.path(file)
         except ObjectNotFound:
             raise RefusedError(
                 400, f"invalid {field}: {file_id[:100]}", code="invalid_file", where=field
@@ -274,12 +293,26 @@ def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project
             suffix=body.name_suffix(),
             validation=paths.get("validation_file"),
             despite_errors=body.despite_errors,
+            hold_out=body.hold_out,
             every_row=True,
         ),
         metadata=body.metadata,
         project=project,
         details=body.details(),
     )
+
+
+def _refuse_other_purposes(file: Document, field: str) -> None:
+    """Raise RefusedError for a file that is not for fine-tuning: only of those was it seen to that they are .jsonl."""
+    purpose = file.body["purpose"]
+    if purpose != FINE_TUNE:
+        raise RefusedError(
+            400,
+            f"The {field} `{file.id}` has the purpose '{purpose}', and a job reads files of the purpose '{FINE_TUNE}'",
+            code="invalid_file_purpose",
+            where=field,
+            fix=f"upload its examples as a .jsonl file with the purpose '{FINE_TUNE}'",
+        )
 
 
 def _job(workspace: Workspace, job_id: str, project: str) -> Job:
@@ -322,7 +355,7 @@ def shown(workspace: Workspace, job: Job) -> WireJob:
         fine_tuned_model=job.model if ended else None,
         organization_id=workspace.settings.org,
         result_files=workspace.result_files(job),
-        status=job.status.value,
+        status=_status(job, planned=plan is not None),
         validation_file=details.get("validation_file"),
         training_file=str(details.get("training_file") or job.source.rpartition("/")[2]),
         hyperparameters=hyper,
@@ -340,6 +373,11 @@ def shown(workspace: Workspace, job: Job) -> WireJob:
         dataset_report=DatasetReport.model_validate(report) if report else None,
         weights_file=workspace.weights_file(job),
     )
+
+
+def _status(job: Job, *, planned: bool) -> str:
+    """The job's state in OpenAI's words: until there is a plan, who runs a job reads and checks its rows."""
+    return "validating_files" if job.status.value == "running" and not planned else job.status.value
 
 
 def _model_named(job: Job, details: Mapping[str, Any]) -> str:
@@ -385,8 +423,9 @@ def _error(job: Job, details: Mapping[str, Any]) -> JobError | None:
             code="internal_error", message="The training failed; the server's log has the reason.", param=None
         )
     lines = [str(job.error.get("message")), *map(str, job.error.get("problems") or ())]
-    where, fix = str(job.error.get("where") or ""), str(job.error.get("fix") or "")
-    if fix and job.error.get("code") != "invalid_n_examples" and "`journeyman" not in fix:  # commands are for the owner
+    where, fix = str(job.error.get("where") or ""), without_flags(str(job.error.get("fix") or ""))
+    said = any(fix in line for line in lines)
+    if not said and job.error.get("code") != "invalid_n_examples" and "`journeyman" not in fix:  # commands are for the owner
         lines.append(fix)
     message = without_folders(". ".join(line.rstrip(".") for line in lines))
     param = None

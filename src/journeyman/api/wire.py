@@ -468,9 +468,24 @@ class ChatRequest(_Strict):
     def conversation(self) -> tuple[Message, ...]:
         """The messages as training reads them from a file: what is served is what was trained. Raises RequestError."""
         try:
-            return read_messages([message.as_row() for message in self.messages])
+            messages = read_messages([message.as_row() for message in self.messages])
         except RowError as error:
             raise RequestError(error.reason, where="messages", fix=error.fix, code="invalid_value") from None
+        _refuse_lone_results(messages)
+        return messages
+
+
+def _refuse_lone_results(messages: Sequence[Message]) -> None:
+    """Raises RequestError, in OpenAI's words, for a tool's message that answers no call of a turn before it."""
+    made: set[str] = set()
+    for number, message in enumerate(messages):
+        made |= {str(call["id"]) for call in message.tool_calls}
+        if message.tool_call_id is not None and message.tool_call_id not in made:
+            raise RequestError(
+                "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'.",
+                where=f"messages[{number}].role",
+                code="invalid_value",
+            )
 
 
 class PromptDetails(BaseModel):
@@ -505,8 +520,11 @@ class WireUsage(BaseModel):
             prompt_tokens=read,
             completion_tokens=written,
             total_tokens=read + written,
-            prompt_tokens_details=PromptDetails(cached_tokens=cached),
-            completion_tokens_details=CompletionDetails(),
+            # All by name: a frame of a stream leaves out what was not set.
+            prompt_tokens_details=PromptDetails(cached_tokens=cached, audio_tokens=0),
+            completion_tokens_details=CompletionDetails(
+                reasoning_tokens=0, audio_tokens=0, accepted_prediction_tokens=0, rejected_prediction_tokens=0
+            ),
         )
 
 
@@ -561,7 +579,8 @@ def wire_logprobs(tokens: Sequence[TokenLogprob]) -> Logprobs:
                 **_token(token.token, token.logprob), top_logprobs=[TopLogprob(**_token(*other)) for other in token.top]
             )
             for token in tokens
-        ]
+        ],
+        refusal=None,  # by name: a frame of a stream leaves out what was not set
     )
 
 

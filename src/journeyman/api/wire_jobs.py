@@ -9,11 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from journeyman.api.strict import Metadata, Strict
 from journeyman.data.check.finding import counted
+from journeyman.data.columns import FLAGS, RENAMED
 
 if TYPE_CHECKING:
     from journeyman.plan.plan import Wishes
@@ -77,6 +86,15 @@ class Method(Strict):
     dpo: Dpo | None = None
     reinforcement: Reinforcement | None = None
 
+    @field_validator("supervised", "dpo", "reinforcement")
+    @classmethod
+    def _of_this_type(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = info.data.get("type", info.field_name)
+        if value is not None and info.field_name != kind:
+            reason = "The method's type is {kind}, which this is no part of; leave it out, or change the type"
+            raise PydanticCustomError("value_error", reason, {"kind": kind})
+        return value
+
 
 class Wandb(Strict):
     """Where Weights & Biases would keep the metrics."""
@@ -117,6 +135,9 @@ class CreateJob(Strict):
     despite_errors: bool = True
     """Ours: false fails a job in whose rows the check finds errors, as `journeyman train` does. OpenAI looks at the form only, and
     scripts that worked there go on to work."""
+
+    hold_out: bool = True
+    """Ours: false trains on every row of the training file. None is then held out, and without a validation file none validates."""
 
     @model_validator(mode="after")
     def _one_place(self) -> CreateJob:
@@ -353,15 +374,13 @@ def wire_events(
         return [WireEvent(id=key, created_at=at, message=message, type="metrics", data=data)]
     if kind == "validation":
         return [_validation(key, at, event, last_step)]
-    # One event of ours, two of OpenAI's.
-    messages = {
-        "data": (f"Validating {names.files}", "Files validated, moving job to queued state"),
-        "registered": (
-            f"New fine-tuned model created: {event.get('model')}",
-            "The job has successfully completed",
-        ),
-    }.get(kind)
-    if messages is not None:
+    # One event of ours, two of OpenAI's; what the rows are for is told by ours only.
+    messages: tuple[str, ...] = ()
+    if kind == "data":
+        messages = (f"Validating {names.files}", "Files validated, moving job to queued state", _parts_of(event))
+    elif kind == "registered":
+        messages = (f"New fine-tuned model created: {event.get('model')}", "The job has successfully completed")
+    if messages:
         return [WireEvent(id=f"{key}{i}", created_at=at, message=text) for i, text in enumerate(messages)]
     if kind == "checked":
         return [_checked(key, at, event)] if event["verdict"] != "ok" else []
@@ -392,6 +411,15 @@ def wire_events(
     return []
 
 
+def _parts_of(event: Mapping[str, Any]) -> str:
+    """How many rows are for what, in words, and how to train on all of them."""
+    validation, held_out = event["validation"], event["held_out"]
+    text = f"Training on {event['train']} row(s), with {validation} more for validation and {held_out} held out"
+    if held_out:
+        text += ', on which the gain can be measured; a job created with "hold_out": false trains on every row of its training file'
+    return text
+
+
 def _checked(key: str, at: int, event: Mapping[str, Any]) -> WireEvent:
     """What is wrong with the rows, in the words of the check; OpenAI has no such event, and clients show its message."""
     first = "".join(f"; {number}. {f['do']} [{f['code']}]" for number, f in enumerate(event["first"], 1))
@@ -415,6 +443,11 @@ def _validation(key: str, at: int, event: Mapping[str, Any], last_step: Mapping[
         f"Step {event['step']}/{event.get('steps')}: training loss={_shown(train_loss)}, {words}={_shown(event['valid_loss'])}"
     )
     return WireEvent(id=key, created_at=at, message=message, type="metrics", data=data)
+
+
+def without_flags(fix: str) -> str:
+    """A mend for who has no command line: the columns of a file can't be named there."""
+    return fix.replace(FLAGS, RENAMED)
 
 
 def without_folders(text: str) -> str:

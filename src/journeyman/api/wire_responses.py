@@ -30,6 +30,14 @@ INCLUDABLE = frozenset(
 )
 """What OpenAI lets `include` name. All but the log-probabilities belong to what no answer here has."""
 
+_NOT_HERE = {
+    "conversation": "use previous_response_id",
+    "max_tool_calls": "it counts calls of OpenAI's own tools, which are not here; for one call at most set parallel_tool_calls to false",
+    "prompt": "send the prompt's text as instructions and input",
+    "context_management": "use truncation, or send fewer turns",
+}
+"""Fields of OpenAI's that would change an answer, each with what to do instead."""
+
 _INNER = {
     "text": frozenset({"format", "verbosity"}),
     "reasoning": frozenset({"context", "effort", "generate_summary", "summary"}),
@@ -48,7 +56,7 @@ class ResponseRequest(Strict):
     model: str = Field(min_length=1)
     input: Annotated[str, Field(min_length=1)] | Annotated[list[dict[str, Any]], Field(min_length=1)]
     instructions: str | None = None
-    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=16)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
@@ -73,13 +81,17 @@ class ResponseRequest(Strict):
     service_tier: str | None = None
     background: bool | None = None
     conversation: Any = None
+    max_tool_calls: Any = None
+    prompt: Any = None
+    context_management: Any = None
 
     def refuse_what_is_not_here(self) -> None:
         """Raises RequestError by field."""
         if self.background:
             raise _unsupported("background", "answers are given at once; leave it out")
-        if self.conversation is not None:
-            raise _unsupported("conversation", "use previous_response_id")
+        for name, instead in _NOT_HERE.items():
+            if getattr(self, name) is not None:
+                raise _unsupported(name, instead)
         for tool in self.tools or ():
             if tool.get("type", "function") != "function":
                 raise _unsupported("tools", "only functions can be called")

@@ -18,6 +18,9 @@ OUTPUT_NAMES = (
 SYSTEM_NAMES = ("system", "system_prompt", "instructions")
 
 FLAGS = "name them: --input-column NAME --output-column NAME"
+RENAMED = "name the columns input and output"
+"""The same where there are no flags."""
+
 LONGEST_NAME = 60
 MOST_WORDS = 3
 """A column name longer than this, or one that ends like a sentence, is taken for a first row of data."""

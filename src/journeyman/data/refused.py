@@ -6,7 +6,7 @@ What a row is refused for once it has become an Example stands in `check/refusal
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,14 @@ class Refused:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.code}: {self.reason}; {self.fix}"
+
+
+def in_lines(rows: Sequence[Refused]) -> tuple[list[str], str | None]:
+    """Rows in a line each, and their mend apart where it is the same for all of them; else each line has its own."""
+    mends = {row.fix for row in rows}
+    if len(mends) != 1:
+        return [str(row) for row in rows], None
+    return [f"{row.place}: {row.code}: {row.reason}" for row in rows], mends.pop()
 
 
 READING: Mapping[str, tuple[str, str]] = {

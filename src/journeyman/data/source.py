@@ -11,7 +11,7 @@ from journeyman import files
 from journeyman.data.check.refusals import check_example
 from journeyman.data.columns import Columns
 from journeyman.data.read import file_format, read_rows, shown_path, unread
-from journeyman.data.refused import Refused, Row
+from journeyman.data.refused import Refused, Row, in_lines
 from journeyman.data.shapes import Shape, detect, to_example
 from journeyman.errors import DataError
 from journeyman.records import Example
@@ -87,22 +87,24 @@ def outcome(row: Row | Refused, shape: Shape) -> Example | Refused:
 
 
 def _nothing_readable(path: Path, refused: Sequence[Refused]) -> DataError:
+    problems, fix = in_lines(refused[:5])
     return DataError(
         f"none of its {len(refused)} row(s) can be read" if refused else "it has no rows below the names of its columns",
         where=shown_path(path),
-        fix=refused[0].fix if refused else "write a first row of column names, and rows below it",
+        fix=fix if refused else "write a first row of column names, and rows below it",
         code="no_rows",
-        problems=[str(row) for row in refused[:5]],
+        problems=problems,
     )
 
 
 def require_examples(source: Source) -> None:
     """Raise DataError `no_examples`, with the first reasons, where no row of a file was kept."""
     if not source.kept:
+        problems, fix = in_lines(source.refused[:5])
         raise DataError(
             f"none of its {len(source.refused)} row(s) can be used",
             where=shown_path(source.path),
-            fix=source.refused[0].fix,
+            fix=fix,
             code="no_examples",
-            problems=[str(row) for row in source.refused[:5]],
+            problems=problems,
         )

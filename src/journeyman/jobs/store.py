@@ -170,9 +170,9 @@ class JobStore:
         """How far a running job is."""
         self._set(job_id, step=step, steps=steps, trained_tokens=trained_tokens)
 
-    def record_checkpoint(self, job_id: str) -> None:
-        """The job has a new checkpoint: whatever killed its process before, it got further."""
-        self._set(job_id, deaths=0)
+    def record_checkpoint(self, job_id: str, *, step: int, steps: int, trained_tokens: int) -> None:
+        """How far a job with a new checkpoint is: whatever killed its process before, it got further."""
+        self._set(job_id, step=step, steps=steps, trained_tokens=trained_tokens, deaths=0)
 
     def _set(self, job_id: str, **values: Any) -> None:
         with self.engine.begin() as connection:

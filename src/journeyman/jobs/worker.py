@@ -192,7 +192,7 @@ def _run(
         judge=judge,
     )
     if outcome.status == "paused":
-        journal({"type": "paused", "step": outcome.step})
+        journal.paused(outcome.step)
         return None
     if outcome.best is None:
         raise CheckpointError("the best checkpoint is gone", where=str(job.folder / "checkpoints"))
@@ -348,6 +348,7 @@ class _Journal:
         self._store = store
         self._on_event = on_event
         self._recorded_s = 0.0
+        self._steps = 0
         events.cut_torn_line(job.folder)
         self._tokens = {e["step"]: e["tokens"] for e in read_events(job.folder) if e["type"] == "step"}
 
@@ -357,14 +358,21 @@ class _Journal:
             self._record(event)
         self._on_event(event)
 
+    def paused(self, step: int) -> None:
+        """Write down that training has stopped at this step. Of a cancelled job the end has been told already."""
+        if self._store.get(self._job.id).status is not JobState.CANCELLED:
+            self({"type": "paused", "step": step})
+
     def _record(self, event: Mapping[str, Any]) -> None:
-        if event["type"] == "checkpoint":
-            self._store.record_checkpoint(self._job.id)
-        elif event["type"] == "step":
-            self._tokens[event["step"]] = event["tokens"]
+        if event["type"] == "step":
+            self._tokens[event["step"]], self._steps = event["tokens"], event["steps"]
             if time.monotonic() - self._recorded_s > 2:
                 self._recorded_s = time.monotonic()
-                tokens = sum(n for step, n in self._tokens.items() if step <= event["step"])
-                self._store.record_progress(
-                    self._job.id, step=event["step"], steps=event["steps"], trained_tokens=tokens
-                )
+                self._store.record_progress(self._job.id, **self._progress(event["step"]))
+        elif event["type"] == "checkpoint":
+            self._store.record_checkpoint(self._job.id, **self._progress(event["step"]))
+
+    def _progress(self, step: int) -> dict[str, int]:
+        """A step as columns of the job's row."""
+        tokens = sum(n for done, n in self._tokens.items() if done <= step)
+        return {"step": step, "steps": self._steps, "trained_tokens": tokens}

@@ -21,6 +21,9 @@ from journeyman.storage.documents import Document, Documents, Page, new_id, not_
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 """What a client may say a file is for (OpenAI's list)."""
 
+FINE_TUNE = "fine-tune"
+"""What the files are for that a job reads: the only ones whose names say that they are .jsonl."""
+
 RESULTS = "fine-tune-results"
 """What the files are for that a job leaves (OpenAI's word)."""
 
@@ -131,16 +134,16 @@ def plain_name(filename: str) -> str:
     return name if len(name) <= MAX_NAME else name[: MAX_NAME - len(suffix)] + suffix
 
 
-def check_name(filename: str, purpose: str) -> None:
-    """Refuse what fine-tuning could not read, in OpenAI's words, and what no database keeps. Raises RequestError."""
+def check_name(filename: str, purpose: str, *, where: str = "file") -> None:
+    """Refuse what fine-tuning could not read, in OpenAI's words, and what no database keeps. Raises RequestError of `where`."""
     if "\0" in filename:
         raise RequestError(
-            "the file's name holds the character U+0000", where="file", fix="leave it out", code="invalid_value"
+            "the file's name holds the character U+0000", where=where, fix="leave it out", code="invalid_value"
         )
-    if purpose == "fine-tune" and _suffix(filename) != ".jsonl":
+    if purpose == FINE_TUNE and _suffix(filename) != ".jsonl":
         raise RequestError(
             "Invalid file format for Fine-Tuning API. Must be .jsonl",
-            where="file",
+            where=where,
             code="invalid_file_format",
         )
 

@@ -55,7 +55,7 @@ class UploadStore:
     ) -> Document:
         """Begin an upload. Raises RequestError where no such file could be kept."""
         filename = plain_name(filename) or "upload"
-        check_name(filename, purpose)
+        check_name(filename, purpose, where="filename")
         return self.documents.add(
             "upload",
             {
