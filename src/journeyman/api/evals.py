@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -66,8 +67,9 @@ def _add_evals(routes: APIRouter, documents: Any) -> None:
         order: Order = "asc",
         order_by: Literal["created_at", "updated_at"] = "created_at",
     ) -> dict[str, Any]:
-        """Evals by when they were created."""
-        page = documents(request).page("eval", after=after, limit=limit, order=order)
+        """Evals by when they were created, or last renamed or labelled."""
+        by: Literal["added", "updated"] = "added" if order_by == "created_at" else "updated"
+        page = documents(request).page("eval", after=after, limit=limit, order=order, by=by)
         return _listed(page, [eval_shown(d) for d in page.items])
 
     @routes.get("/{eval_id}")
@@ -80,7 +82,7 @@ def _add_evals(routes: APIRouter, documents: Any) -> None:
         """Rename or label an eval."""
         store = documents(request)
         found = store.get("eval", eval_id)
-        changes = body.model_dump(exclude_none=True)
+        changes = {**body.model_dump(exclude_none=True), "updated_at": time.time()}
         if "metadata" in body.model_fields_set:  # null takes all labels away
             changes["metadata"] = body.metadata or {}
         return eval_shown(store.change(found, changes) or found)

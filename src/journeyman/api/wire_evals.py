@@ -98,8 +98,9 @@ class CreateRun(Strict):
 
 
 def eval_shown(document: Document) -> dict[str, Any]:
-    """An eval as clients see it."""
-    return {"object": "eval", "id": document.id, "created_at": int(document.created_at), **document.body}
+    """An eval as clients see it; OpenAI lists them by when they were updated, and does not show it."""
+    shown = {key: value for key, value in document.body.items() if key != "updated_at"}
+    return {"object": "eval", "id": document.id, "created_at": int(document.created_at), **shown}
 
 
 def config_shown(config: DataSourceConfig) -> dict[str, Any]:
