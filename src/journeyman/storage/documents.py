@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import string
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
@@ -52,6 +52,18 @@ class Document:
     project: str
     created_at: float
     body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A document without its content: how large that is, and what it says at the path that was asked for."""
+
+    id: str
+    parent: str | None
+    project: str
+    created_at: float
+    size_bytes: int
+    said: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +187,22 @@ class Documents:
         with self._engine.connect() as connection:
             return [_document(row) for row in connection.execute(query)]
 
+    def outlines(self, kind: str, *said: str) -> list[Outline]:
+        """The documents of a kind in all projects, each with the text at the path `said` of its body."""
+        text = _TABLE.c.body[said].as_string() if said else sa.null()
+        size = sa.func.length(sa.cast(_TABLE.c.body, sa.Text))  # JSON is kept as ASCII
+        columns = (_TABLE.c.id, _TABLE.c.parent, _TABLE.c.project, _TABLE.c.created_at, size, text)
+        query = sa.select(*columns).where(_TABLE.c.kind == kind).order_by(_TABLE.c.number)
+        with self._engine.connect() as connection:
+            return [Outline(*row) for row in connection.execute(query)]
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Forget documents of any project with those that belong to them; one that is gone already is no error."""
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            with self._engine.begin() as connection:
+                connection.execute(_TABLE.delete().where(sa.or_(_TABLE.c.id.in_(some), _TABLE.c.parent.in_(some))))
+
     def count(self, kind: str, *, parent: str | None = None) -> int:
         """How many there are of a kind."""
         query = sa.select(sa.func.count()).select_from(self._select(kind, parent).subquery())
@@ -198,6 +226,9 @@ class Documents:
             )  # fmt: skip
         return tuple(place)
 
+
+_AT_ONCE = 500
+"""So many are forgotten in one statement, between which others can write."""
 
 _TABLE = database.documents
 _UPDATED = sa.func.coalesce(_TABLE.c.body[("updated_at",)].as_float(), _TABLE.c.created_at)
