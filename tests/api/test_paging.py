@@ -66,6 +66,12 @@ def test_what_was_removed_leaves_no_trace_for_ever(documents, monkeypatch):
         documents.page("response", after=first)
 
 
+def test_what_was_removed_does_not_change(documents):
+    response = documents.add("response", {})
+    documents.remove("response", response.id)
+    assert documents.change(response, {"n": 1}) is None
+
+
 def test_what_was_removed_comes_again_under_its_id(documents):
     documents.add("file", {"n": 1}, id="file-a")
     documents.remove("file", "file-a")

@@ -153,9 +153,8 @@ class Documents:
         """
         table = _TABLE
         body = {**document.body, **changes}
-        statement = (
-            table.update().where(table.c.id == document.id, table.c.project == self.project).values(body=body)
-        )
+        there = (table.c.id == document.id, table.c.kind == document.kind, table.c.project == self.project)
+        statement = table.update().where(*there).values(body=body)
         for key, text in (only_if or {}).items():
             statement = statement.where(table.c.body[(key,)].as_string() == text)
         with self._engine.begin() as connection:
