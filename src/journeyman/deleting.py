@@ -71,7 +71,7 @@ def clean(workspace: Workspace, kinds: Sequence[str], *, older_than_days: float,
             code="invalid_value",
         )  # fmt: skip
     found = removable(
-        workspace.settings, workspace.jobs, workspace.registry, workspace.files, workspace.documents.everywhere("file"),
+        workspace.settings, workspace.jobs, workspace.registry, workspace.files, workspace.documents, kinds,
         older_than_s=older_than_days * 86_400,
     )  # fmt: skip
-    return [item for item in found if item.kind in kinds and (not delete or remove(item, workspace.files))]
+    return [item for item in found if not delete or remove(item, workspace.files, workspace.documents)]

@@ -16,7 +16,7 @@ import pytest
 from openai.types.evals import RunRetrieveResponse
 
 from journeyman.api.alive import this_server
-from journeyman.api.eval_runs import AT_ONCE, ITEM
+from journeyman.api.eval_runs import AT_ONCE, ITEM, MAX_RUNS
 from journeyman.generate.engine import Piece
 from journeyman.records import Usage
 from journeyman.storage.documents import Document, Documents
@@ -59,6 +59,31 @@ def ended(client: openai.OpenAI, run: RunRetrieveResponse) -> RunRetrieveRespons
 
 def items(client: openai.OpenAI, run: RunRetrieveResponse) -> list[Any]:
     return list(client.evals.runs.output_items.list(run.id, eval_id=run.eval_id, limit=100))
+
+
+def test_a_run_that_begins_while_it_is_cancelled_is_cancelled_all_the_same(tmp_path, monkeypatch):
+    workspace = Counting(tmp_path)
+    with serving(workspace) as url:
+        client = client_of(url)
+        runs = [begun(client, 3) for _ in range(MAX_RUNS + 1)]
+        queued, get = runs[-1].id, Documents.get
+        begins = iter([True])
+
+        def read_as_it_begins(self: Documents, kind: str, id: str, **more: Any) -> Document:
+            found = get(self, kind, id, **more)
+            if id == queued and next(begins, False):
+                assert found.body["status"] == "queued"
+                self.change(found, {"status": "in_progress"})
+            return found
+
+        monkeypatch.setattr(Documents, "get", read_as_it_begins)
+        assert client.evals.runs.cancel(queued, eval_id=runs[-1].eval_id).status == "canceled"
+        workspace.let.set()
+        for run in runs[:-1]:
+            ended(client, run)
+        assert client.evals.runs.retrieve(queued, eval_id=runs[-1].eval_id).status == "canceled"
+        with pytest.raises(openai.BadRequestError, match="canceled already"):
+            client.evals.runs.cancel(queued, eval_id=runs[-1].eval_id)
 
 
 class Counting(Workspace):

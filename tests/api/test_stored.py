@@ -59,6 +59,19 @@ def test_what_was_stored_comes_back(client, stored):
     assert [m.role for m in page.data] == ["user"] and [m.role for m in page] == ["user", "system"]
 
 
+def test_what_was_asked_is_shown_as_it_was_sent(client, server):
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    schema = {"type": "object", "properties": {"a": {"const": None}}}
+    format = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    named = {"type": "function", "function": {"name": "look"}}
+    for choice in ("none", named):
+        asked = {**ASKED, "tools": [tool], "tool_choice": choice, "response_format": format, "user": "u-1"}
+        made = httpx.post(f"{server.url}/v1/chat/completions", json={**asked, "store": True}).json()
+        got = httpx.get(f"{server.url}/v1/chat/completions/{made['id']}").json()
+        assert (got["tool_choice"], got["response_format"], got["input_user"]) == (choice, format, "u-1")
+        assert client.chat.completions.delete(made["id"]).deleted
+
+
 def test_lists_are_paged_and_filtered(client, stored):
     everything = ids(client.chat.completions.list(limit=1))
     assert [i for i in everything if i in ids(stored)] == ids(stored)

@@ -143,6 +143,60 @@ def test_files_go_by_age_or_when_they_expired_unless_a_waiting_job_reads_them(wo
     assert store.path(read) in paths(workspace, "files")
 
 
+def a_document(workspace: Workspace, kind: str, *, days_ago: float = 60, project: str = "default", parent: str | None = None, **body) -> str:
+    made = workspace.documents.of(project).add(kind, body, parent=parent)
+    with workspace.jobs.engine.begin() as connection:
+        table = database.documents
+        connection.execute(table.update().where(table.c.id == made.id).values(created_at=time.time() - days_ago * 86_400))
+    return made.id
+
+
+def a_response(workspace: Workspace, previous: str | None = None, **more) -> str:
+    return a_document(workspace, "response", response={"previous_response_id": previous}, input=[], **more)
+
+
+def left(workspace: Workspace, kind: str) -> list[str]:
+    return [document.id for document in workspace.documents.everywhere(kind)]
+
+
+def test_responses_go_by_age_unless_a_younger_one_goes_on_from_them(workspace):
+    first = a_response(workspace)
+    second = a_response(workspace, first)
+    aside = a_response(workspace, first)
+    others = a_response(workspace, "resp_gone", project="other")
+    young = a_response(workspace, second, days_ago=1)
+    assert not workspace.clean(("leftovers", "jobs", "files"))
+    shown = workspace.clean(("responses",))
+    assert {tuple(item.ids) for item in shown} == {(aside,), (others,)}
+    assert all(item.size_bytes > 20 and item.path is None for item in shown)
+    assert len(left(workspace, "response")) == 5, "nothing is deleted unasked"
+    workspace.clean(("responses",), delete=True)
+    assert left(workspace, "response") == [first, second, young]
+    assert len(workspace.clean(("responses",), older_than_days=0)) == 1, "a conversation that is over goes as a whole"
+
+
+def test_stored_completions_go_by_age(workspace):
+    old = [a_document(workspace, "chat.completion", messages=[]) for _ in range(1200)]
+    young = a_document(workspace, "chat.completion", days_ago=1)
+    assert [list(item.ids) for item in workspace.clean(("completions",), delete=True)] == [old]
+    assert left(workspace, "chat.completion") == [young]
+
+
+def test_runs_of_evals_that_ended_go_with_their_items_and_the_eval_stays(workspace):
+    of = a_document(workspace, "eval")
+    runs = {
+        status: a_document(workspace, "eval.run", parent=of, status=status)
+        for status in ("queued", "in_progress", "completed", "canceled", "failed")
+    }
+    items = {run: a_document(workspace, "eval.run.output_item", parent=run, text="x" * 1000) for run in runs.values()}
+    young = a_document(workspace, "eval.run", parent=of, status="completed", days_ago=1)
+    (found,) = workspace.clean(("eval-runs",), delete=True)
+    assert list(found.ids) == [runs["completed"], runs["canceled"], runs["failed"]] and found.size_bytes > 3000
+    stay = [runs["queued"], runs["in_progress"]]
+    assert left(workspace, "eval.run") == [*stay, young] and left(workspace, "eval") == [of]
+    assert left(workspace, "eval.run.output_item") == [items[run] for run in stay]
+
+
 def test_what_arrived_in_part_goes_once_it_can_not_arrive_any_more(workspace):
     scratch = workspace.files.scratch()
     scratch.write_bytes(b"x" * 10)
@@ -166,5 +220,9 @@ def test_the_command_shows_first_and_deletes_when_asked_to(workspace, monkeypatc
     done = json.loads(CliRunner().invoke(app, ["clean", "--delete", "--json"]).stdout)
     assert done["bytes"] == 3000 and not folder.exists()
     assert workspace.files.get(old.id), "files go only where they are named"
+    stored = a_document(workspace, "chat.completion")
+    done = json.loads(CliRunner().invoke(app, ["clean", "--only", "completions", "--delete", "--json"]).stdout)
+    assert [(item["kind"], item["path"]) for item in done["items"]] == [("completions", None)]
+    assert stored not in left(workspace, "chat.completion")
     with pytest.raises(RequestError, match="models"):
         workspace.clean(("models",))

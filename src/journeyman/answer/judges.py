@@ -10,7 +10,7 @@ from journeyman.errors import RequestError
 from journeyman.generate.sampling import Sampling
 from journeyman.grade.judged import Question
 from journeyman.grade.score import NotMeasurableError
-from journeyman.records import Message
+from journeyman.records import Answer, Message
 
 Local = Callable[[str], Answerer]
 Secret = Callable[[str], str | None]
@@ -30,7 +30,11 @@ class Judges:
         self._remote: dict[tuple[str, str, str], RemoteModel] = {}
 
     def __call__(self, question: Question) -> str:
-        """The judge's answer."""
+        """What the judge says."""
+        return self.ask(question).text
+
+    def ask(self, question: Question) -> Answer:
+        """The judge's answer, with what it cost."""
         messages = [Message(role, text) for role, text in question.messages]  # type: ignore[arg-type]
         try:
             sampling = Sampling(
@@ -40,9 +44,10 @@ class Judges:
                 seed=question.seed,
                 json_schema=question.schema,
             )
-            return self._answerer(question).answers([messages], sampling)[0].text
+            return self._answerer(question).answers([messages], sampling)[0]
         except RequestError as error:
-            raise NotMeasurableError(f"the judge {question.model} refused: {error.message}") from error
+            message = f"the judge {question.model} refused: {error.message}"
+            raise NotMeasurableError(message, fault="judge_away") from error
 
     def _answerer(self, question: Question) -> Answerer:
         if not question.url:

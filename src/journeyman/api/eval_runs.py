@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,27 +21,26 @@ from pydantic import ValidationError
 from journeyman.api.alive import lives, this_server
 from journeyman.api.chat import sampling_of
 from journeyman.api.errors import RefusedError, misfit_envelope
+from journeyman.api.eval_checks import insist_on_source, lacking
+from journeyman.api.eval_messages import NO_SAMPLE, asked_of, conversation
 from journeyman.api.graders import ServedJudge, parsed
 from journeyman.api.models import Catalogue
 from journeyman.api.stored import ExportStored, chosen
 from journeyman.api.wire import ChatRequest
 from journeyman.api.wire_evals import CreateRun, DataSource, Row, SamplingParams, sample_shown
 from journeyman.api.wire_responses import nested_format, nested_tool
-from journeyman.data.messages import RowError, read_messages
 from journeyman.database import UNREACHABLE
 from journeyman.errors import JourneymanError, ModelNotFound, ObjectNotFound, RequestError
 from journeyman.files import NO_ROOM
-from journeyman.grade.score import BadOutputError, Grader, NotMeasurableError, Sample, Score
-from journeyman.grade.template import Template
+from journeyman.grade.score import Grader, Sample, Score
 from journeyman.jobs.queue import MOST_DEATHS
-from journeyman.records import Message
 from journeyman.storage.documents import Document, Documents
 
 if TYPE_CHECKING:
     from journeyman.generate.engine import Piece
+    from journeyman.storage.files import FileStore
     from journeyman.workspace import Workspace
 
-NO_SAMPLE = Sample("")
 ITEM = "eval.run.output_item"
 GOING_ON = ("queued", "in_progress")
 """States of a run that has not ended."""
@@ -57,15 +57,12 @@ TAKE_UP_S = 5.0
 log = logging.getLogger("journeyman.api")
 
 
-def new_run(of: Document, body: CreateRun, documents: Documents, catalogue: Catalogue) -> Document:
-    """Keep a run that is about to begin. Raises RefusedError where it could not."""
+def new_run(
+    of: Document, body: CreateRun, documents: Documents, catalogue: Catalogue, files: FileStore
+) -> Document:
+    """Keep a run that is about to begin. Raises RequestError where it could not."""
     source = body.data_source
-    if source.type != "jsonl" and (source.model is None or source.input_messages is None):
-        missing = "model" if source.model is None else "input_messages"
-        raise RefusedError(
-            400, f"Missing required parameter: 'data_source.{missing}'.", code="missing_required_parameter",
-            where=f"data_source.{missing}",
-        )  # fmt: skip
+    insist_on_source(of, source, files)
     if source.model is not None:
         _chat(source)
         try:
@@ -74,12 +71,6 @@ def new_run(of: Document, body: CreateRun, documents: Documents, catalogue: Cata
             raise RefusedError(
                 400, error.message, code="model_not_found", where="data_source.model"
             ) from None
-    for number, row in enumerate(source.source.content or ()):
-        if (key := _lacking(of, row)) is not None:
-            raise RefusedError(
-                400, f"The item {number} has no {key!r}, which the eval's item_schema requires", code="invalid_item",
-                where=f"data_source.source.content[{number}].item",
-            )  # fmt: skip
     content = {
         "status": "queued",
         "model": source.model or "",
@@ -94,14 +85,6 @@ def new_run(of: Document, body: CreateRun, documents: Documents, catalogue: Cata
         "runner": this_server(),
     }
     return documents.add("eval.run", content, parent=of.id)
-
-
-def _lacking(of: Document, row: Row) -> str | None:
-    """A key that the eval's item_schema requires and the item has not."""
-    schema = of.body["data_source_config"].get("schema") or {}
-    required = ((schema.get("properties") or {}).get("item") or {}).get("required")
-    keys = required if isinstance(required, list) else []
-    return next((key for key in keys if isinstance(key, str) and key not in row.item), None)
 
 
 class Runner:
@@ -208,17 +191,16 @@ class Runner:
     ) -> Iterator[dict[str, Any]]:
         """The rows from `first` on, answered and graded AT_ONCE together, in their order, until the server stops.
 
-        One that lacks what the eval's schema requires is errored, and not answered.
+        One that can't be answered, for it is too long or lacks what is asked of it, is errored, and the others go on.
         """
 
         def item(number: int) -> dict[str, Any]:
-            if (key := _lacking(of, rows[number])) is not None:
-                reason = f"the item has no {key!r}, which the eval's item_schema requires"
-                scores = [Score(grader.name, None, None, reason) for grader in graders]
-                return _item(number, rows[number], [], _Answer(NO_SAMPLE, "stop", {}), scores, graders, body)
-            asked, answer = self._answer(rows[number], body, project)
-            scores = [grader.grade(answer.sample, rows[number].item) for grader in graders]
-            return _item(number, rows[number], asked, answer, scores, graders, body)
+            answer = self._answer(of, rows[number], body, project)
+            if answer.error is None:
+                scores = [grader.grade(answer.sample, rows[number].item) for grader in graders]
+            else:
+                scores = [Score(grader.name, None, None, answer.error["message"]) for grader in graders]
+            return _item(number, rows[number], answer, scores, graders, body)
 
         left, under_way = iter(range(first, len(rows))), deque[Future[dict[str, Any]]]()
         try:
@@ -261,23 +243,27 @@ class Runner:
                     ) from None  # fmt: skip
         return rows
 
-    def _answer(self, row: Row, body: CreateRun, project: str) -> tuple[list[dict[str, Any]], _Answer]:
-        if body.data_source.type == "jsonl" or body.data_source.model is None:
-            sample = row.sample or {}
-            tools = sample.get("output_tools")
-            calls = tuple(tools) if isinstance(tools, list) else ()
-            return [], _Answer(Sample(str(sample.get("output_text", "")), calls), "stop", {})
-        asked = _asked(row, body)
-        chat = _chat(body.data_source)
-        pieces = self._workspace.stream(
-            self._catalogue.find(chat.model, project).source,
-            _messages(asked),
-            sampling_of(chat),
-            tools=chat.offered_tools(),
-            use=chat.tool_use(),
-            patient=True,
-        )
-        return asked, _collected(pieces)
+    def _answer(self, of: Document, row: Row, body: CreateRun, project: str) -> _Answer:
+        source = body.data_source
+        asked: list[dict[str, Any]] = []
+        try:
+            if (key := lacking(of, row)) is not None:
+                raise RequestError(f"the item has no {key!r}, which the eval's item_schema requires", code="invalid_item")
+            if source.type == "jsonl" or source.model is None or source.input_messages is None:
+                return _brought(row)
+            asked = asked_of(source.input_messages, row)
+            chat = _chat(source)
+            pieces = self._workspace.stream(
+                self._catalogue.find(chat.model, project).source,
+                conversation(asked),
+                sampling_of(chat),
+                tools=chat.offered_tools(),
+                use=chat.tool_use(),
+                patient=True,
+            )
+            return _collected(asked, pieces)
+        except RequestError as error:
+            return _Answer(NO_SAMPLE, "stop", {}, asked, {"code": error.code, "message": error.message})
 
 
 def _stored_row(document: Document) -> Row:
@@ -289,16 +275,25 @@ def _stored_row(document: Document) -> Row:
     )
 
 
+@dataclass(frozen=True)
 class _Answer:
-    """What a model said of one item, or what the item brought along."""
+    """What a model said of one item, or what the item brought along; `error` says why there is nothing."""
 
-    def __init__(self, sample: Sample, finish_reason: str, usage: Mapping[str, int]) -> None:
-        self.sample = sample
-        self.finish_reason = finish_reason
-        self.usage = usage
+    sample: Sample
+    finish_reason: str
+    usage: Mapping[str, int]
+    asked: list[dict[str, Any]]
+    error: Mapping[str, str] | None = None
 
 
-def _collected(pieces: Iterable[Piece]) -> _Answer:
+def _brought(row: Row) -> _Answer:
+    sample = row.sample or {}
+    tools = sample.get("output_tools")
+    calls = tuple(tools) if isinstance(tools, list) else ()
+    return _Answer(Sample(str(sample.get("output_text", "")), calls), "stop", {}, [])
+
+
+def _collected(asked: list[dict[str, Any]], pieces: Iterable[Piece]) -> _Answer:
     text, calls, stop, usage = "", list[Mapping[str, Any]](), "stop", dict[str, int]()
     for piece in pieces:
         text += piece.text
@@ -312,7 +307,7 @@ def _collected(pieces: Iterable[Piece]) -> _Answer:
                 "total_tokens": piece.usage.total_tokens,
                 "cached_tokens": 0,
             }
-    return _Answer(Sample(text, tuple(calls)), stop, usage)
+    return _Answer(Sample(text, tuple(calls)), stop, usage, asked)
 
 
 class _Tally:
@@ -349,9 +344,8 @@ class _Tally:
 
 
 def _item(
-    number: int, row: Row, asked: list[dict[str, Any]], answer: _Answer, scores: Sequence[Score],
-    graders: Sequence[Grader], body: CreateRun,
-) -> dict[str, Any]:  # fmt: skip
+    number: int, row: Row, answer: _Answer, scores: Sequence[Score], graders: Sequence[Grader], body: CreateRun
+) -> dict[str, Any]:
     usage = dict(answer.usage) or dict.fromkeys(
         ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"), 0
     )
@@ -371,12 +365,13 @@ def _item(
             for grader, score in zip(graders, scores, strict=True)
         ],
         "sample": sample_shown(
-            asked,
+            answer.asked,
             answer.sample,
             answer.finish_reason,
             body.data_source.model or "",
             usage,
             params,
+            answer.error,
         ),
     }
 
@@ -422,48 +417,6 @@ def _chat(source: DataSource) -> ChatRequest:
             400, error.message, code=error.code, where="data_source.sampling_params", fix=error.fix
         ) from None
     return chat
-
-
-def _asked(row: Row, body: CreateRun) -> list[dict[str, Any]]:
-    """The messages with the item's values in them. Raises RequestError where one is not there."""
-    template = body.data_source.input_messages
-    assert template is not None
-    try:
-        if template.type == "item_reference":
-            reference = (template.item_reference or "").removeprefix("item.")
-            messages = row.item[reference]
-            return [{"role": m["role"], "content": m["content"]} for m in messages]
-        return [
-            {
-                "role": m.get("role", "user"),
-                "content": Template.parse(_text(m.get("content"))).fill(NO_SAMPLE, row.item),
-            }
-            for m in template.template or ()
-        ]
-    except (KeyError, TypeError, ValueError, NotMeasurableError, BadOutputError) as error:
-        raise RequestError(
-            f"the input messages do not fit an item: {error}", where="data_source.input_messages",
-            fix="name keys that every item has", code="invalid_template",
-        ) from None  # fmt: skip
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, dict):
-        content = content.get("text")
-    if isinstance(content, list):
-        return "".join(_text(part) for part in content)
-    if not isinstance(content, str):
-        raise ValueError("a message's content is not text")
-    return content
-
-
-def _messages(asked: list[dict[str, Any]]) -> tuple[Message, ...]:
-    try:
-        return read_messages(asked)
-    except RowError as error:
-        raise RequestError(
-            error.reason, where="data_source.input_messages", fix=error.fix, code="invalid_value"
-        ) from None
 
 
 def _deaths(run: Document, documents: Documents) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
 from journeyman.api.errors import RefusedError
-from journeyman.api.eval_runs import Runner, new_run
+from journeyman.api.eval_checks import criteria_named, insist_on_config
+from journeyman.api.eval_runs import GOING_ON, Runner, new_run
 from journeyman.api.gate import project_of
-from journeyman.api.graders import parsed
 from journeyman.api.models import Catalogue
 from journeyman.api.wire_evals import (
     CreateEval,
@@ -37,7 +38,7 @@ def router(workspace: Workspace, catalogue: Catalogue, runner: Runner) -> APIRou
         return workspace.documents.of(project_of(request))
 
     _add_evals(routes, documents)
-    _add_runs(routes, documents, catalogue, runner)
+    _add_runs(routes, documents, workspace, catalogue, runner)
     return routes
 
 
@@ -45,13 +46,11 @@ def _add_evals(routes: APIRouter, documents: Any) -> None:
     @routes.post("", status_code=201)
     def create_eval(body: CreateEval, request: Request) -> dict[str, Any]:
         """Keep what is to be measured."""
-        criteria = []
-        for number, criterion in enumerate(body.testing_criteria):
-            where = f"testing_criteria[{number}]"
-            if criterion.get("type") == "multi":
-                raise RefusedError(400, "An eval takes no multi grader", code="invalid_grader", where=where)
-            name = parsed({key: value for key, value in criterion.items() if key != "id"}, where).name
-            criteria.append({**criterion, "name": name, "id": f"{name}-{new_id('eval')[5:]}"})
+        insist_on_config(body.data_source_config)
+        criteria = [
+            {**criterion, "name": name, "id": f"{name}-{new_id('eval')[5:]}"}
+            for name, criterion in criteria_named(body.testing_criteria)
+        ]
         content = {
             "name": body.name or "",
             "metadata": body.metadata or {},
@@ -68,8 +67,9 @@ def _add_evals(routes: APIRouter, documents: Any) -> None:
         order: Order = "asc",
         order_by: Literal["created_at", "updated_at"] = "created_at",
     ) -> dict[str, Any]:
-        """Evals by when they were created."""
-        page = documents(request).page("eval", after=after, limit=limit, order=order)
+        """Evals by when they were created, or last renamed or labelled."""
+        by: Literal["added", "updated"] = "added" if order_by == "created_at" else "updated"
+        page = documents(request).page("eval", after=after, limit=limit, order=order, by=by)
         return _listed(page, [eval_shown(d) for d in page.items])
 
     @routes.get("/{eval_id}")
@@ -82,7 +82,10 @@ def _add_evals(routes: APIRouter, documents: Any) -> None:
         """Rename or label an eval."""
         store = documents(request)
         found = store.get("eval", eval_id)
-        return eval_shown(store.change(found, body.model_dump(exclude_none=True)) or found)
+        changes = {**body.model_dump(exclude_none=True), "updated_at": time.time()}
+        if "metadata" in body.model_fields_set:  # null takes all labels away
+            changes["metadata"] = body.metadata or {}
+        return eval_shown(store.change(found, changes) or found)
 
     @routes.delete("/{eval_id}")
     def delete_eval(eval_id: str, request: Request) -> dict[str, Any]:
@@ -94,7 +97,9 @@ def _add_evals(routes: APIRouter, documents: Any) -> None:
         }
 
 
-def _add_runs(routes: APIRouter, documents: Any, catalogue: Catalogue, runner: Runner) -> None:
+def _add_runs(
+    routes: APIRouter, documents: Any, workspace: Workspace, catalogue: Catalogue, runner: Runner
+) -> None:
     path = "/{eval_id}/runs"
 
     def found(request: Request, eval_id: str, run_id: str) -> Document:
@@ -106,7 +111,7 @@ def _add_runs(routes: APIRouter, documents: Any, catalogue: Catalogue, runner: R
         """Begin a run; it goes on in the background."""
         store = documents(request)
         of = store.get("eval", eval_id)
-        run = new_run(of, body, store, catalogue)
+        run = new_run(of, body, store, catalogue, workspace.files.of(store.project))
         runner.start(of, run, body, store)
         return run_shown(run)
 
@@ -136,18 +141,16 @@ def _add_runs(routes: APIRouter, documents: Any, catalogue: Catalogue, runner: R
     @routes.post(path + "/{run_id}/cancel")
     def cancel_run(eval_id: str, run_id: str, request: Request) -> dict[str, Any]:
         """Stop a run after the items at hand."""
+        store = documents(request)
         run = found(request, eval_id, run_id)
-        if run.body["status"] not in ("queued", "in_progress"):
-            raise RefusedError(
-                400, f"The run {run.id} is {run.body['status']} already", code="run_ended", where="run_id"
-            )
-        cancelled = documents(request).change(
-            run,
-            {"status": "canceled"},
-            only_if={"status": run.body["status"]},
-            announced="eval.run.canceled",
-        )
-        return run_shown(cancelled or run)
+        while run.body["status"] in GOING_ON:
+            only_if = {"status": run.body["status"]}
+            cancelled = store.change(run, {"status": "canceled"}, only_if=only_if, announced="eval.run.canceled")
+            if cancelled is not None:
+                return run_shown(cancelled)
+            run = found(request, eval_id, run_id)  # it began or ended while it was read
+        message = f"The run {run.id} is {run.body['status']} already"
+        raise RefusedError(400, message, code="run_ended", where="run_id")
 
     @routes.delete(path + "/{run_id}")
     def delete_run(eval_id: str, run_id: str, request: Request) -> dict[str, Any]:

@@ -51,7 +51,12 @@ def keep(
     request_id: str,
 ) -> None:
     """Keep a completion with what was asked: the messages and tools as a training file would hold them."""
-    asked = body.model_dump(exclude_none=True, include=set(_SHOWN))
+    sent = body.model_dump(exclude_unset=True, by_alias=True, include=set(_SHOWN))
+    asked = {key: value for key, value in sent.items() if value is not None}
+    if (choice := asked.get("tool_choice")) is not None and choice.keys() == {"type"}:
+        asked["tool_choice"] = choice["type"]  # as it was sent
+    if body.user is not None:
+        asked["input_user"] = body.user
     content = {
         "model": completion.model,
         "metadata": body.metadata or {},
@@ -63,7 +68,7 @@ def keep(
     documents.add(KIND, content, id=completion.id)
 
 
-_SHOWN = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty")
+_SHOWN = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "tool_choice", "response_format")
 
 
 def router(workspace: Workspace) -> APIRouter:

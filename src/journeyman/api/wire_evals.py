@@ -48,7 +48,7 @@ class Source(Strict):
     """Where a run's items come from."""
 
     type: Literal["file_content", "file_id", "stored_completions"]
-    content: Annotated[list[Row], Field(max_length=100_000)] | None = None
+    content: Annotated[list[Row], Field(min_length=1, max_length=100_000)] | None = None
     id: str | None = None
     metadata: Metadata | None = None
     model: str | None = None
@@ -57,7 +57,7 @@ class Source(Strict):
     limit: Annotated[int, Field(ge=1)] | None = None
 
 
-class Template(Strict):
+class InputMessages(Strict):
     """What the model is asked, with `{{ item.key }}` in it, or where the item holds it."""
 
     type: Literal["template", "item_reference"]
@@ -85,7 +85,7 @@ class DataSource(Strict):
     type: Literal["jsonl", "completions", "responses"]
     source: Source
     model: str | None = None
-    input_messages: Template | None = None
+    input_messages: InputMessages | None = None
     sampling_params: SamplingParams | None = None
 
 
@@ -98,8 +98,9 @@ class CreateRun(Strict):
 
 
 def eval_shown(document: Document) -> dict[str, Any]:
-    """An eval as clients see it."""
-    return {"object": "eval", "id": document.id, "created_at": int(document.created_at), **document.body}
+    """An eval as clients see it; OpenAI lists them by when they were updated, and does not show it."""
+    shown = {key: value for key, value in document.body.items() if key != "updated_at"}
+    return {"object": "eval", "id": document.id, "created_at": int(document.created_at), **shown}
 
 
 def config_shown(config: DataSourceConfig) -> dict[str, Any]:
@@ -146,17 +147,17 @@ def item_shown(document: Document, run: Document) -> dict[str, Any]:
 
 def sample_shown(
     asked: list[dict[str, Any]], sample: Sample, finish_reason: str, model: str, usage: Mapping[str, int],
-    params: Mapping[str, Any],
+    params: Mapping[str, Any], error: Mapping[str, str] | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What was asked and answered in an output item."""
+    """What was asked and answered in an output item; nothing was answered where there is an error."""
     calls = {"tool_calls": list(sample.output_tools)} if sample.output_tools else {}
     return {
         "input": asked,
-        "output": [{"role": "assistant", "content": sample.output_text, **calls}],
+        "output": [] if error else [{"role": "assistant", "content": sample.output_text, **calls}],
         "finish_reason": finish_reason,
         "model": model,
         "usage": dict(usage),
-        "error": {"code": "", "message": ""},
+        "error": dict(error or {"code": "", "message": ""}),
         "temperature": params["temperature"],
         "max_completion_tokens": params["max_completion_tokens"],
         "top_p": params["top_p"],

@@ -18,20 +18,20 @@ def register(app: typer.Typer) -> None:
 def clean(
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="KIND", help="leftovers, jobs, checkpoints or files. Can be repeated. Default: leftovers and jobs."),
+        typer.Option("--only", metavar="KIND", help="leftovers, jobs, checkpoints, files, responses, completions or eval-runs. Can be repeated. Default: leftovers and jobs."),
     ] = None,
     older_than_days: Annotated[
-        float, typer.Option("--older-than-days", min=0, help="How long ago a job ended, or a file was kept.")
+        float, typer.Option("--older-than-days", min=0, help="How long ago a job ended, or a file or an object of the database was kept.")
     ] = 30.0,
     delete: Annotated[bool, typer.Option("--delete", help="Delete it. Without this, what would be freed is shown.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show, or delete, what takes up room and nobody needs: what arrived in part, folders of jobs that ended without a model, and on demand checkpoints and clients' files. What a registered model or a job that has not ended needs is never touched."""
+    """Show, or delete, what takes up room and nobody needs: what arrived in part, folders of jobs that ended without a model, and on demand checkpoints, clients' files, stored responses and completions, and runs of evals. What a registered model or a job that has not ended needs is never touched."""
     from journeyman.workspace import Workspace
 
     screen = Screen(as_json=as_json)
     found = Workspace().clean(only or ("leftovers", "jobs"), older_than_days=older_than_days, delete=delete)
-    rows = [(item.kind, size(item.size_bytes), str(item.path), item.reason) for item in found]
+    rows = [(item.kind, size(item.size_bytes), str(item.path or "in the database"), item.reason) for item in found]
     if rows:
         screen.table(["kind", "size", "path", "why"], rows)
     total_bytes = sum(item.size_bytes for item in found)
@@ -40,6 +40,6 @@ def clean(
     else:
         screen.line(f"{size(total_bytes)} would be freed; --delete does it", style="bold")
     items = [
-        {"kind": i.kind, "path": str(i.path), "bytes": i.size_bytes, "reason": i.reason} for i in found
+        {"kind": i.kind, "path": str(i.path) if i.path else None, "bytes": i.size_bytes, "reason": i.reason} for i in found
     ]
     screen.result({"deleted": delete, "bytes": total_bytes, "items": items})

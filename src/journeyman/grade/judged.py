@@ -17,6 +17,8 @@ from journeyman.grade.score import Item, Measure, Measured, NotMeasurableError, 
 from journeyman.grade.template import Template
 
 MAX_TOKENS = 256
+RANGE = (0.0, 1.0)
+"""What a score_model's number is in, where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ Judge = Callable[[Question], str]
 
 def no_judge(_question: Question) -> str:
     """The judge where none is asked, as in the data check: nothing is measured."""
-    raise NotMeasurableError("no judge model is asked here")
+    raise NotMeasurableError("no judge model is asked here", fault="judge_away")
 
 
 def label_model(fields: Fields, judge: Judge) -> Measure:
@@ -59,7 +61,7 @@ def label_model(fields: Fields, judge: Judge) -> Measure:
     def measure(sample: Sample, item: Item) -> Measured:
         label = _result(judge(ask(sample, item, schema)))
         if label not in labels:
-            raise NotMeasurableError(f"the judge said {label!r}, which is none of the labels")
+            raise NotMeasurableError(f"the judge said {label!r}, which is none of the labels", fault="judge_unclear")
         return Measured(float(label in passing), label in passing)
 
     return measure
@@ -68,14 +70,14 @@ def label_model(fields: Fields, judge: Judge) -> Measure:
 def score_model(fields: Fields, judge: Judge) -> Measure:
     """OpenAI's score_model: the judge gives a number, clipped to `range` (0 to 1); it passes from `pass_threshold` on."""
     ask = _asker(fields)
-    low, high = fields.span("range", (0.0, 1.0))
+    low, high = fields.span("range", RANGE)
     threshold = fields.number("pass_threshold")
     schema = _schema({"type": "number", "minimum": low, "maximum": high})
 
     def measure(sample: Sample, item: Item) -> Measured:
         value = _result(judge(ask(sample, item, schema)))
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value in (math.inf, -math.inf):
-            raise NotMeasurableError(f"the judge said {value!r}, which is no number")
+            raise NotMeasurableError(f"the judge said {value!r}, which is no number", fault="judge_unclear")
         clipped = float(min(high, max(low, value)))
         return Measured(clipped, None if threshold is None else clipped >= threshold)
 
@@ -143,4 +145,5 @@ def _result(said: str) -> Any:
     try:
         return json.loads(said)["result"]
     except (ValueError, KeyError, TypeError):
-        raise NotMeasurableError(f"the judge did not answer with a result: {said[:80]!r}") from None
+        message = f"the judge did not answer with a result: {said[:80]!r}"
+        raise NotMeasurableError(message, fault="judge_unclear") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from journeyman.errors import GraderError
@@ -120,10 +121,10 @@ def _multi(fields: Fields, judge: Judge) -> Measure:
         for key, grader in graders.items():
             score = grader.grade(sample, item)
             if score.value is None:
-                raise NotMeasurableError(f"{key}: {score.error}")
+                raise NotMeasurableError(f"{key}: {score.error}", fault=score.fault)
             values[key] = score.value
         try:
-            return text_checks.against(threshold, formula.value(values))
+            return replace(text_checks.against(threshold, formula.value(values)), parts=values)
         except ValueError as error:
             raise NotMeasurableError(str(error)) from error
 
@@ -150,12 +151,38 @@ def _name_in_a_list(value: Mapping[str, Any]) -> str:
     return str(value.get("name") or _DEFAULT_NAMES.get(str(value.get("type"))))
 
 
-def runs_source(grader: Mapping[str, Any]) -> bool:
-    """Whether a grader object that was read, or one inside it, runs source that came with it."""
+def objects(grader: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A grader object that was read, and those inside it."""
     inside = grader.get("graders") or ()
     if isinstance(inside, Mapping):
         inside = [inside] if isinstance(inside.get("type"), str) else inside.values()
-    return grader.get("type") == "python" or any(runs_source(value) for value in inside)
+    return [grader, *inside]
+
+
+def runs_source(grader: Mapping[str, Any]) -> bool:
+    """Whether a grader object that was read, or one inside it, runs source that came with it."""
+    return any(one.get("type") == "python" for one in objects(grader))
+
+
+def normalised(grader: Mapping[str, Any]) -> dict[str, Any]:
+    """A grader object that was read, with the values that its missing fields stand for, and without nulls."""
+    kind, out = str(grader["type"]), {key: value for key, value in grader.items() if value is not None}
+    if kind in _DEFAULT_NAMES:
+        out.setdefault("name", _DEFAULT_NAMES[kind])
+    if kind == "score_model":
+        out.setdefault("range", list(judged.RANGE))
+    if kind == "multi":
+        out["graders"] = _each_normalised(out["graders"])
+    return out
+
+
+def _each_normalised(graders: Any) -> Any:
+    """Those of a multi, in the form in which it has them."""
+    if isinstance(graders, list):
+        return [normalised(value) for value in graders]
+    if isinstance(graders.get("type"), str):
+        return normalised(graders)
+    return {key: normalised(value) for key, value in graders.items()}
 
 
 def _builders(judge: Judge) -> dict[str, Callable[[Fields], Measure]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from journeyman.records import Example
+
+Fault = Literal["judge_away", "judge_unclear"]
+"""Of what a grader could not measure, what was a judge model's doing: it could not be asked, or gave no verdict."""
 
 Item = Mapping[str, Any]
 """What graders may name as `{{ item.key }}`."""
@@ -27,12 +30,15 @@ class Score:
     `value` is None, with the reason in `error`, where the grader could not measure: that is no 0, and neither
     passes nor fails. `passed` is also None for a grader that has no threshold. An output that can't be read as
     the grader needs (no JSON, a missing key) is the model's doing: it has value 0, fails, and says so in `error`.
+    `parts` are the values that a multi's formula was given, by their keys in it.
     """
 
     name: str
     value: float | None
     passed: bool | None
     error: str | None = None
+    fault: Fault | None = None
+    parts: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The score as it stands in a scores file."""
@@ -57,10 +63,11 @@ class Graded:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A value, and whether it passes (None: the grader has no threshold)."""
+    """A value, and whether it passes (None: the grader has no threshold); `parts` as a Score has them."""
 
     value: float
     passed: bool | None
+    parts: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 class BadOutputError(Exception):
@@ -68,7 +75,11 @@ class BadOutputError(Exception):
 
 
 class NotMeasurableError(Exception):
-    """The grader can't say: its item, or its own formula, gives no value."""
+    """The grader can't say: its item, its own formula or its judge gives no value."""
+
+    def __init__(self, message: str, *, fault: Fault | None = None) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 Measure = Callable[[Sample, Item], Measured]
@@ -91,8 +102,8 @@ class Grader:
         except BadOutputError as error:
             return Score(self.name, 0.0, False, str(error))
         except NotMeasurableError as error:
-            return Score(self.name, None, None, str(error))
-        return Score(self.name, measured.value, measured.passed)
+            return Score(self.name, None, None, str(error), error.fault)
+        return Score(self.name, measured.value, measured.passed, parts=measured.parts)
 
 
 def item_of(example: Example) -> dict[str, Any]:

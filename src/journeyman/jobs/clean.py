@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +18,14 @@ from journeyman.jobs.state import JobState
 from journeyman.jobs.store import Job, JobStore
 from journeyman.models.registry import Registry, Version
 from journeyman.settings import Settings
-from journeyman.storage.documents import Document
+from journeyman.storage.documents import Document, Documents, Outline
 from journeyman.storage.files import MODEL, FileStore
 from journeyman.storage.uploads import LIFE_S
 
-Kind = Literal["leftovers", "jobs", "checkpoints", "files"]
-KINDS: Sequence[Kind] = ("leftovers", "jobs", "checkpoints", "files")
+Kind = Literal["leftovers", "jobs", "checkpoints", "files", "responses", "completions", "eval-runs"]
+KINDS: Sequence[Kind] = ("leftovers", "jobs", "checkpoints", "files", "responses", "completions", "eval-runs")
+
+ENDED_RUN = ("completed", "canceled", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,14 @@ class Removable:
     """Something that can go: what it is, where, how much room it takes and why nobody needs it."""
 
     kind: Kind
-    path: Path
+    path: Path | None
+    """None for what stands in the database."""
     size_bytes: int
     reason: str
     file: Document | None = None
     """The client's file that it is, which is forgotten with its bytes."""
+    ids: Sequence[str] = ()
+    """The objects in the database that it is, all of one project."""
 
 
 def removable(
@@ -43,29 +48,41 @@ def removable(
     store: JobStore,
     registry: Registry,
     files: FileStore,
-    documents: Sequence[Document],
+    documents: Documents,
+    kinds: Sequence[str],
     *,
     older_than_s: float,
 ) -> list[Removable]:
-    """All that can go, the largest first. `documents` are the files of all projects.
+    """All of these kinds that can go, the largest first.
 
     `leftovers`: what arrived in part and was never completed. `jobs`: folders of jobs that ended that long ago without a
     model that is still registered. `checkpoints`: those of ended jobs whose model is registered; they can no longer be
-    called then. `files`: those of clients, of that age, that no job needs that is still to run.
+    called then. `files`: those of clients, of that age, that no job needs that is still to run. `responses`, stored
+    `completions` and `eval-runs`: those of that age, but for responses that a younger one goes on from, and runs that go on.
     """
     now_s = time.time()
+    before = now_s - older_than_s
     jobs, versions = store.list(), registry.list()
     needed = _needed(jobs, versions)
     found = [
         *_leftovers(settings, now_s),
-        *_of_jobs(jobs, versions, needed, now_s - older_than_s),
-        *_files(files, documents, needed, now_s - older_than_s),
+        *_of_jobs(jobs, versions, needed, before),
+        *_files(files, documents.everywhere("file"), needed, before),
     ]
-    return sorted(found, key=lambda item: -item.size_bytes)
+    if "responses" in kinds:
+        found += _by_project("responses", _old_responses(documents, before))
+    if "completions" in kinds:
+        found += _by_project("completions", [c for c in documents.outlines("chat.completion") if c.created_at <= before])
+    if "eval-runs" in kinds:
+        found += _by_project("eval-runs", _old_runs(documents, before))
+    return sorted((item for item in found if item.kind in kinds), key=lambda item: -item.size_bytes)
 
 
-def remove(item: Removable, files: FileStore) -> bool:
+def remove(item: Removable, files: FileStore, documents: Documents) -> bool:
     """Delete it; false where somebody began to use it or was quicker."""
+    if item.path is None:
+        documents.forget(item.ids)
+        return True
     if item.file is not None:
         files.of(item.file.project).remove(item.file.id)
         return True
@@ -133,6 +150,36 @@ def _files(
         if (expired or document.created_at <= before) and not _is_needed(path, needed):
             reason = "expired" if expired else f"{document.body['purpose']}: {document.body['filename']}"
             yield Removable("files", path, int(document.body["bytes"]), reason, document)
+
+
+def _old_responses(documents: Documents, before: float) -> list[Outline]:
+    """Responses of that age that none goes on from that is younger, by way of others or at once."""
+    all_of_them = {one.id: one for one in documents.outlines("response", "response", "previous_response_id")}
+    kept: set[str] = set()
+    for one in all_of_them.values():
+        at: Outline | None = one if one.created_at > before else None
+        while at is not None and at.id not in kept:
+            kept.add(at.id)
+            at = all_of_them.get(at.said or "")
+    return [one for one in all_of_them.values() if one.id not in kept]
+
+
+def _old_runs(documents: Documents, before: float) -> list[Outline]:
+    """Runs of that age that have ended, each as large as it is with its items."""
+    runs = documents.outlines("eval.run", "status")
+    old = {run.id: run for run in runs if run.created_at <= before and run.said in ENDED_RUN}
+    for item in documents.outlines("eval.run.output_item"):
+        if (run := old.get(item.parent or "")) is not None:
+            old[run.id] = replace(run, size_bytes=run.size_bytes + item.size_bytes)
+    return list(old.values())
+
+
+def _by_project(kind: Kind, found: Sequence[Outline]) -> Iterator[Removable]:
+    """What stands in the database goes by project: there may be very many."""
+    for project in sorted({one.project for one in found}):
+        own = [one for one in found if one.project == project]
+        reason = f"{len(own)} of the project {project}"
+        yield Removable(kind, None, sum(one.size_bytes for one in own), reason, ids=[one.id for one in own])
 
 
 def _changed_at(path: Path) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import string
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
@@ -33,6 +33,12 @@ PREFIXES: Mapping[str, str] = {
 }
 """How ids of each kind begin, as OpenAI's do."""
 
+REMOVED = "removed"
+"""The kind of what is left of a document that was removed: its place in the lists of its kind, which is its `parent`."""
+
+PLACE_KEPT_S = 24 * 3600.0
+"""So long a list goes on after a document that was removed: a client that pages through a list may delete what it has read."""
+
 _BASE62 = string.ascii_letters + string.digits
 
 
@@ -46,6 +52,18 @@ class Document:
     project: str
     created_at: float
     body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A document without its content: how large that is, and what it says at the path that was asked for."""
+
+    id: str
+    parent: str | None
+    project: str
+    created_at: float
+    size_bytes: int
+    said: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +92,8 @@ class Documents:
         document = Document(id or new_id(kind), kind, parent, self.project, time.time(), dict(body))
         row = {name: getattr(document, name) for name in document.__slots__}
         with self._engine.begin() as connection:
+            if id is not None:  # what was removed may come again under its id
+                connection.execute(_TABLE.delete().where(_TABLE.c.id == id, _TABLE.c.kind == REMOVED))
             connection.execute(_TABLE.insert().values(row))
         return document
 
@@ -95,19 +115,21 @@ class Documents:
         order: Literal["asc", "desc"] = "desc",
         where: Mapping[tuple[str, ...], str] | None = None,
         labels: Mapping[str, str] | None = None,
+        by: Literal["added", "updated"] = "added",
     ) -> Page:
-        """Documents in the order they were added, or from the newest; `after` is the last id of the page before.
+        """Documents in the order they were added or last updated, or from the newest; `after` is the last id of the page before.
 
-        `where` maps a path in the body to the text that must stand there; `labels` must all be in its `metadata`. Raises
-        RequestError for an unknown `after`.
+        `where` maps a path in the body to the text that must stand there; `labels` must all be in its `metadata`. A document
+        was updated when its body's `updated_at` says so, or else when it was added. Raises RequestError for an `after` that
+        was never in this list, or was removed more than PLACE_KEPT_S ago.
         """
         query = self._select(kind, parent)
         for path, text in (where or {}).items():
             query = query.where(_TABLE.c.body[path].as_string() == text)
         if after is not None:
-            number = self._number(kind, after)
-            query = query.where(_TABLE.c.number > number if order == "asc" else _TABLE.c.number < number)
-        query = query.order_by(_TABLE.c.number.asc() if order == "asc" else _TABLE.c.number.desc())
+            place = self._place(kind, after, by)
+            query = query.where(_PLACES[by] > place if order == "asc" else _PLACES[by] < place)
+        query = query.order_by(*(c.asc() if order == "asc" else c.desc() for c in _PLACES[by]))
         if limit is not None and not labels:
             query = query.limit(limit + 1)
         wanted = (labels or {}).items()
@@ -131,9 +153,8 @@ class Documents:
         """
         table = _TABLE
         body = {**document.body, **changes}
-        statement = (
-            table.update().where(table.c.id == document.id, table.c.project == self.project).values(body=body)
-        )
+        there = (table.c.id == document.id, table.c.kind == document.kind, table.c.project == self.project)
+        statement = table.update().where(*there).values(body=body)
         for key, text in (only_if or {}).items():
             statement = statement.where(table.c.body[(key,)].as_string() == text)
         with self._engine.begin() as connection:
@@ -144,13 +165,17 @@ class Documents:
 
     def remove(self, kind: str, id: str, *, parent: str | None = None) -> Document:
         """Forget a document and those that belong to it. Raises ObjectNotFound."""
-        document = self.get(kind, id, parent=parent)
+        document, now = self.get(kind, id, parent=parent), time.time()
+        place = {key: document.body[key] for key in ("updated_at",) if key in document.body}
+        left = {"kind": REMOVED, "parent": kind, "body": {**place, "removed_at": now}}
+        removed_at = _TABLE.c.body[("removed_at",)].as_float()
         with self._engine.begin() as connection:
             children = [
                 row.id for row in connection.execute(sa.select(_TABLE.c.id).where(_TABLE.c.parent == id))
             ]
             connection.execute(_TABLE.delete().where(_TABLE.c.parent.in_([id, *children])))
-            connection.execute(_TABLE.delete().where(_TABLE.c.id == id))
+            connection.execute(_TABLE.update().where(_TABLE.c.id == id).values(left))
+            connection.execute(_TABLE.delete().where(_TABLE.c.kind == REMOVED, removed_at < now - PLACE_KEPT_S))
         return document
 
     def everywhere(self, kind: str, *, where: Mapping[tuple[str, ...], str] | None = None) -> list[Document]:
@@ -160,6 +185,22 @@ class Documents:
             query = query.where(_TABLE.c.body[path].as_string() == text)
         with self._engine.connect() as connection:
             return [_document(row) for row in connection.execute(query)]
+
+    def outlines(self, kind: str, *said: str) -> list[Outline]:
+        """The documents of a kind in all projects, each with the text at the path `said` of its body."""
+        text = _TABLE.c.body[said].as_string() if said else sa.null()
+        size = sa.func.length(sa.cast(_TABLE.c.body, sa.Text))  # JSON is kept as ASCII
+        columns = (_TABLE.c.id, _TABLE.c.parent, _TABLE.c.project, _TABLE.c.created_at, size, text)
+        query = sa.select(*columns).where(_TABLE.c.kind == kind).order_by(_TABLE.c.number)
+        with self._engine.connect() as connection:
+            return [Outline(*row) for row in connection.execute(query)]
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Forget documents of any project with those that belong to them; one that is gone already is no error."""
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            with self._engine.begin() as connection:
+                connection.execute(_TABLE.delete().where(sa.or_(_TABLE.c.id.in_(some), _TABLE.c.parent.in_(some))))
 
     def count(self, kind: str, *, parent: str | None = None) -> int:
         """How many there are of a kind."""
@@ -171,21 +212,27 @@ class Documents:
         query = sa.select(_TABLE).where(_TABLE.c.kind == kind, _TABLE.c.project == self.project)
         return query if parent is None else query.where(_TABLE.c.parent == parent)
 
-    def _number(self, kind: str, id: str) -> int:
-        query = sa.select(_TABLE.c.number).where(
-            _TABLE.c.id == id, _TABLE.c.kind == kind, _TABLE.c.project == self.project
-        )
+    def _place(self, kind: str, id: str, by: Literal["added", "updated"]) -> tuple[Any, ...]:
+        """Where a document stands in the lists of its kind, or stood."""
+        of_kind = sa.or_(_TABLE.c.kind == kind, sa.and_(_TABLE.c.kind == REMOVED, _TABLE.c.parent == kind))
+        query = sa.select(*_PLACES[by]).where(_TABLE.c.id == id, of_kind, _TABLE.c.project == self.project)
         with self._engine.connect() as connection:
-            number = connection.execute(query).scalar()
-        if number is None:
+            place = connection.execute(query).one_or_none()
+        if place is None:
             raise RequestError(
                 f"No object with the id '{_short(id)}' is in this list", where="after", fix="begin without after",
                 code="invalid_cursor",
             )  # fmt: skip
-        return int(number)
+        return tuple(place)
 
+
+_AT_ONCE = 500
+"""So many are forgotten in one statement, between which others can write."""
 
 _TABLE = database.documents
+_UPDATED = sa.func.coalesce(_TABLE.c.body[("updated_at",)].as_float(), _TABLE.c.created_at)
+_PLACES = {"added": sa.tuple_(_TABLE.c.number), "updated": sa.tuple_(_UPDATED, _TABLE.c.number)}
+"""What documents are listed by, in each order: their numbers tell apart what was updated at once."""
 
 
 def new_id(kind: str) -> str:
