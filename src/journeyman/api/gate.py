@@ -160,6 +160,13 @@ class Gate:
                 code="host_not_allowed",
                 fix="make a key with `journeyman keys create`, or call it as http://127.0.0.1",
             )
+        if _from_elsewhere(headers):
+            raise RefusedError(
+                403,
+                "without a key this server answers no pages of other origins",
+                code="origin_not_allowed",
+                fix="make a key with `journeyman keys create`, which such a page has to send",
+            )
         return None
 
     async def _known(self, authorization: str) -> Key | None:
@@ -223,6 +230,17 @@ def _hostname(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].lower()
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """Whether a web page of another origin sends this: a browser says so, and no page can keep it from that.
+
+    A form of any page can send files to this machine, and needs no answer to have done its harm.
+    """
+    origin = headers.get("origin")
+    return headers.get("sec-fetch-site") == "cross-site" or (
+        origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
+    )
 
 
 def _limited(receive: Receive, max_bytes: int) -> Receive:
