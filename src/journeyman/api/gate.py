@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import logging
@@ -115,6 +116,11 @@ class Gate:
                     reply.headers = self._rates.take(key.id, key.limits.requests_per_minute)
             _check_length(scope, max_bytes)
             await self._app(scope, _limited(receive, max_bytes), reply.send)
+        except asyncio.CancelledError:  # the server stops, and has waited as long as it may
+            log.warning("request %s was cut by the server's stop: %s %s", reply.request_id, scope["method"], scope["path"])
+            if not reply.started:
+                status, body = envelope_of(RefusedError(503, "The server stops. Ask again.", code="server_stopping"), reply.request_id)
+                await error_response(status, body)(scope, receive, reply.send)
         except Exception as error:
             if not isinstance(error, RefusedError):
                 log.exception("request %s failed: %s %s", reply.request_id, scope["method"], scope["path"])
