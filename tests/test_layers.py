@@ -95,7 +95,7 @@ HIDDEN = {
     "data/check/coverage.py": {"scipy", "sklearn"},
     "data/check/names.py": {"presidio_analyzer", "spacy"},
     "data/tables.py": {"openpyxl", "pyarrow", "zipfile"},
-    "grade/json_checks.py": {"jsonschema", "referencing"},
+    "grade/apart.py": {"jsonschema", "referencing"},
     "grade/similarity.py": {"rapidfuzz"},
     "models/bases.py": {"huggingface_hub"},
     "generate/vllm.py": {"vllm"},

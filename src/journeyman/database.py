@@ -7,12 +7,15 @@ SQLite in JOURNEYMAN_HOME by default, PostgreSQL by URL. The schema changes only
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
+
+from journeyman.errors import DatabaseUnavailable
 
 HEAD = "0006"
 """The newest migration. A database that is there already is opened without importing Alembic."""
@@ -142,6 +145,30 @@ UNREACHABLE = (exc.OperationalError, exc.InterfaceError)
 """What SQLAlchemy raises where the database can't be reached or is locked: worth another try, and no fault of a job."""
 
 
+Condition = Callable[[sa.Connection], None]
+"""Raises where what a transaction is about to write may not be. It reads in that transaction."""
+
+
+_CONDITIONS = int.from_bytes(b"limits")
+"""The number of PostgreSQL's lock that transactions with a condition hold."""
+
+
+@contextmanager
+def writing(engine: sa.Engine, condition: Condition | None) -> Iterator[sa.Connection]:
+    """A transaction that writes where its condition lets it.
+
+    No other with a condition goes on beside it, on any server: what was read is still true when this is written.
+    """
+    with engine.begin() as connection:
+        if condition is not None:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # the one writer from here on, and not from its first change
+            else:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CONDITIONS)))
+            condition(connection)
+        yield connection
+
+
 def clock(engine: sa.Engine) -> sa.ColumnElement[float]:
     """The database's own clock in a statement, in seconds since 1970: the one clock that all machines share."""
     if engine.dialect.name == "sqlite":
@@ -157,9 +184,39 @@ def bytewise(engine: sa.Engine, column: sa.ColumnElement[str]) -> sa.ColumnEleme
     return column if engine.dialect.name == "sqlite" else sa.collate(column, "C")
 
 
+def shown(url: str) -> str:
+    """A database's URL for people's eyes: without its password, and without the values of its query, which may hold secrets."""
+    parsed = _parsed(url)
+    query = dict.fromkeys(parsed.query, "hidden")
+    return parsed.set(query=query).render_as_string(hide_password=True)
+
+
 def open_database(url: str) -> sa.Engine:
-    """Connect, and bring the schema to the newest version."""
-    parsed = sa.engine.make_url(url)
+    """Connect, and bring the schema to the newest version. Raises DatabaseUnavailable, without the URL's secrets."""
+    parsed = _parsed(url)
+    try:
+        return _opened(parsed)
+    except ImportError as error:
+        raise _unavailable(f"{shown(url)} needs a driver that is not installed: {error}", 'install it; PostgreSQL\'s comes with pip install "journeyman[postgres]"') from error
+    except UNREACHABLE as error:
+        said = " ".join(str(error.orig).split())
+        raise _unavailable(f"{shown(url)} can't be opened: {said}", "start it, or correct the URL") from error
+
+
+def _unavailable(message: str, fix: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(message, where="JOURNEYMAN_DATABASE_URL", fix=fix)
+
+
+def _parsed(url: str) -> sa.URL:
+    try:
+        parsed = sa.engine.make_url(url)
+        parsed.get_dialect()
+    except (exc.ArgumentError, ValueError):  # their words may repeat a secret
+        raise _unavailable("is no URL that SQLAlchemy knows", "write postgresql://USER:PASSWORD@HOST/DATABASE, or unset it") from None
+    return parsed
+
+
+def _opened(parsed: sa.URL) -> sa.Engine:
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if parsed.drivername == "postgresql":

@@ -12,6 +12,7 @@
     ├── TrainingError        training stopped for a reason the user can act on
     │   └── NonFiniteStep    a step whose loss or gradient is not finite
     ├── DiskFull             no room is left for what a job must write
+    ├── DatabaseUnavailable  the database can't be opened when a command or a server starts
     ├── CheckpointError      a checkpoint that is missing, damaged or of another plan
     ├── ExportError          a model that can't be exported as asked
     ├── GraderError          a grader object that can't be used
@@ -135,6 +136,12 @@ class DiskFull(JourneymanError):
     """No room is left on the disk for what a job must write; what it had written before is whole."""
 
     code = "disk_full"
+
+
+class DatabaseUnavailable(JourneymanError):
+    """The database that JOURNEYMAN_DATABASE_URL names can't be opened."""
+
+    code = "database_unavailable"
 
 
 class CheckpointError(JourneymanError):

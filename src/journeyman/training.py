@@ -42,6 +42,7 @@ from journeyman.request import (
 )
 
 if TYPE_CHECKING:
+    from journeyman.database import Condition
     from journeyman.models.registry import Version
     from journeyman.workspace import Workspace
 
@@ -56,6 +57,7 @@ def create(
     project: str = "default",
     metadata: Mapping[str, str] | None = None,
     details: Mapping[str, Any] | None = None,
+    condition: Condition | None = None,
 ) -> Job:
     """What `Workspace.submit` promises; with `owner` the job is leased from the start, and no worker takes it."""
     task, base = task_and_base(workspace, request)
@@ -75,6 +77,7 @@ def create(
         details=details,
         owner=owner,
         lease_s=workspace.settings.lease_s,
+        condition=condition,
     )
     files.write_json(job.folder / "graders.json", list(task.graders))
     events.append(job.folder, {"type": "created", "job": job.id, "folder": str(job.folder)})

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from journeyman.answer.judges import Judges
     from journeyman.answering import Answering, Served
     from journeyman.data.check.review import Review
+    from journeyman.database import Condition
     from journeyman.evaluate.comparison import Comparison
     from journeyman.evaluate.report import Evaluation
     from journeyman.evaluate.run import Scores
@@ -193,16 +194,17 @@ class Workspace:
         metadata: Mapping[str, str] | None = None,
         project: str = "default",
         details: Mapping[str, Any] | None = None,
+        condition: Condition | None = None,
     ) -> Job:
         """Queue a training for a worker. What needs no row to be read is refused at once: source, base, suffix, wishes.
 
         The rows are read when the job's turn comes, and a job that they fail says why. `metadata` are the user's
-        labels, `project` is whose turn it takes, `details` is kept for the caller. Raises TaskError, DataError,
-        BaseNotFound or PlanError.
+        labels, `project` is whose turn it takes, `details` is kept for the caller; what `condition` raises keeps the job
+        out of the queue. Raises TaskError, DataError, BaseNotFound or PlanError.
         """
         from journeyman import training
 
-        return training.create(self, request, project=project, metadata=metadata, details=details)
+        return training.create(self, request, project=project, metadata=metadata, details=details, condition=condition)
 
     def resume(
         self, job_id: str, *, on_event: OnEvent = ignore, should_stop: Callable[[], bool] = never
@@ -215,17 +217,17 @@ class Workspace:
 
         return training.resume(self, job_id, on_event=on_event, should_stop=should_stop)
 
-    def requeue(self, job_id: str) -> Job:
+    def requeue(self, job_id: str, *, condition: Condition | None = None) -> Job:
         """Put a paused job back into the queue, where a worker goes on from its last checkpoint.
 
-        A job that waits or runs is left to it: a client that had no answer asks again, and may have been heard. Raises
-        JobConflict where the job has ended.
+        A job that waits or runs is left to it: a client that had no answer asks again, and may have been heard. What
+        `condition` raises leaves the job as it is. Raises JobConflict where the job has ended.
         """
         from journeyman.jobs import events
         from journeyman.jobs.state import JobState, move
 
         try:
-            move(self._database, job_id, JobState.QUEUED, of=frozenset({JobState.PAUSED}), error=None)
+            move(self._database, job_id, JobState.QUEUED, of=frozenset({JobState.PAUSED}), condition=condition, error=None)
         except JobConflict:
             if (job := self.jobs.get(job_id)).status.terminal:
                 raise JobConflict(f"the job {job.id} has ended: it is {job.status}", where="job") from None

@@ -50,6 +50,11 @@ class NoKeys:
 
 
 class NoDocuments:
+    project = "default"
+
+    def of(self, project: str) -> NoDocuments:
+        return self
+
     def everywhere(self, kind: str, **where: Any) -> list[Any]:
         return []
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from journeyman.api.app import create_app
@@ -37,6 +37,20 @@ NEAR_MISS = st.builds(
     st.integers(-1, 3),
     st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=2),
 )
+ITEM = st.dictionaries(
+    st.sampled_from(["type", "role", "content", "call_id", "name", "arguments", "output", "id", "status"]),
+    st.sampled_from(["message", "function_call", "function_call_output", "user", "assistant"]) | JSON,
+    max_size=4,
+)
+RESPONSE = st.fixed_dictionaries(
+    {"model": st.just("starter"), "input": st.lists(ITEM, min_size=1, max_size=2) | JSON, "store": st.just(False)},
+    optional={
+        "tools": st.lists(st.fixed_dictionaries({"type": st.just("function") | JSON}, optional={"name": JSON}), max_size=2) | JSON,
+        "tool_choice": st.fixed_dictionaries({"type": st.sampled_from(["function", "allowed_tools"]) | JSON, "tools": JSON}) | JSON,
+        "text": st.fixed_dictionaries({"format": st.fixed_dictionaries({"type": JSON}) | JSON}) | JSON,
+        "include": JSON,
+    },
+)
 
 
 JSON_TYPE = {"content-type": "application/json"}
@@ -56,6 +70,14 @@ def send() -> Iterator[Callable[..., httpx.Response]]:
 @given(body=JSON | NEAR_MISS)
 def test_any_json_body(send, body):
     expect_openai(send("POST", "/v1/chat/completions", content=json.dumps(body), headers=JSON_TYPE))
+
+
+@settings(max_examples=200, deadline=None)
+@given(body=RESPONSE)
+@example(body={"model": "starter", "input": [{"type": ["x"]}]})
+@example(body={"model": "starter", "input": [{"type": {"a": 1}}]})
+def test_any_input_of_a_response(send, body):
+    expect_openai(send("POST", "/v1/responses", content=json.dumps(body), headers=JSON_TYPE))
 
 
 @settings(max_examples=30, deadline=None)

@@ -268,6 +268,32 @@ def test_without_keys_only_this_machines_names_are_answered(http):
         assert http.get("/healthz", headers={"host": host}).status_code == 200
 
 
+ELSEWHERE = [
+    {"origin": "http://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://localhost:3000", "host": "localhost:8000"},
+    {"sec-fetch-site": "cross-site"},
+]
+
+
+@pytest.mark.parametrize("headers", ELSEWHERE)
+def test_without_keys_pages_of_other_origins_upload_nothing(http, headers):
+    form = {"files": {"file": ("a.txt", b"x")}, "data": {"purpose": "user_data"}}
+    before = http.get("/v1/files").json()["data"]
+    error = refused(http.post("/v1/files", headers=headers, **form), 403)
+    assert error["code"] == "origin_not_allowed"
+    assert http.get("/v1/files").json()["data"] == before
+
+
+def test_pages_of_the_same_origin_and_those_with_a_key_are_answered(http):
+    same = {"origin": "http://localhost:8000", "host": "LOCALHOST:8000", "sec-fetch-site": "same-origin"}
+    assert http.get("/v1/models", headers=same).status_code == 200
+    with serving(Scripted(keys=("sk-one",))) as url:
+        for headers in ELSEWHERE:
+            reply = httpx.get(f"{url}/v1/models", headers={**headers, "authorization": "Bearer sk-one"})
+            assert reply.status_code == 200
+
+
 # ── failures ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 

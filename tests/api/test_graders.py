@@ -1,7 +1,11 @@
-"""Python graders over HTTP where their source can't be run: refused, and never a reward of 0."""
+"""Graders over HTTP that can't be run, or would not end: refused or an error, and never a reward of 0."""
 
 from __future__ import annotations
 
+import threading
+import time
+
+import httpx
 import openai
 import pytest
 
@@ -45,3 +49,32 @@ def test_the_start_says_that_python_graders_can_not_be_run(monkeypatch, tmp_path
     with pytest.raises(JourneymanError, match="begun"):
         serve(Scripted(), port=0, on_ready=stop)
     assert ("bubblewrap" in caplog.text) is (switch == "on")
+
+
+@pytest.mark.parametrize(
+    ("grader", "sample"),
+    [
+        ({"type": "regex", "name": "g", "pattern": "(a+)+$"}, "a" * 40 + "!"),
+        ({"type": "json_schema", "name": "g", "schema": {"type": "string", "pattern": "^(a+)+$"}}, f'"{"a" * 40}!"'),
+    ],
+    ids=["regex", "json_schema"],
+)
+def test_a_pattern_that_does_not_end_holds_nobody_up(server, grader, sample):
+    replies = []
+
+    def run() -> None:
+        body = {"grader": grader, "model_sample": sample}
+        replies.append(httpx.post(f"{server.url}/v1/fine_tuning/alpha/graders/run", json=body, timeout=30))
+
+    asking = threading.Thread(target=run)
+    asking.start()
+    began_s = time.monotonic()
+    waits_s = []
+    while asking.is_alive():
+        asked_s = time.monotonic()
+        assert httpx.get(f"{server.url}/healthz", timeout=30).status_code == 200
+        waits_s.append(time.monotonic() - asked_s)
+    assert len(waits_s) > 1 and max(waits_s) < 1
+    assert time.monotonic() - began_s < 10
+    (reply,) = replies
+    assert reply.status_code == 200 and "longer than 1 s" in reply.text

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
@@ -227,6 +229,62 @@ def test_a_project_with_its_jobs_queued_takes_no_more(open_server: Running):
         client.fine_tuning.jobs.resume(job.id)
     client.fine_tuning.jobs.cancel(other.id)
     assert client.fine_tuning.jobs.resume(job.id).status == "queued"
+
+
+@pytest.fixture
+def two_servers(open_server: Running) -> Iterator[tuple[str, str]]:
+    """Two servers of one home, with workspaces of their own."""
+    with serving(Workspace(open_server.workspace.settings.home), bases=[str(open_server.base)]) as other:
+        yield open_server.url, other
+
+
+def at_once(urls: tuple[str, str], key: str, *paths: str, **body) -> list[int]:
+    """The statuses of eight requests that are sent to both servers together; `paths` are one for each, or one for all."""
+    together = threading.Barrier(8)
+
+    def send(number: int) -> int:
+        with httpx.Client(base_url=urls[number % 2], headers={"authorization": f"Bearer {key}"}, timeout=60) as client:
+            together.wait()
+            return client.post(paths[number % len(paths)], **body).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        return sorted(threads.map(send, range(8)))
+
+
+def test_limits_hold_for_requests_that_come_together(open_server: Running, two_servers):
+    workspace = open_server.workspace
+    _, key = workspace.keys.create("limited", "shop", Limits(storage_bytes=10_000, jobs=2))
+    file = open_server.client(key).files.create(file=("a.jsonl", io.BytesIO(ROW * 12)), purpose="fine-tune")
+
+    queued = at_once(two_servers, key, "/v1/fine_tuning/jobs", json={"model": "starter", "training_file": file.id})
+    assert queued == [200] * 2 + [429] * 6
+    assert len(workspace.jobs.unended()) == 2 == len(list(workspace.settings.jobs_folder.iterdir()))
+
+    form = {"files": {"file": ("b.txt", b"x" * 3000)}, "data": {"purpose": "user_data"}}
+    assert at_once(two_servers, key, "/v1/files", **form) == [200] * 2 + [429] * 6
+    uploads = workspace.uploads.of("shop")
+    assert uploads.stored_bytes() == file.bytes + 6000
+    assert len(list(workspace.settings.files_folder.iterdir())) == 3
+
+    begun = {"bytes": 1000, "filename": "c.txt", "mime_type": "text/plain", "purpose": "assistants"}
+    assert at_once(two_servers, key, "/v1/uploads", json=begun) == [200] * 2 + [429] * 6
+    assert uploads.stored_bytes() == file.bytes + 8000
+
+    (upload, _) = uploads.documents.page("upload").items
+    part = {"files": {"data": ("part", b"x" * 900)}}
+    assert at_once(two_servers, key, f"/v1/uploads/{upload.id}/parts", **part) == [200] * 2 + [400] * 6
+
+
+def test_jobs_that_are_resumed_together_stay_within_the_limit(open_server: Running, two_servers):
+    client = limited(open_server, "shop")
+    file = client.files.create(file=("a.jsonl", io.BytesIO(ROW * 12)), purpose="fine-tune")
+    ids = [client.fine_tuning.jobs.create(model="starter", training_file=file.id).id for _ in range(8)]
+    for job_id in ids:
+        client.fine_tuning.jobs.pause(job_id)
+    _, key = open_server.workspace.keys.create("limited", "shop", Limits(jobs=1))
+    paths = [f"/v1/fine_tuning/jobs/{job_id}/resume" for job_id in ids]
+    assert at_once(two_servers, key, *paths) == [200] + [429] * 7
+    assert [job.status for job in open_server.workspace.jobs.unended()].count("queued") == 1
 
 
 def test_limits_are_given_on_the_command_line_and_listed(tmp_path, monkeypatch):

@@ -7,10 +7,13 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,6 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from journeyman import logs
 from journeyman.api.health import STUCK_S, Progress
+from journeyman.api.server import prepare, url_of
+from journeyman.generate.engine import Piece
 from journeyman.generate.loop import Load
 from journeyman.jobs.presence import Presence
 from journeyman.jobs.standing import Standing
@@ -212,6 +217,59 @@ def test_an_exception_is_one_line_of_json():
 
 
 # ── SIGTERM ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def endless() -> Iterator[Piece]:
+    while True:
+        yield Piece(0, "and ", None)
+        time.sleep(0.05)
+
+
+@contextmanager
+def stopping() -> Iterator[tuple[str, Callable[[], None]]]:
+    """A server whose answers have no end, and what tells it to stop."""
+    server, listening = prepare(Scripted(endless), "127.0.0.1", 0, drain_s=1)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        server.should_exit = True
+
+    try:
+        yield url_of(listening), stop
+    finally:
+        stop()
+        thread.join(15)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("chat/completions", CHAT), ("responses", {"model": "starter", "input": "hello", "store": False})]
+)
+def test_a_stream_that_is_not_over_when_the_server_stops_ends_with_an_error(caplog, path, body):
+    frames = []
+    with (
+        stopping() as (url, stop),
+        httpx.stream("POST", f"{url}/v1/{path}", json={**body, "stream": True}, timeout=30) as reply,
+    ):
+        for line in reply.iter_lines():
+            frames += [json.loads(line.removeprefix("data: "))] if line.startswith("data: ") else []
+            stop()
+    last = frames[-1].get("error", frames[-1])
+    assert len(frames) > 5 and last["code"] == "server_stopping"
+    assert "Traceback" not in caplog.text and "Exception in ASGI" not in caplog.text
+
+
+def test_what_is_not_answered_when_the_server_stops_is_refused(caplog):
+    with stopping() as (url, stop), socket.create_connection(("127.0.0.1", httpx.URL(url).port), timeout=30) as slow:
+        slow.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n")
+        slow.sendall(b'content-type: application/json\r\n\r\n{"model": ')
+        threading.Timer(0.5, stop).start()
+        reply = httpx.post(f"{url}/v1/chat/completions", json=CHAT, timeout=30)
+        assert b" 503 " in slow.recv(1000).partition(b"\r\n")[0]
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "server_stopping")
+    assert "x-should-retry" not in reply.headers
+    assert "Traceback" not in caplog.text and "Exception in ASGI" not in caplog.text
 
 
 def test_sigterm_lets_a_stream_end_and_hands_the_job_back(tmp_path, base):

@@ -92,3 +92,11 @@ def test_sampling_parameters_reach_the_judge_by_openais_names():
     judge = Scripted('{"result": "kind"}')
     grade({**LABEL, "sampling_params": {"temperature": 0.5, "seed": 3, "max_completions_tokens": 9}}, judge)
     assert (judge.asked[0].temperature, judge.asked[0].seed, judge.asked[0].max_tokens) == (0.5, 3, 9)
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "seed", "max_completions_tokens"])
+@pytest.mark.parametrize("value", ["x", ["x"], {"a": 1}, True])
+def test_sampling_parameters_that_are_no_numbers_are_named(name, value):
+    with pytest.raises(GraderError) as caught:
+        parse([{**LABEL, "sampling_params": {name: value}}])
+    assert f"sampling_params, {name}: " in caught.value.problems[0]

@@ -46,12 +46,12 @@ def create_app(
     and `bases` (hub ids or folders). With `base64_results` the content of a job's result file is base64, as
     at OpenAI. Raises BaseNotFound where one of `bases` is not here.
     """
-    decoder = Decoder()
+    decoder, decoder_of_batches = Decoder(), Decoder()
     catalogue = Catalogue(workspace, bases)
     runner = Runner(workspace, catalogue)
     metrics = Metrics(workspace)
     deliverer = Deliverer(workspace)
-    batch_runner = batches.BatchRunner(workspace, _answering(workspace, catalogue, decoder))
+    batch_runner = batches.BatchRunner(workspace, _answering(workspace, catalogue, decoder_of_batches))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -62,6 +62,7 @@ def create_app(
         deliverer.close()
         batch_runner.close()
         decoder.close()
+        decoder_of_batches.close()
         runner.close()
 
     app = FastAPI(
@@ -69,6 +70,7 @@ def create_app(
         docs_url=None, redoc_url=None,  # the framework's pages run scripts of another host; /openapi.json is here
         default_response_class=Json, dependencies=[Depends(insist_on_sound_text)],
     )  # fmt: skip
+    app.state.decoder = decoder
     install(app)
     _add_models(app, catalogue)
     _add_chat(app, workspace, catalogue, decoder)

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from journeyman.api.errors import RefusedError
 from journeyman.api.gate import MAX_FILE_BYTES, MAX_PART_BYTES, project_of
-from journeyman.api.limits import limits_of, storage_left, storage_used_up
+from journeyman.api.limits import limits_of, room_for, storage_left, storage_used_up
 from journeyman.api.multipart import Form, receive
 from journeyman.api.wire_files import (
     CompleteRequest,
@@ -33,6 +33,7 @@ from journeyman.storage.documents import Document, not_found
 from journeyman.storage.files import MODEL, RESULTS, check_name
 
 if TYPE_CHECKING:
+    from journeyman.database import Condition
     from journeyman.storage.archive import Archive
     from journeyman.storage.files import FileStore
     from journeyman.workspace import Workspace
@@ -55,7 +56,7 @@ def _add_files(routes: APIRouter, workspace: Workspace, base64_results: bool) ->
         """Keep a file, written to disk while it arrives."""
         store = await run_in_threadpool(files, request)
         form = await _received(workspace, request, store.scratch())
-        return WireFile.of(await run_in_threadpool(_keep, store, form))
+        return WireFile.of(await run_in_threadpool(_keep, store, form, room_for(workspace, request, form.size_bytes)))
 
     @routes.get("/files")
     def list_files(
@@ -159,14 +160,14 @@ async def _received(workspace: Workspace, request: Request, scratch: Path) -> Fo
     return await receive(request, file_field="file", scratch=scratch, max_bytes=left, over=over)
 
 
-def _keep(store: FileStore, form: Form) -> Document:
+def _keep(store: FileStore, form: Form, condition: Condition | None) -> Document:
     """Make a form's file an object. Raises RequestValidationError or RequestError where the fields do not fit."""
     try:
         fields = FileForm.model_validate(FileForm.shaped(form.fields))
         filename = form.filename or "upload"
         check_name(filename, fields.purpose)
         expires_s = fields.expires_after.seconds if fields.expires_after else None
-        return store.keep(form.path, filename, fields.purpose, expires_s=expires_s)
+        return store.keep(form.path, filename, fields.purpose, expires_s=expires_s, condition=condition)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
     finally:
@@ -184,12 +185,11 @@ def _add_uploads(routes: APIRouter, workspace: Workspace) -> None:
         """Begin a file that is sent in parts."""
         expires_s = body.expires_after.seconds if body.expires_after else None
         uploads = workspace.uploads.of(project_of(request))
-        left = storage_left(workspace, request)
-        if left is not None and body.bytes > left:
-            raise storage_used_up(limits_of(request).storage_bytes or 0)
-        return shown(
-            uploads.create(body.filename, body.purpose, body.bytes, body.mime_type, expires_s), request
+        condition = room_for(workspace, request, body.bytes)
+        upload = uploads.create(
+            body.filename, body.purpose, body.bytes, body.mime_type, expires_s, condition=condition
         )
+        return shown(upload, request)
 
     @routes.post("/uploads/{upload_id}/parts")
     async def add_upload_part(upload_id: str, request: Request) -> WirePart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import logging
@@ -115,6 +116,11 @@ class Gate:
                     reply.headers = self._rates.take(key.id, key.limits.requests_per_minute)
             _check_length(scope, max_bytes)
             await self._app(scope, _limited(receive, max_bytes), reply.send)
+        except asyncio.CancelledError:  # the server stops, and has waited as long as it may
+            log.warning("request %s was cut by the server's stop: %s %s", reply.request_id, scope["method"], scope["path"])
+            if not reply.started:
+                status, body = envelope_of(RefusedError(503, "The server stops. Ask again.", code="server_stopping"), reply.request_id)
+                await error_response(status, body)(scope, receive, reply.send)
         except Exception as error:
             if not isinstance(error, RefusedError):
                 log.exception("request %s failed: %s %s", reply.request_id, scope["method"], scope["path"])
@@ -159,6 +165,13 @@ class Gate:
                 "without a key this server answers on localhost only",
                 code="host_not_allowed",
                 fix="make a key with `journeyman keys create`, or call it as http://127.0.0.1",
+            )
+        if _from_elsewhere(headers):
+            raise RefusedError(
+                403,
+                "without a key this server answers no pages of other origins",
+                code="origin_not_allowed",
+                fix="make a key with `journeyman keys create`, which such a page has to send",
             )
         return None
 
@@ -223,6 +236,17 @@ def _hostname(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].lower()
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """Whether a web page of another origin sends this: a browser says so, and no page can keep it from that.
+
+    A form of any page can send files to this machine, and needs no answer to have done its harm.
+    """
+    origin = headers.get("origin")
+    return headers.get("sec-fetch-site") == "cross-site" or (
+        origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
+    )
 
 
 def _limited(receive: Receive, max_bytes: int) -> Receive:

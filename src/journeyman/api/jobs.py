@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from journeyman.api.errors import RefusedError
 from journeyman.api.gate import project_of
 from journeyman.api.labels import labels_of
-from journeyman.api.limits import insist_on_a_job
+from journeyman.api.limits import room_for_a_job
 from journeyman.api.models import Catalogue
 from journeyman.api.wire_jobs import (
     CheckpointList,
@@ -39,6 +39,7 @@ from journeyman.storage.documents import DEFAULT_PROJECT, Document
 from journeyman.storage.files import FINE_TUNE
 
 if TYPE_CHECKING:
+    from journeyman.database import Condition
     from journeyman.jobs.store import Job
     from journeyman.workspace import Workspace
 
@@ -56,8 +57,8 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
     @routes.post("/jobs")
     def create_job(body: CreateJob, request: Request) -> WireJob:
         """Queue a training. What its rows are worth is found when its turn comes."""
-        insist_on_a_job(workspace, request)
-        return shown(workspace, _submit(workspace, catalogue, body.seeded(), project_of(request)))
+        condition = room_for_a_job(workspace, request)
+        return shown(workspace, _submit(workspace, catalogue, body.seeded(), project_of(request), condition))
 
     @routes.get("/jobs")
     def list_jobs(
@@ -96,10 +97,9 @@ def _add_jobs(routes: APIRouter, workspace: Workspace, catalogue: Catalogue) -> 
     @routes.post("/jobs/{job_id}/resume")
     def resume_job(job_id: str, request: Request) -> WireJob:
         """Put a paused job back into the queue; it goes on from its checkpoint. One that goes on already is left to it."""
-        insist_on_a_job(workspace, request)
         job = _job(workspace, job_id, project_of(request))
         _refuse_ended(job)
-        return shown(workspace, workspace.requeue(job.id))
+        return shown(workspace, workspace.requeue(job.id, condition=room_for_a_job(workspace, request)))
 
 
 def _add_parts(routes: APIRouter, workspace: Workspace) -> None:
@@ -246,7 +246,9 @@ def _unlabelled(request: Request, labels: Mapping[str, str]) -> bool:
 # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project: str) -> Job:
+def _submit(
+    workspace: Workspace, catalogue: Catalogue, body: CreateJob, project: str, condition: Condition | None
+) -> Job:
     from journeyman.request import TrainRequest
 
     kind = body.method.type if body.method else "supervised"
@@ -299,6 +301,7 @@ def _submit(workspace: Workspace, catalogue: Catalogue, body: CreateJob, project
         metadata=body.metadata,
         project=project,
         details=body.details(),
+        condition=condition,
     )
 
 

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
 from starlette.requests import Request
 
 from journeyman.api.errors import RefusedError
 
 if TYPE_CHECKING:
+    from journeyman.database import Condition
     from journeyman.storage.keys import Limits
     from journeyman.workspace import Workspace
 
@@ -85,6 +87,20 @@ def storage_left(workspace: Workspace, request: Request) -> int | None:
     return left
 
 
+def room_for(workspace: Workspace, request: Request, size_bytes: int) -> Condition | None:
+    """That the key may add so many bytes still when they are added: others may have come meanwhile. None without a limit."""
+    most = limits_of(request).storage_bytes
+    if most is None:
+        return None
+    uploads = workspace.uploads.of(request.state.project)
+
+    def insist(connection: sa.Connection) -> None:
+        if uploads.stored_bytes(connection) + size_bytes > most:
+            raise storage_used_up(most)
+
+    return insist
+
+
 def storage_used_up(most_bytes: int) -> RefusedError:
     """The refusal of a file that would bring the project above the key's limit."""
     return _quota(
@@ -94,15 +110,21 @@ def storage_used_up(most_bytes: int) -> RefusedError:
     )
 
 
-def insist_on_a_job(workspace: Workspace, request: Request) -> None:
-    """Raise RefusedError where the key's project has as many jobs queued and running as the key may have."""
-    most = limits_of(request).jobs
-    if most is not None and workspace.jobs.count_live(request.state.project) >= most:
-        raise _quota(
-            f"This key may have {most} jobs queued or running in its project at a time, and has",
-            "wait for one to end, or cancel one",
-            None,
-        )
+def room_for_a_job(workspace: Workspace, request: Request) -> Condition | None:
+    """That the key's project has fewer jobs queued and running than the key may have. None without a limit."""
+    most, project = limits_of(request).jobs, request.state.project
+    if most is None:
+        return None
+
+    def insist(connection: sa.Connection) -> None:
+        if workspace.jobs.count_live(project, connection) >= most:
+            raise _quota(
+                f"This key may have {most} jobs queued or running in its project at a time, and has",
+                "wait for one to end, or cancel one",
+                None,
+            )
+
+    return insist
 
 
 def _quota(message: str, fix: str, where: str | None) -> RefusedError:

@@ -35,8 +35,8 @@ class _End:
 class Pieces(Generic[T]):
     """The pieces of one answer, made in a thread and read once on the event loop.
 
-    `close` may be called at any time and from any thread: the reader gets an AbandonedError at once, and the
-    decoding is closed, at its next piece where a thread reads it. `ended` is called when nothing more is decoded.
+    `close` may be called at any time and from any thread: the reader gets an AbandonedError, or the error that is given,
+    at once, and the decoding is closed, at its next piece where a thread reads it. `ended` is called when nothing more is decoded.
     """
 
     def __init__(self, make: Callable[[], Iterator[T]], ended: Callable[[Pieces[T]], None] = lambda _: None) -> None:
@@ -52,10 +52,10 @@ class Pieces(Generic[T]):
         """Whether nobody waits for this answer any more."""
         return self._closed.is_set()
 
-    def close(self) -> None:
+    def close(self, error: Exception | None = None) -> None:
         """Stop decoding and reading."""
         self._closed.set()
-        self._put(_End(AbandonedError()))
+        self._put(_End(error or AbandonedError()))
         if self._handed_on is not None:
             self._handed_on.close()
             self._ended(self)
@@ -125,6 +125,11 @@ class Decoder:
         self._open.add(pieces)  # type: ignore[arg-type]
         self._threads.submit(pieces.run)
         return pieces
+
+    def end_answers(self, error: Exception) -> None:
+        """End every answer under way with an error, which its client is told."""
+        for pieces in list(self._open):
+            pieces.close(error)
 
     def close(self) -> None:
         """End every answer; a thread that reads one stops at its next piece."""

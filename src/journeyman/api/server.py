@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
@@ -14,7 +15,9 @@ import uvicorn
 
 from journeyman import settings
 from journeyman.api.app import create_app
+from journeyman.api.errors import RefusedError
 from journeyman.api.gate import is_local
+from journeyman.api.pieces import Decoder
 from journeyman.errors import JourneymanError
 from journeyman.grade import python
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 DRAIN_S = 10
 """How long answers under way may go on after SIGTERM or the first Ctrl-C."""
+
+ENDING_S = 3
+"""How long answers that had no time left may take to tell their clients so; then connections are cut."""
 
 log = logging.getLogger("journeyman.api")
 
@@ -59,11 +65,24 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it is told to stop."""
+    """A server that says when it is told to stop, and then ends answers in order that go on for longer than `drain_s`."""
 
-    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, decoder: Decoder, drain_s: int, on_stop: Callable[[], None]) -> None:
         super().__init__(config)
+        self._decoder = decoder
+        self._drain_s = drain_s
         self._on_stop = on_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's stop. It would cancel what goes on after its own time, and a client could not tell that from a bug."""
+        stops = RefusedError(
+            503, "The server stops, and this answer had no time left to end. Ask again.", code="server_stopping"
+        )
+        ending = asyncio.get_running_loop().call_later(self._drain_s, self._decoder.end_answers, stops)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn's handler of SIGTERM and SIGINT."""
@@ -97,9 +116,9 @@ def prepare(
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=drain_s,
+        timeout_graceful_shutdown=drain_s + ENDING_S,
     )
-    return _Server(config, on_stop), listening
+    return _Server(config, app.state.decoder, drain_s, on_stop), listening
 
 
 def url_of(listening: socket.socket) -> str:

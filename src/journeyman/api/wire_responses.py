@@ -98,7 +98,8 @@ class ResponseRequest(Strict):
         for name, known in _INNER.items():
             _refuse_unknown(getattr(self, name) or {}, known, name)
         for number, item in enumerate(self.items()):
-            _refuse_unknown(item, _ITEM_KEYS.get(item.get("type", "message")), f"input[{number}]")
+            kind = item.get("type", "message")
+            _refuse_unknown(item, _ITEM_KEYS.get(kind) if isinstance(kind, str) else None, f"input[{number}]")
         for number, value in enumerate(self.include or ()):
             if value not in INCLUDABLE:
                 raise RequestError(

@@ -121,6 +121,7 @@ def doctor(as_json: options.AsJson = False) -> None:
     import platform
 
     from journeyman import __version__
+    from journeyman.database import shown
     from journeyman.models import bases
     from journeyman.plan.shape import ModelShape
     from journeyman.workspace import Workspace
@@ -134,7 +135,7 @@ def doctor(as_json: options.AsJson = False) -> None:
     facts = [
         ("journeyman", f"{__version__} on Python {platform.python_version()}"),
         ("home", str(workspace.settings.home)),
-        ("database", workspace.settings.database_url),
+        ("database", shown(workspace.settings.database_url)),
         ("keys", f"{keys} accepted" if keys or workspace.keys.any() else "none: localhost only"),
         ("cpu", f"{machine.cpu}, {machine.cores} cores, {machine.matmul_flops_s / 1e9:.0f} GFLOP/s in fp32"),
         ("bf16", "native" if machine.cpu_bf16 else "not native: fp32 is used on the CPU"),

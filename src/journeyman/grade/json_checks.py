@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import json
+from collections.abc import Iterator
 from typing import Any
 
+from journeyman.grade import apart
 from journeyman.grade.fields import Fields
 from journeyman.grade.score import BadOutputError, Item, Measure, Measured, NotMeasurableError, Sample
 from journeyman.grade.strict_json import parse_json, same_json
@@ -13,27 +15,24 @@ from journeyman.grade.text_checks import OUTPUT
 
 def json_schema(fields: Fields) -> Measure:
     """The input is JSON, strictly read, and fits the schema (JSON Schema 2020-12). References to the network are not followed."""
-    import jsonschema  # slow to import, and used by this grader only
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
     given, schema = fields.template("input", OUTPUT), fields.mapping("schema")
     try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        fields.problem(
-            "schema", f"is not a JSON Schema: {error.message}", "see https://json-schema.org/learn"
-        )
-    validator = jsonschema.Draft202012Validator(schema, registry=Registry())
+        text = json.dumps(dict(schema), default=str)
+    except RecursionError:
+        fields.problem("schema", "is nested too deeply", "see https://json-schema.org/learn")
+        text = "{}"
+    if wrong := apart.wrong_schema(text):
+        fields.problem("schema", f"is not a JSON Schema: {wrong}", "see https://json-schema.org/learn")
 
     def measure(sample: Sample, item: Item) -> Measured:
-        value = _read_output(given.fill(sample, item))
+        output = given.fill(sample, item)
+        _read_output(output)
         try:
-            error = next(iter(validator.iter_errors(value)), None)
-        except (Unresolvable, re.error) as broken:
-            raise NotMeasurableError(f"the schema can't be used: {broken}") from broken
-        if error is not None:
-            raise BadOutputError(f"{error.json_path}: {error.message}")
+            misfit = apart.misfit(text, output)
+        except apart.UnansweredError as error:
+            raise NotMeasurableError(f"the schema can't be used: {error}{_patterns_of(schema)}") from error
+        if misfit is not None:
+            raise BadOutputError(misfit)
         return Measured(1.0, True)
 
     return measure
@@ -53,6 +52,23 @@ def json_equal(fields: Fields) -> Measure:
         return Measured(equal / len(keys) if keys else 1.0, equal == len(keys))
 
     return measure
+
+
+def _patterns_of(schema: Any) -> str:
+    """What may have taken a schema its time, in words; nothing where it has no patterns."""
+    patterns = [*dict.fromkeys(_patterns(schema))][:3]
+    return f" (its patterns: {', '.join(f'{pattern!r:.100}' for pattern in patterns)})" if patterns else ""
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    for key, value in schema.items() if isinstance(schema, dict) else ():
+        if key == "pattern" and isinstance(value, str):
+            yield value
+        elif key == "patternProperties" and isinstance(value, dict):
+            yield from value
+        yield from _patterns(value)
+    for value in schema if isinstance(schema, list) else ():
+        yield from _patterns(value)
 
 
 def _read_output(text: str) -> Any:

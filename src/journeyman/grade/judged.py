@@ -89,6 +89,12 @@ def _asker(fields: Fields) -> Callable[[Sample, Item, str], Question]:
     model, url, key = fields.text("model"), fields.text("url", ""), fields.text("key", "")
     messages = _messages(fields)
     sampling = fields.mapping("sampling_params") if fields.has("sampling_params") else fields.raw("sampling_params") or {}
+    numbers = Fields(sampling, f"{fields.where}, sampling_params", fields.problems)
+    temperature, top_p = numbers.number("temperature") or 0.0, numbers.number("top_p") or 1.0
+    max_tokens = numbers.count("max_completions_tokens") or numbers.count("max_completion_tokens") or MAX_TOKENS
+    seed = numbers.raw("seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        numbers.problem("seed", f"{seed!r} is not a whole number", "write seed = 1, for example")
 
     def ask(sample: Sample, item: Item, schema: str) -> Question:
         return Question(
@@ -97,10 +103,10 @@ def _asker(fields: Fields) -> Callable[[Sample, Item, str], Question]:
             schema=schema,
             url=url,
             key=key,
-            temperature=float(sampling.get("temperature") or 0.0),
-            top_p=float(sampling.get("top_p") or 1.0),
-            seed=sampling.get("seed"),
-            max_tokens=int(sampling.get("max_completions_tokens") or sampling.get("max_completion_tokens") or MAX_TOKENS),
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_tokens=max_tokens,
         )
 
     return ask

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 
+from journeyman.grade import apart
 from journeyman.grade.fields import Fields
-from journeyman.grade.score import Item, Measure, Measured, Sample
+from journeyman.grade.score import Item, Measure, Measured, NotMeasurableError, Sample
+
+MAX_PATTERN_CHARACTERS = 2_000
+"""A longer pattern is refused: it would be a program."""
 
 OUTPUT = "{{ sample.output_text }}"
 _WORD = re.compile(r"[^\W\d_]+")
@@ -36,10 +40,11 @@ def string_check(fields: Fields) -> Measure:
 def regex(fields: Fields) -> Measure:
     """Ours: the pattern (Python's `re`) is found somewhere in the input, or nowhere, or `count` times.
 
-    `flags` are letters: i (whatever the case), m (^ and $ at each line), s (. is also a newline), x (verbose).
+    `flags` are letters: i (whatever the case), m (^ and $ at each line), s (. is also a newline), x (verbose). A pattern
+    that takes too long over a text measures nothing of it, and holds up nobody.
     """
     given = fields.template("input", OUTPUT)
-    pattern = _compile(fields)
+    pattern, flags = _pattern(fields)
     operation = fields.choice("operation", ("match", "no_match", "count"), "match")
     count = fields.count("count")
     if operation == "count" and count is None:
@@ -51,9 +56,11 @@ def regex(fields: Fields) -> Measure:
 
     def measure(sample: Sample, item: Item) -> Measured:
         text = given.fill(sample, item)
-        if operation == "count":
-            return _yes_or_no(sum(1 for _ in pattern.finditer(text)) == count)
-        return _yes_or_no((pattern.search(text) is not None) == (operation == "match"))
+        try:
+            times = apart.found(pattern, flags, text, count=operation == "count")
+        except apart.UnansweredError as error:
+            raise NotMeasurableError(f"the pattern {pattern!r:.200} can't be used: {error}") from error
+        return _yes_or_no(times == count if operation == "count" else bool(times) == (operation == "match"))
 
     return measure
 
@@ -102,20 +109,19 @@ def _words(text: str, letters: int) -> set[str]:
     return {word[:letters] for word in _WORD.findall(text.casefold()) if len(word) >= letters}
 
 
-def _compile(fields: Fields) -> re.Pattern[str]:
+def _pattern(fields: Fields) -> tuple[str, int]:
+    """A pattern that can be read, and its flags as `re` has them."""
     text, letters = fields.text("pattern"), fields.text("flags", "")
     flags = re.NOFLAG
     for letter in letters:
         if letter not in _FLAGS:
             fields.problem("flags", f"{letter!r} is not a flag", "use letters out of i, m, s, x")
         flags |= _FLAGS.get(letter, re.NOFLAG)
-    try:
-        return re.compile(text, flags)
-    except (re.error, OverflowError) as error:
-        fields.problem(
-            "pattern", f"is not a regular expression: {error}", "see Python's re; in TOML write it in '...'"
-        )
-        return re.compile("")
+    if len(text) > MAX_PATTERN_CHARACTERS:
+        fields.problem("pattern", f"has more than {MAX_PATTERN_CHARACTERS:,} characters", "look for less, or use several graders")
+    elif wrong := apart.wrong_pattern(text, int(flags)):
+        fields.problem("pattern", f"is not a regular expression: {wrong}", "see Python's re; in TOML write it in '...'")
+    return text, int(flags)
 
 
 def _yes_or_no(passed: bool) -> Measured:

@@ -78,13 +78,14 @@ def move(
     *,
     of: frozenset[JobState] = frozenset(JobState),
     owner: str | None = None,
+    condition: database.Condition | None = None,
     **values: Any,
 ) -> None:
     """Change a job's state, and other columns of its row, in one statement that only fits an allowed state out of `of`.
 
     The webhooks that are told of a job's end are so in the same transaction. `owner` is the holder of the lease who
     moves the job out of its hands: the statement then fits only while the lease is its own, gives it back, and raises
-    LeaseLost otherwise. Raises JobNotFound for an unknown id and JobConflict where the present state does not allow it.
+    LeaseLost otherwise. What a `condition` raises leaves the job as it is. Raises JobNotFound for an unknown id and JobConflict where the present state does not allow it.
     """
     allowed = [state for state, following in TRANSITIONS.items() if to in following and state in of]
     table = database.jobs
@@ -95,7 +96,7 @@ def move(
     fits = [table.c.id == job_id, table.c.status.in_(allowed)]
     if owner is not None:
         fits.append(table.c.lease_owner == owner)
-    with engine.begin() as connection:
+    with database.writing(engine, condition) as connection:
         if connection.execute(table.update().where(*fits).values(status=to, **values)).rowcount == 1:
             if to.terminal:
                 project = connection.execute(sa.select(table.c.project).where(table.c.id == job_id)).scalar_one()

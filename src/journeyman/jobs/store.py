@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from journeyman import database
+from journeyman.database import Condition
 from journeyman.errors import JobNotFound
 from journeyman.jobs.state import JobState
 from journeyman.models.names import random_key
@@ -78,11 +79,14 @@ class JobStore:
         details: Mapping[str, Any] | None = None,
         owner: str | None = None,
         lease_s: float = 0.0,
+        condition: Condition | None = None,
     ) -> Job:
-        """A new job, queued, with a folder of its own. With `owner` it is leased from the start, and no worker takes it."""
+        """A new job, queued, with a folder of its own, where the condition lets it.
+
+        With `owner` it is leased from the start, and no worker takes it.
+        """
         job_id = f"ftjob-{random_key(24)}"
         folder = self._folder / job_id
-        folder.mkdir(parents=True)
         job = Job(
             job_id, JobState.QUEUED, base, source, suffix, wishes, folder, time.time(),
             project=project, request=request, metadata=metadata or None, details=details, lease_owner=owner,
@@ -90,7 +94,8 @@ class JobStore:
         row: dict[str, Any] = {**asdict(job), "folder": job_id}  # below the home, so that a home can be moved
         if owner is not None:
             row["lease_expires"] = database.clock(self.engine) + lease_s
-        with self.engine.begin() as connection:
+        with database.writing(self.engine, condition) as connection:
+            folder.mkdir(parents=True)
             connection.execute(database.jobs.insert().values(row))
         return job
 
@@ -146,14 +151,13 @@ class JobStore:
             rows = connection.execute(query.order_by(table.c.created_at.desc(), table.c.id.desc())).all()
         return [self._job(row) for row in rows]
 
-    def count_live(self, project: str) -> int:
-        """How many jobs of a project are queued or running."""
+    def count_live(self, project: str, connection: sa.Connection) -> int:
+        """How many jobs of a project are queued or running, to the transaction that a connection is in."""
         table = database.jobs
         query = sa.select(sa.func.count()).where(
             table.c.project == project, table.c.status.in_([JobState.QUEUED, JobState.RUNNING])
         )
-        with self.engine.connect() as connection:
-            return int(connection.execute(query).scalar_one())
+        return int(connection.execute(query).scalar_one())
 
     def unended(self) -> list[Job]:
         """The jobs of all projects that have not ended."""

@@ -6,6 +6,7 @@ import secrets
 import string
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
@@ -85,13 +86,23 @@ class Documents:
         """The documents of another project."""
         return Documents(self._engine, project)
 
+    def reading(self, connection: sa.Connection | None) -> AbstractContextManager[sa.Connection]:
+        """What to read with: a connection that is in a transaction already, or one of its own."""
+        return self._engine.connect() if connection is None else nullcontext(connection)
+
     def add(
-        self, kind: str, body: Mapping[str, Any], *, id: str | None = None, parent: str | None = None
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        id: str | None = None,
+        parent: str | None = None,
+        condition: database.Condition | None = None,
     ) -> Document:
-        """Keep a new document, under a fresh id unless one is given."""
+        """Keep a new document, under a fresh id unless one is given, where the condition lets it."""
         document = Document(id or new_id(kind), kind, parent, self.project, time.time(), dict(body))
         row = {name: getattr(document, name) for name in document.__slots__}
-        with self._engine.begin() as connection:
+        with database.writing(self._engine, condition) as connection:
             if id is not None:  # what was removed may come again under its id
                 connection.execute(_TABLE.delete().where(_TABLE.c.id == id, _TABLE.c.kind == REMOVED))
             connection.execute(_TABLE.insert().values(row))

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import sqlalchemy as sa
+
+from journeyman import database
+from journeyman.database import Condition
 from journeyman.errors import RequestError
 from journeyman.files import sync_folder
 from journeyman.storage.documents import Document, Documents, Page, new_id, not_found
@@ -29,6 +33,9 @@ RESULTS = "fine-tune-results"
 
 MODEL = "model"
 """The key in a file's document that names the model whose weights it is."""
+
+SIZE = database.documents.c.body["bytes"].as_float()
+"""The size of a file, an upload or a part in its document; whole up to 8 PB."""
 
 EXPIRES_S = range(3600, 2_592_001)
 """From an hour to 30 days, as OpenAI allows."""
@@ -63,8 +70,9 @@ class FileStore:
         expires_s: int | None = None,
         id: str | None = None,
         about: Mapping[str, Any] | None = None,
+        condition: Condition | None = None,
     ) -> Document:
-        """Make a file that has arrived an object of its own; `about` is kept with it for the server's own use.
+        """Make a file that has arrived an object of its own, where the condition lets it; `about` is kept with it for the server's own use.
 
         Raises RequestError for a fine-tuning file that is no .jsonl.
         """
@@ -77,9 +85,14 @@ class FileStore:
             "expires_at": None if expires_s is None else int(time.time()) + expires_s,
             **({"about": dict(about)} if about is not None else {}),
         }
-        scratch.replace(self.folder / f"{file_id}{_suffix(filename)}")
+        place = self.folder / f"{file_id}{_suffix(filename)}"
+        scratch.replace(place)
         sync_folder(self.folder)
-        return self.documents.add("file", body, id=file_id)
+        try:
+            return self.documents.add("file", body, id=file_id, condition=condition)
+        except RequestError:
+            place.unlink()
+            raise
 
     def add_weights(self, model: str, filename: str, size_bytes: int, *, id: str) -> Document:
         """Make a model's folder a file that can be asked for. It is put together when it is read: no bytes are kept here."""
@@ -121,10 +134,14 @@ class FileStore:
         (self.folder / self.stored_name(document)).unlink(missing_ok=True)
         return document
 
-    def stored_bytes(self) -> int:
+    def stored_bytes(self, connection: sa.Connection | None = None) -> int:
         """How much the project's files hold; what is put together when it is read holds nothing."""
-        documents = self.documents.page("file", limit=None).items
-        return sum(document.body["bytes"] for document in documents if MODEL not in document.body)
+        table = database.documents
+        total = sa.select(sa.func.coalesce(sa.func.sum(SIZE), 0)).where(
+            table.c.kind == "file", table.c.project == self.documents.project, table.c.body[MODEL].as_string().is_(None)
+        )
+        with self.documents.reading(connection) as reading:
+            return int(reading.execute(total).scalar_one())
 
 
 def plain_name(filename: str) -> str:

@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import sqlalchemy as sa
+
+from journeyman import database
+from journeyman.database import Condition
 from journeyman.errors import RequestError
 from journeyman.storage.documents import Document, Documents
-from journeyman.storage.files import FileStore, check_name, plain_name
+from journeyman.storage.files import SIZE, FileStore, check_name, plain_name
 
 LIFE_S = 3600
 """An upload that is not completed within an hour expires, as OpenAI's do."""
@@ -40,20 +44,40 @@ class UploadStore:
         """The uploads of another project."""
         return UploadStore(self.files.of(project), self.folder)
 
-    def stored_bytes(self) -> int:
+    def stored_bytes(self, connection: sa.Connection | None = None) -> int:
         """What the project's files hold, and its uploads will or do, whichever is more."""
-        pending = self.documents.page("upload", limit=None, where={("status",): "pending"}).items
-        live = [upload for upload in pending if upload.body["expires_at"] > time.time()]
-        return self.files.stored_bytes() + sum(max(_bytes(u), self._parts_bytes(u)) for u in live)
+        table = database.documents
+        # One that is completed counts until its file does.
+        live = sa.select(table.c.id, SIZE.label("bytes")).where(
+            table.c.kind == "upload",
+            table.c.project == self.documents.project,
+            table.c.body["status"].as_string().in_(["pending", "completed"]),
+            table.c.body["file"].as_string().is_(None),
+            table.c.body["expires_at"].as_float() > time.time(),
+        )
+        with self.documents.reading(connection) as reading:
+            uploads = reading.execute(live).all()
+            begun = sum(max(int(upload.bytes), self._parts_bytes(upload.id, reading)) for upload in uploads)
+            return self.files.stored_bytes(reading) + begun
 
-    def _parts_bytes(self, upload: Document) -> int:
-        parts = self.documents.page("upload.part", parent=upload.id, limit=None).items
-        return sum(map(_bytes, parts))
+    def _parts_bytes(self, upload_id: str, connection: sa.Connection) -> int:
+        table = database.documents
+        total = sa.select(sa.func.coalesce(sa.func.sum(SIZE), 0)).where(
+            table.c.kind == "upload.part", table.c.project == self.documents.project, table.c.parent == upload_id
+        )
+        return int(connection.execute(total).scalar_one())
 
     def create(
-        self, filename: str, purpose: str, size_bytes: int, mime_type: str, expires_s: int | None
+        self,
+        filename: str,
+        purpose: str,
+        size_bytes: int,
+        mime_type: str,
+        expires_s: int | None,
+        *,
+        condition: Condition | None = None,
     ) -> Document:
-        """Begin an upload. Raises RequestError where no such file could be kept."""
+        """Begin an upload, where the condition lets it. Raises RequestError where no such file could be kept."""
         filename = plain_name(filename) or "upload"
         check_name(filename, purpose, where="filename")
         return self.documents.add(
@@ -68,6 +92,7 @@ class UploadStore:
                 "file_expires_s": expires_s,
                 "file": None,
             },
+            condition=condition,
         )
 
     def get(self, upload_id: str) -> Document:
@@ -81,12 +106,15 @@ class UploadStore:
         """Take over a part that has arrived. Raises RequestError where the upload has ended, or its parts are too many."""
         upload = self._pending(upload_id)
         size_bytes, most_bytes = scratch.stat().st_size, SENT_AGAIN * _bytes(upload)
-        if self._parts_bytes(upload) + size_bytes > most_bytes:
-            raise RequestError(
-                f"the parts of an upload of {_bytes(upload)} bytes may hold {most_bytes} bytes together, sent again ones among them",
-                where="data", fix="begin an upload with the true size", code="invalid_upload_size",
-            )  # fmt: skip
-        part = self.documents.add("upload.part", {"bytes": size_bytes}, parent=upload.id)
+
+        def insist_on_room(connection: sa.Connection) -> None:
+            if self._parts_bytes(upload.id, connection) + size_bytes > most_bytes:
+                raise RequestError(
+                    f"the parts of an upload of {_bytes(upload)} bytes may hold {most_bytes} bytes together, sent again ones among them",
+                    where="data", fix="begin an upload with the true size", code="invalid_upload_size",
+                )  # fmt: skip
+
+        part = self.documents.add("upload.part", {"bytes": size_bytes}, parent=upload.id, condition=insist_on_room)
         place = self.folder / upload.id / part.id
         place.parent.mkdir(parents=True, exist_ok=True)
         scratch.replace(place)
