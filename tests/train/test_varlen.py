@@ -18,7 +18,8 @@ from journeyman.text.shared import shared_batches
 from journeyman.train import attention, loop, lora, recompute, varlen
 from journeyman.train.compiled import compile_layers
 from journeyman.train.load import load_base
-from journeyman.train.loss import shared_loss, token_loss
+from journeyman.train.loss import probe_rows, shared_loss, token_loss
+from journeyman.train.reproducible import reproducible
 
 CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: what is computed on one is not tested")
@@ -127,6 +128,32 @@ def test_what_waits_is_no_part_of_what_backward_keeps(deep):
         return kept[0]
 
     assert kept_bytes(offload=True) < kept_bytes(offload=False)
+
+
+def test_a_process_computes_in_a_fixed_order_only_where_all_of_a_step_can_be(deep):
+    model, plan = load_base(deep), tiny.plan_for(deep, tiny.rows(13), tiny.rows(5, seed=9))
+    loop.prepare(model, plan)
+    seen = []
+
+    def step() -> None:
+        loop._pass(model, plan, probe_rows(model))
+        seen.append(torch.are_deterministic_algorithms_enabled())
+
+    def refused() -> None:
+        raise RuntimeError("put_ does not have a deterministic implementation")
+
+    def broken() -> None:
+        raise RuntimeError("out of memory")
+
+    try:
+        assert reproducible(step) and seen == [True]
+        assert all(p.grad is None for p in model.parameters())
+        assert not reproducible(refused) and not torch.are_deterministic_algorithms_enabled()
+        with pytest.raises(RuntimeError, match="out of memory"):
+            reproducible(broken)
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @needs_gpu

@@ -29,9 +29,10 @@ from journeyman.train.checkpoint import Progress
 from journeyman.train.compiled import compile_layers
 from journeyman.train.frozen import FrozenLayers
 from journeyman.train.gated import keep_less
-from journeyman.train.loss import TokenLoss, check_head, check_packed, shared_loss, token_loss
+from journeyman.train.loss import TokenLoss, check_head, check_packed, probe_rows, shared_loss, token_loss
 from journeyman.train.recompute import recompute
 from journeyman.train.record import RowRecord
+from journeyman.train.reproducible import reproducible
 from journeyman.train.schedule import learning_rate
 from journeyman.train.workers import Workers
 
@@ -62,8 +63,6 @@ def prepare(model: nn.Module, plan: Plan) -> None:
     torch.set_num_threads(plan.threads.value)
     if plan.device.value == "cpu":
         keep_freed_memory()
-    else:  # sums of a GPU in the same order in every run, or a resumed one would not write the same bytes
-        torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(plan.seed.value)
     difference = check_head(model)
     if not difference < (0.1 if plan.precision.value == "bf16" else 1e-3):
@@ -86,8 +85,19 @@ def prepare(model: nn.Module, plan: Plan) -> None:
         model.requires_grad_(True)
     if plan.recompute.value:
         recompute(model, plan.frozen_layers, offload=plan.offload.value)
+    if plan.device.value != "cpu":
+        reproducible(lambda: _pass(model, plan, probe_rows(model)))
     if plan.compiled.value:
         compile_layers(model)
+
+
+def _pass(model: nn.Module, plan: Plan, rows: Sequence[Encoded]) -> None:
+    """Forwards and backwards as a step does it, of which nothing is kept."""
+    for micro in _cut(rows, plan):
+        with _products(plan):
+            loss = _loss(model, micro, plan.device.value)
+        loss.sum.backward()  # type: ignore[no-untyped-call]
+    model.zero_grad(set_to_none=True)
 
 
 def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:

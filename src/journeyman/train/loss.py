@@ -236,8 +236,7 @@ def check_packed(model: nn.Module) -> float:
 
     Zero where the rows' own loss is not finite; infinite where the model does not attend through train/attention.py, or asks it for what it does not compute.
     """
-    vocab = int(model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
-    rows = [_probe_row(vocab, ending) for ending in (1, 2)]
+    rows = probe_rows(model)
     (batch,) = shared_batches(rows, 4 * len(rows[0]))
     try:
         together = shared_loss(model, batch).sum
@@ -248,6 +247,12 @@ def check_packed(model: nn.Module) -> float:
     if not torch.isfinite(alone):
         return 0.0  # nothing can be compared; the first step that computes with such weights is refused by name
     return float(abs(together - alone) / abs(alone))
+
+
+def probe_rows(model: nn.Module) -> list[Encoded]:
+    """Two short rows with one beginning, all of whose tokens are learned."""
+    vocab = int(model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
+    return [_probe_row(vocab, ending) for ending in (1, 2)]
 
 
 def _probe_row(vocab: int, ending: int) -> Encoded:
