@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from journeyman.errors import JobConflict, JourneymanError
+from journeyman.jobs.queue import claim_next
+from journeyman.jobs.state import new_owner
 
 
 @contextmanager
 def working(workspace: Any) -> Iterator[None]:
-    """Run what is queued, oldest first, until the block ends."""
+    """Run what waits in the queue, as a worker claims it, until the block ends."""
     ended = threading.Event()
 
     def work() -> None:
         while not ended.wait(0.02):
-            queued = [job for job in workspace.jobs.list() if str(job.status) == "queued"]
-            if queued:
-                with suppress(JourneymanError, JobConflict):
-                    workspace.resume(queued[-1].id, should_stop=ended.is_set)
+            owner = new_owner()
+            if (job_id := claim_next(workspace.jobs.engine, owner, lease_s=workspace.settings.lease_s)) is not None:
+                workspace.run_claimed(job_id, owner, should_stop=ended.is_set)
 
     thread = threading.Thread(target=work)
     thread.start()
