@@ -149,11 +149,11 @@ FAMILIES: Mapping[str, tuple[Any, Any, Mapping[str, Any]]] = {
 }  # fmt: skip
 
 
-def write_base(folder: Path, family: str, template: str | None = CHATML) -> None:
-    """A model of the family in transformers' format; the same weights every time."""
+def write_base(folder: Path, family: str, template: str | None = CHATML, **changes: Any) -> None:
+    """A model of the family in transformers' format, its sizes changed as asked; the same weights every time."""
     config_class, model_class, values = FAMILIES[family]
     torch.manual_seed(1)
-    model = model_class(config_class(**values))
+    model = model_class(config_class(**{**values, **changes}))
     model.save_pretrained(folder)
     write_tokenizer(folder, template)
 

@@ -52,11 +52,8 @@ def test_less_is_kept_for_backward(deep, layout):
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory):
     """A Llama of eight layers."""
-    config_class, model_class, values = tiny.FAMILIES["llama"]
     folder = tmp_path_factory.mktemp("deep")
-    torch.manual_seed(1)
-    model_class(config_class(**{**values, "num_hidden_layers": 8})).save_pretrained(folder)
-    tiny.write_tokenizer(folder, tiny.CHATML)
+    tiny.write_base(folder, "llama", num_hidden_layers=8)
     return folder
 
 

@@ -63,11 +63,8 @@ def test_rows_that_share_nothing_take_their_keys_as_they_lie():
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory):
     """A Llama of four layers, three of which are compiled."""
-    config_class, model_class, values = tiny.FAMILIES["llama"]
     folder = tmp_path_factory.mktemp("deep")
-    torch.manual_seed(1)
-    model_class(config_class(**{**values, "num_hidden_layers": 4})).save_pretrained(folder)
-    tiny.write_tokenizer(folder, tiny.CHATML)
+    tiny.write_base(folder, "llama", num_hidden_layers=4)
     return folder
 
 
