@@ -23,6 +23,7 @@ from journeyman.generate.forward import LEAST_TOKENS, _moved, _shares
 from journeyman.generate.row import Segment
 from journeyman.generate.sampling import Sampling
 from journeyman.train import lora
+from journeyman.train.workers import Workers
 
 PROMPTS = [tuple(row.ids_T.tolist()) for row in tiny.rows(9, seed=3, shortest=2, longest=30)]
 GREEDY = Sampling(max_tokens=16)
@@ -532,3 +533,17 @@ def test_an_adapter_that_overflows_fails_its_own_rows_only(bases, adapters):
     assert isinstance(arriving[bad][-1], CheckpointError)
     assert "".join(piece.text for piece in arriving[None]) == alone.text
     assert not any(isinstance(piece, BaseException) for piece in arriving[good])
+
+
+def test_answers_are_computed_by_as_many_threads_as_the_engines_maker_has(bases):
+    """A training's workers set one each, which every thread that begins later would have too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        engine = Engine(bases("llama"))
+        list(Workers(2, 2).map(lambda item: item, [1, 2, 3]))
+        threads = SimpleQueue()
+        engine.submit(engine.rows([Request(PROMPTS[0], None, GREEDY)], [lambda piece: threads.put(torch.get_num_threads())], [0]))
+        assert threads.get(timeout=30) == 2
+    finally:
+        torch.set_num_threads(before)

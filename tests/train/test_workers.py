@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from journeyman.plan import rules
 from journeyman.records import Choice
 from journeyman.train import loop
 from journeyman.train.load import load_base
-from journeyman.train.workers import Workers
+from journeyman.train.workers import Workers, in_passing
 
 ROWS, VALIDATION = tiny.rows(17), tiny.rows(5, seed=9)
 WAYS = {
@@ -117,3 +119,36 @@ def test_a_model_that_changes_its_frequencies_by_length_is_computed_in_turn(base
 def test_how_many_workers(cores, step_tokens, gpu, count):
     choice = rules.workers(replace(tiny.MACHINE, cores=cores, gpu=gpu), step_tokens)
     assert choice.value == count and choice.reason
+
+
+@pytest.fixture
+def two_threads():
+    """Two threads a product, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in Linux's /proc")
+def test_what_is_computed_in_passing_leaves_no_threads(two_threads):
+    def threads():
+        return set(Path("/proc/self/task").iterdir())
+
+    def computed():
+        torch.ones(2_000_000).mul(2)
+        return threads()
+
+    before = threads()
+    assert len(in_passing(computed) - before) >= 2  # the one that computes, and one that helps it
+    deadline = time.monotonic() + 10
+    while threads() - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not threads() - before
+
+
+def test_in_passing_has_the_threads_of_its_caller_whatever_workers_have(two_threads):
+    list(Workers(2, 2).map(lambda item: item, [1, 2, 3]))
+    assert in_passing(torch.get_num_threads) == 2
+    with pytest.raises(ZeroDivisionError):
+        in_passing(lambda: 1 // 0)

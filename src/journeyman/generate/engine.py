@@ -32,6 +32,7 @@ from journeyman.text.encode import Encoded
 from journeyman.text.template import ChatFormat
 from journeyman.train import lora
 from journeyman.train.load import load_base
+from journeyman.train.workers import in_passing
 
 KV_BYTES = 2**30
 """Keys and values in memory, those of running rows and those that are kept for prompts that begin alike."""
@@ -60,9 +61,7 @@ class Engine:
         max_waiting: int = MAX_WAITING,
         crew: Crew | None = None,
     ) -> None:
-        model = load_base(folder, precision=precision, device=device)
-        if can_pack(model):
-            pack(model)
+        model = in_passing(_load, folder, precision, device)
         self._adapters: Adapters | None = Adapters(model, device, max_adapters)
         context_tokens = ModelShape.read(folder).context_tokens
         self._hold(model, ChatFormat.open(folder), context_tokens, device, kv_bytes, max_rows, max_waiting)
@@ -150,10 +149,10 @@ class Engine:
         assert self._adapters is not None, "an engine around a module takes no adapters"
         if name in self._adapters:
             return
-        adapter = self._adapters.read(name, folder)
+        adapter = in_passing(self._adapters.read, name, folder)
         self._own_penalty[name] = repetition_penalty or own_repetition_penalty(folder, default=self._own_penalty[None])
         with self._lock:
-            self._adapters.add(name, folder, adapter)
+            in_passing(self._adapters.add, name, folder, adapter)
         self._known[name] = Adapter(name, folder, self._own_penalty[name])
 
     def drop_adapter(self, name: str) -> None:
@@ -265,3 +264,10 @@ class Engine:
             vocabulary=self._vocabulary,
             own_penalty=self._own_penalty[request.adapter],
         )
+
+
+def _load(folder: Path, precision: str, device: str) -> torch.nn.Module:
+    model = load_base(folder, precision=precision, device=device)
+    if can_pack(model):
+        pack(model)
+    return model

@@ -109,6 +109,8 @@ class Loop:
         self._ended_s: deque[float] = deque(maxlen=64)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        # Of whoever made the loop: a new thread has as many as some thread was last given, such as a training's worker its one.
+        self._threads = torch.get_num_threads()
         self._ending = False
         _loops.add(self)
 
@@ -151,6 +153,7 @@ class Loop:
             row.cancelled = True
 
     def _run(self) -> None:
+        torch.set_num_threads(self._threads)
         while True:
             try:
                 if not self._has_work():

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 
+P = ParamSpec("P")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -46,3 +47,14 @@ class Workers:
             begun.append(self._pool.submit(function, item))
         while begun:
             yield begun.popleft().result()
+
+
+def in_passing(function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+    """The function's result, computed in a thread that ends with it, and OpenMP's threads with that.
+
+    Each thread that has computed keeps threads of its own to help it; while a process has more of them than cores, libgomp
+    lets none spin (team.c, `gomp_managed_threads`), and each product waits for the system to wake them. A thread that
+    answers or trains for long should therefore be the only one that has computed.
+    """
+    with ThreadPoolExecutor(1, "in-passing", torch.set_num_threads, (torch.get_num_threads(),)) as thread:
+        return thread.submit(function, *args, **kwargs).result()
