@@ -100,9 +100,9 @@ class Clients:
         return client.post("/chat/completions", json=self._body(random_, response_format=shape)).status_code
 
     def _respond(self, client: httpx.Client, random_: random.Random) -> int:
-        body = {"model": random_.choice(self._models), "input": "Tell me of one thing.", "max_output_tokens": 8, "temperature": 0}
-        first = client.post("/responses", json=body).json()
-        then = client.post("/responses", json={**body, "previous_response_id": first["id"]}).json()
+        body = {"model": random_.choice(self._models), "input": "Tell me of one thing.", "max_output_tokens": 16, "temperature": 0}
+        first = client.post("/responses", json=body).raise_for_status().json()
+        then = client.post("/responses", json={**body, "previous_response_id": first["id"]}).raise_for_status().json()
         for made in (then, first):
             status = client.delete(f"/responses/{made['id']}").status_code
         return status
@@ -114,7 +114,7 @@ class Clients:
 
     def _file(self, client: httpx.Client, random_: random.Random) -> int:
         content = random_.randbytes(random_.randrange(1, 300_000))
-        made = client.post("/files", data={"purpose": "user_data"}, files={"file": ("x.bin", content)}).json()
+        made = client.post("/files", data={"purpose": "user_data"}, files={"file": ("x.bin", content)}).raise_for_status().json()
         same = client.get(f"/files/{made['id']}/content").content == content
         assert same, f"{made['id']} came back with other bytes"
         return client.delete(f"/files/{made['id']}").status_code
