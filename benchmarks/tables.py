@@ -249,8 +249,8 @@ def soak(found: list[Row]) -> str:
 
 
 def _raced(row: Row) -> str:
-    """A training's table: its workload, and the series "fp32" by itself, which ran on a processor without bf16."""
-    return f"{row['workload']} fp32" if row["series"] == "fp32" else str(row["workload"])
+    """A training's table: its workload, and by themselves the series "fp32" (a processor without bf16) and "fast" (a quicker one)."""
+    return f"{row['workload']} {row['series']}" if row["series"] in ("fp32", "fast") else str(row["workload"])
 
 
 def raced(found: list[Row], workload: str) -> str:
