@@ -340,6 +340,17 @@ def serving(found: list[Row], dtype: str) -> str:
     return table([*head, "memory, GiB", "adapter load, ms"], body)
 
 
+def waiting(found: list[Row]) -> str:
+    """A line a way of waiting: products a second of one process alone, and of each of two."""
+    by_way: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in found:
+        by_way[row["way"]][row["processes"]].append(row["products_per_s"])
+    body = [
+        [way, *(f"{statistics.median(of[n]):,.0f} ({min(of[n]):,.0f} to {max(of[n]):,.0f})" for n in (1, 2))] for way, of in by_way.items()
+    ]
+    return table(["threads that wait", "one process alone", "each of two at once"], body)
+
+
 def main() -> None:
     """Fill the pages."""
     results = rows("results.jsonl")
@@ -365,7 +376,7 @@ def main() -> None:
     checked = {"pays": pays(rows("pays.jsonl")), "subjects": subjects(rows("subjects.jsonl")), "learned": learned(rows("learned.jsonl"))}
     fill(DOCS / "check-results.md", checked)
     trained = rows("train.jsonl")
-    fill(DOCS / "performance.md", {"lanes": lanes(rows("lanes.jsonl"))})
+    fill(DOCS / "performance.md", {"lanes": lanes(rows("lanes.jsonl")), "waiting": waiting(rows("waiting.jsonl"))})
     fill(DOCS / "performance.md", {name: raced(trained, name) for name in dict.fromkeys(_raced(row) for row in trained)})
 
 

@@ -152,7 +152,7 @@ class Engine:
         adapter = in_passing(self._adapters.read, name, folder)
         self._own_penalty[name] = repetition_penalty or own_repetition_penalty(folder, default=self._own_penalty[None])
         with self._lock:
-            in_passing(self._adapters.add, name, folder, adapter)
+            self._adapters.add(name, folder, adapter)
         self._known[name] = Adapter(name, folder, self._own_penalty[name])
 
     def drop_adapter(self, name: str) -> None:
@@ -167,7 +167,7 @@ class Engine:
         """How probable the base, or an adapter on it, holds each row's learned tokens."""
         with self._lock:
             self._activate(adapter)
-            return likelihoods(self._model, rows, context_tokens=self.context_tokens, device=self.device)
+            return in_passing(likelihoods, self._model, rows, context_tokens=self.context_tokens, device=self.device)
 
     def prompt_logprobs(
         self, prompt_ids: Sequence[int], *, adapter: str | None = None, top: int = 0
@@ -179,13 +179,14 @@ class Engine:
         if len(prompt_ids) > self.context_tokens:
             raise self._too_long(len(prompt_ids))
         first = TokenLogprob(bytes_of(self._vocabulary, prompt_ids[0]), None)
+
+        def read() -> list[TokenLogprob]:
+            rest = prompt_logits(self._model, prompt_ids, device=self.device)
+            return [token_logprob(self._vocabulary, i, logits_V, top) for i, logits_V in zip(prompt_ids[1:], rest, strict=True)]
+
         with self._lock:
             self._activate(adapter)
-            rest = prompt_logits(self._model, prompt_ids, device=self.device)
-            return [
-                first,
-                *(token_logprob(self._vocabulary, i, logits_V, top) for i, logits_V in zip(prompt_ids[1:], rest, strict=True)),
-            ]
+            return [first, *in_passing(read)]
 
     def activate(self, name: str | None) -> None:
         """Let the module compute with this adapter, or bare, outside of answering (measurements)."""

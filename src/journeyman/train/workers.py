@@ -2,7 +2,7 @@
 
 torch spreads one product over all its threads, and lets them wait for each other at each of a step's ten thousand operations,
 most of which are too small to be worth it. Micro-batches need not wait for one another: on two cores they do 1.6 times
-as much side by side (135M, bf16; benchmarks/train).
+as much side by side where waiting threads sleep at once (135M, bf16; benchmarks/train), less where they spin for a moment.
 """
 
 from __future__ import annotations
